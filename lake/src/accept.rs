@@ -1,0 +1,79 @@
+//! What a door hands in: the trait between the HTTP doors and the ingester.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use thiserror::Error;
+
+/// Takes events at a door and answers once the bus has them on disk. Implemented by ingest.
+pub trait Accept: Send + Sync {
+    /// Reads `body` (already decompressed), checks each event, publishes the good ones and waits for
+    /// the bus's acknowledgement. `numbered` makes a retry of the same body harmless for ever.
+    fn accept(
+        &self,
+        door: Door,
+        body: Bytes,
+        numbered: Option<Numbered>,
+    ) -> BoxFuture<'_, Result<Receipt, AcceptError>>;
+}
+
+/// How a body is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// One CloudEvent in JSON.
+    One,
+    /// A JSON array of CloudEvents.
+    Batch,
+    /// One CloudEvent in JSON a line.
+    Ndjson,
+}
+
+/// An import's name for a body: the same content has the same name whenever it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// `<producer>/<epoch>/<number>`, see `serin_wire::producer`.
+    pub number: String,
+    /// Old times are wanted and do not move the watermark.
+    pub is_import: bool,
+}
+
+/// What became of a body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// Events that are on the bus's disk now.
+    pub accepted: u64,
+    /// Events that were there already.
+    pub duplicates: u64,
+    /// Events that were refused, by line (NDJSON) or place in the array, from 1.
+    pub refused: Vec<RefusedLine>,
+}
+
+/// One event that was refused at the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLine {
+    /// Line or place, from 1.
+    pub line: u64,
+    /// What is wrong and what to do.
+    pub error: String,
+}
+
+/// Why nothing of a body was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AcceptError {
+    /// The body as a whole cannot be read, or its only event is bad.
+    #[error("{0}")]
+    Bad(String),
+    /// The stream of events has no room; nothing was lost, try again later.
+    #[error("the bus is full: it takes no new events until stored ones are committed")]
+    Full {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The bus is away; nothing was lost, try again later.
+    #[error("the bus does not answer; the events were not taken")]
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+}

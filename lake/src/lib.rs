@@ -1,0 +1,20 @@
+//! What rests: Parquet files under a DuckLake catalogue, and one consistent view of them.
+//!
+//! A flush comes in with rows and the bus position they reach; the files become durable, then one
+//! catalogue transaction names them, their statistics, the schema and the position; then readers
+//! see the new file list and lose the same rows from the hot buffer in one step. This crate must
+//! never know the bus, the query engine or a clock. Modules stand in the order the data passes them.
+
+pub mod accept;
+pub mod column;
+pub mod flush;
+pub mod fresh;
+pub mod position;
+pub mod snapshot;
+
+pub use accept::{Accept, AcceptError, Door, Receipt};
+pub use column::{Column, ColumnKind};
+pub use flush::{Flush, Progress, TableRows};
+pub use fresh::{Fresh, FreshRows, FreshTable};
+pub use position::{Gap, Incarnation, Position, ProducerMark};
+pub use snapshot::{Bound, ColumnStats, DataFile, Snapshot, TableView};

@@ -1,0 +1,22 @@
+//! What travels between Serin's parts, and nothing else.
+//!
+//! An SDK packs [`Event`]s into a [`batch`], the bus carries it on a [`subject`], the ingester
+//! unpacks it. Beats and decisions go the same way. Only shapes and their encodings live here: no
+//! IO, no clock, no Arrow. Modules stand in the order the data passes them.
+
+pub mod batch;
+pub mod beat;
+pub mod cloudevent;
+pub mod decision;
+pub mod event;
+pub mod histogram;
+pub mod name;
+pub mod producer;
+pub mod subject;
+pub mod time;
+
+pub use beat::{Beat, Sealed, State};
+pub use decision::Decision;
+pub use event::{Arm, Event, Trace};
+pub use histogram::Histogram;
+pub use producer::{Number, ProducerId};

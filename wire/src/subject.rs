@@ -1,0 +1,82 @@
+//! The subjects on the bus, made and read in one place.
+//!
+//! `ev.` carries events and is stored on disk; `tel.` carries beats, logs and spans and is stored
+//! in memory; `ctl.` carries commands. The tail of an event's subject is its type.
+
+/// What the stream of events captures.
+pub const EVENTS: &str = "ev.>";
+/// What the memory stream of telemetry captures.
+pub const TELEMETRY: [&str; 3] = ["tel.beat.>", "tel.log.>", "tel.span.>"];
+/// The last token of a subject that carries many events in one message.
+pub const BATCH: &str = "_batch";
+
+/// `ev.<service>.<type>`: one event, CloudEvents binary mode.
+pub fn event(service: &str, kind: &str) -> String {
+    format!("ev.{service}.{kind}")
+}
+
+/// `ev.<service>._batch`: many events in one message.
+pub fn batch(service: &str) -> String {
+    format!("ev.{service}.{BATCH}")
+}
+
+/// `tel.beat.<service>.<version>.<instance>`.
+pub fn beat(service: &str, version: &str, instance: &str) -> String {
+    format!("tel.beat.{service}.{version}.{instance}")
+}
+
+/// `tel.span.<service>.<version>.<instance>`.
+pub fn span(service: &str, version: &str, instance: &str) -> String {
+    format!("tel.span.{service}.{version}.{instance}")
+}
+
+/// `tel.log.<service>.<version>.<instance>`.
+pub fn log(service: &str, version: &str, instance: &str) -> String {
+    format!("tel.log.{service}.{version}.{instance}")
+}
+
+/// `tel.pulse.<service>.<version>.<instance>`: "alive", every 250 ms, never stored.
+pub fn pulse(service: &str, version: &str, instance: &str) -> String {
+    format!("tel.pulse.{service}.{version}.{instance}")
+}
+
+/// What an event's subject says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventSubject<'a> {
+    /// The emitting service.
+    pub service: &'a str,
+    /// The event type, or `None` where the message is a batch.
+    pub kind: Option<&'a str>,
+}
+
+/// Reads `ev.<service>.<type>` and `ev.<service>._batch`; `None` for any other subject.
+pub fn parse_event(subject: &str) -> Option<EventSubject<'_>> {
+    let (service, tail) = subject.strip_prefix("ev.")?.split_once('.')?;
+    let kind = (tail != BATCH).then_some(tail);
+    Some(EventSubject { service, kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_subjects_read_back() {
+        assert_eq!(
+            parse_event(&event("cart", "order.paid")),
+            Some(EventSubject {
+                service: "cart",
+                kind: Some("order.paid")
+            })
+        );
+        assert_eq!(
+            parse_event(&batch("cart")),
+            Some(EventSubject {
+                service: "cart",
+                kind: None
+            })
+        );
+        assert_eq!(parse_event("tel.beat.a.b.c"), None);
+        assert_eq!(parse_event("ev.cart"), None);
+    }
+}
