@@ -64,3 +64,23 @@ pub struct ProducerMark {
     /// Whether it is an import, whose numbers name content and must be known for ever.
     pub is_import: bool,
 }
+
+impl Gap {
+    /// How many messages are missing.
+    pub fn len(&self) -> u64 {
+        (self.last + 1).saturating_sub(self.first)
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The reason as written in the catalogue; `unknown` for one this version does not give.
+    pub(crate) fn known_reason(text: &str) -> &'static str {
+        ["purged", "regressed", "wiped"]
+            .into_iter()
+            .find(|reason| *reason == text)
+            .unwrap_or("unknown")
+    }
+}

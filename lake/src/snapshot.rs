@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-use crate::column::Column;
+use crate::column::{Column, ColumnKind};
 use crate::position::Position;
 
 /// Everything there is to read at one moment.
@@ -100,6 +100,25 @@ impl Snapshot {
 }
 
 impl TableView {
+    /// Takes in the columns that fresh rows know: new ones, and integers that became doubles.
+    pub(crate) fn widen(&mut self, columns: &[Column]) {
+        for column in columns {
+            match self
+                .columns
+                .iter_mut()
+                .find(|known| known.name == column.name)
+            {
+                None => self.columns.push(column.clone()),
+                Some(known)
+                    if known.kind == ColumnKind::Int && column.kind == ColumnKind::Double =>
+                {
+                    known.kind = ColumnKind::Double;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Least and greatest `time` of the table, from statistics and hot rows.
     pub fn time_range_us(&self) -> Option<(i64, i64)> {
         let of_files = self.files.iter().filter_map(|file| {

@@ -1,0 +1,89 @@
+//! How a lake is set up: where it rests, how long rows stay, how large files grow.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a lake needs to know; the server's configuration fills it.
+#[derive(Debug, Clone)]
+pub struct LakeOptions {
+    /// The folder of catalogue and files, `DIR/.serin/lake`.
+    pub dir: PathBuf,
+    /// How long rows stay.
+    pub retention: Retention,
+    /// How long older DuckLake snapshots can still be read by `AT (VERSION => …)`.
+    pub snapshot_keep: Duration,
+    /// How long a file that no snapshot names stays on disk for readers outside this process.
+    pub delete_grace: Duration,
+    /// Compaction does not touch a file this large, and aims at it.
+    pub target_file_bytes: u64,
+    /// So many files of like size are merged at once. Eight keeps a table of ten million rows at
+    /// about thirty files while each row is written at most five times.
+    pub compact_fan_in: usize,
+    /// Files whose newest rows arrived further apart than this are not merged, because a file
+    /// expires as a whole.
+    pub compact_span: Duration,
+    /// Rows in a row group at most.
+    pub row_group_rows: usize,
+    /// Encoded bytes in a row group at most.
+    pub row_group_bytes: usize,
+    /// Threads that encode tables of one flush side by side.
+    pub encoders: usize,
+}
+
+/// How long rows stay; what goes first is what arrived first.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Days since arrival. Imported rows do not expire by age.
+    pub raw_days: u32,
+    /// Other numbers of days, by table.
+    pub raw_days_by_table: BTreeMap<String, u32>,
+    /// Bytes on disk a table may have, if there is a limit.
+    pub bytes_max: Option<u64>,
+    /// Other limits in bytes, by table.
+    pub bytes_max_by_table: BTreeMap<String, u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention {
+            raw_days: 30,
+            raw_days_by_table: BTreeMap::new(),
+            bytes_max: None,
+            bytes_max_by_table: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for LakeOptions {
+    fn default() -> Self {
+        LakeOptions {
+            dir: PathBuf::from(".serin/lake"),
+            retention: Retention::default(),
+            snapshot_keep: Duration::from_secs(3600),
+            delete_grace: Duration::from_secs(600),
+            target_file_bytes: 128 << 20,
+            compact_fan_in: 8,
+            compact_span: Duration::from_secs(24 * 3600),
+            row_group_rows: 1 << 20,
+            row_group_bytes: 128 << 20,
+            encoders: 2,
+        }
+    }
+}
+
+impl Retention {
+    /// Microseconds that rows of `table` stay.
+    pub(crate) fn age_us(&self, table: &str) -> i64 {
+        let days = self.raw_days_by_table.get(table).unwrap_or(&self.raw_days);
+        i64::from(*days) * 24 * 3600 * 1_000_000
+    }
+
+    /// Bytes that `table` may keep.
+    pub(crate) fn bytes_of(&self, table: &str) -> Option<u64> {
+        self.bytes_max_by_table
+            .get(table)
+            .copied()
+            .or(self.bytes_max)
+    }
+}
