@@ -1,1 +1,20 @@
+//! The bus: a real `nats-server`, started and watched by us or joined, and our two streams on it.
+//!
+//! [`Bus::start`] finds a server binary, writes its configuration, starts it in a process group of
+//! its own and keeps it alive; the bus outlives a crash of Serin and is adopted by the next start.
+//! [`EventStream`] is what the ingester reads and the doors publish to. Nothing here looks into an
+//! event. Modules stand in the order of a start: binary, settings, process, bus, stream, messages.
 
+mod binary;
+mod bus;
+mod error;
+mod messages;
+mod process;
+mod settings;
+mod stream;
+
+pub use binary::{Binary, VERSION_MIN, Version};
+pub use bus::{Bus, BusHealth, BusOptions, stop_left};
+pub use error::{BusError, PublishError};
+pub use messages::{Delivery, Message, Messages};
+pub use stream::{EventStream, PubAck, StreamState};

@@ -1,0 +1,464 @@
+//! Starts, adopts, joins, watches and stops the bus.
+//!
+//! A private bus belongs to one data folder and one Serin at a time (a file lock says so). When its
+//! process ends it is started again on the same port and every client finds it again by itself; a
+//! server that lost JetStream (a full disk makes it give up) is restarted too. Dropping [`Bus`]
+//! leaves the process alone, to be adopted; [`Bus::stop`] ends it. Start at [`Bus::start`].
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use async_nats::connection::State;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::binary::{self, Binary};
+use crate::error::BusError;
+use crate::process::Process;
+use crate::settings::{self, Files, Settings};
+use crate::stream::{self, EventStream};
+
+/// How long a server may take to be ready while its process lives: it reads back what it stored.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a left server that is alive may take to answer before it is replaced.
+const ADOPT_DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_EVERY: Duration = Duration::from_millis(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause before a restart doubles from the first to the last, so that a server that cannot
+/// start (its port is taken, its disk is full) does not spin.
+const RESTART_PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(5)];
+/// A server that lived this long starts again without a pause.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// How often JetStream is asked whether it is there, and how many silences make a restart.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+const SILENCES_MAX: u32 = 5;
+
+/// How to get a bus.
+#[derive(Debug, Clone)]
+pub struct BusOptions {
+    /// `DIR/.serin`.
+    pub data_dir: PathBuf,
+    /// The URL of a bus to join instead of starting one.
+    pub joined: Option<String>,
+    /// The port to listen on; else a free one, kept across restarts.
+    pub port: Option<u16>,
+    /// What the stream of events may hold before it refuses.
+    pub events_bytes_max: u64,
+    /// The server binary to take, as named by the user.
+    pub server_binary: Option<PathBuf>,
+    /// `PATH`.
+    pub search_path: Option<OsString>,
+    /// The folder of our own binary.
+    pub beside: Option<PathBuf>,
+}
+
+/// The bus, for as long as Serin runs.
+#[derive(Debug)]
+pub struct Bus {
+    client: async_nats::Client,
+    url: String,
+    monitor_url: Option<String>,
+    events_bytes_max: u64,
+    private: Option<Private>,
+}
+
+#[derive(Debug)]
+struct Private {
+    watched: Arc<Watched>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    /// Holds the folder's lock until the bus is dropped.
+    _lock: File,
+}
+
+/// What the watching task tells.
+#[derive(Debug, Default)]
+struct Watched {
+    pid: AtomicU64,
+    restarts: AtomicU64,
+}
+
+/// How the bus is at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusHealth {
+    /// Whether our connection stands.
+    pub is_connected: bool,
+    /// Whether JetStream answers.
+    pub has_jetstream: bool,
+    /// The server's version; empty while it was never reached.
+    pub version: String,
+    /// The server's process, where it is ours.
+    pub pid: Option<u64>,
+    /// How often it had to be started again.
+    pub restarts: u64,
+}
+
+impl Bus {
+    /// Starts a private bus, adopts the one a killed Serin left, or joins the one named.
+    pub async fn start(options: BusOptions) -> Result<Bus, BusError> {
+        if let Some(url) = &options.joined {
+            let client = connect(url).await.map_err(|source| BusError::Join {
+                host: without_credentials(url),
+                source: source.into(),
+            })?;
+            return Ok(Bus {
+                client,
+                url: url.clone(),
+                monitor_url: None,
+                events_bytes_max: options.events_bytes_max,
+                private: None,
+            });
+        }
+        let files = open_folder(&options.data_dir)?;
+        let lock = lock(&files)?;
+        let mut start = Start::new(&options, files)?;
+        let (process, client) = match start.adopt(options.port).await? {
+            Some(adopted) => adopted,
+            None => start.afresh(options.port).await?,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let watched = Arc::new(Watched::default());
+        let url = start.settings.url();
+        let monitor_url = Some(start.settings.monitor_url());
+        let watch = Watch {
+            start,
+            watched: Arc::clone(&watched),
+            client: client.clone(),
+        };
+        watched
+            .pid
+            .store(process.id().unsigned_abs().into(), Ordering::Relaxed);
+        let task = tokio::spawn(watch.run(process, stopped));
+        Ok(Bus {
+            client,
+            url,
+            monitor_url,
+            events_bytes_max: options.events_bytes_max,
+            private: Some(Private {
+                watched,
+                stop,
+                task,
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Our connection; it comes back by itself after an outage.
+    pub fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    /// Where services connect, with credentials.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The server's monitoring page, where the bus is ours.
+    pub fn monitor_url(&self) -> Option<&str> {
+        self.monitor_url.as_deref()
+    }
+
+    /// The stream of events, made where it is missing.
+    pub async fn events(&self) -> Result<EventStream, BusError> {
+        stream::open_events(&self.client, self.events_bytes_max).await
+    }
+
+    /// The memory stream of beats, logs and spans, made where it is missing.
+    pub async fn telemetry(&self) -> Result<EventStream, BusError> {
+        stream::open_telemetry(&self.client).await
+    }
+
+    /// How the bus is at this moment.
+    pub async fn health(&self) -> BusHealth {
+        let watched = self.private.as_ref().map(|private| &private.watched);
+        BusHealth {
+            is_connected: self.client.connection_state() == State::Connected,
+            has_jetstream: has_jetstream(&self.client).await,
+            version: self.client.server_info().version,
+            pid: watched.map(|watched| watched.pid.load(Ordering::Relaxed)),
+            restarts: watched.map_or(0, |watched| watched.restarts.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Stops a private bus and waits until it is gone; leaves a joined one alone.
+    pub async fn stop(self) {
+        let Some(private) = self.private else { return };
+        if private.stop.send(true).is_ok()
+            && let Err(error) = private.task.await
+        {
+            tracing::error!(%error, "the watch over nats-server failed");
+        }
+    }
+}
+
+/// Stops the bus that a killed Serin left under `data_dir`; whether there was one.
+pub async fn stop_left(data_dir: &Path) -> Result<bool, BusError> {
+    if !data_dir.join("bus").is_dir() {
+        return Ok(false);
+    }
+    let files = open_folder(data_dir)?;
+    let _lock = lock(&files)?;
+    match Process::left(&files) {
+        Some(mut process) => {
+            process.stop().await;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+/// What is needed to start the server, once and again.
+struct Start {
+    files: Files,
+    settings: Settings,
+    options: BusOptions,
+}
+
+impl Start {
+    fn new(options: &BusOptions, files: Files) -> Result<Start, BusError> {
+        let settings = match Settings::load(&files) {
+            Some(settings) => settings,
+            None => Settings::fresh(options.port)?,
+        };
+        Ok(Start {
+            files,
+            settings,
+            options: options.clone(),
+        })
+    }
+
+    /// Takes over a living server with the configuration we would give it; stops any other.
+    async fn adopt(
+        &mut self,
+        port: Option<u16>,
+    ) -> Result<Option<(Process, async_nats::Client)>, BusError> {
+        let Some(mut process) = Process::left(&self.files) else {
+            return Ok(None);
+        };
+        let conf = self
+            .settings
+            .conf(&self.files, self.options.events_bytes_max);
+        let is_same = std::fs::read(self.files.conf()).is_ok_and(|old| old == conf);
+        if is_same && port.is_none_or(|port| port == self.settings.port) {
+            let ready = self.ready(&mut process);
+            if let Ok(Ok(client)) = tokio::time::timeout(ADOPT_DEADLINE, ready).await {
+                tracing::info!(pid = process.id(), "adopted the bus of an earlier run");
+                return Ok(Some((process, client)));
+            }
+        }
+        tracing::info!(pid = process.id(), "replacing the bus of an earlier run");
+        process.stop().await;
+        Ok(None)
+    }
+
+    async fn afresh(
+        &mut self,
+        port: Option<u16>,
+    ) -> Result<(Process, async_nats::Client), BusError> {
+        let options = &self.options;
+        let binary = binary::find(
+            options.server_binary.as_deref(),
+            options.beside.as_deref(),
+            options.search_path.as_deref(),
+        )
+        .await?;
+        if let Some(port) = port {
+            self.settings.port = port;
+            if !settings::is_free(port) {
+                return Err(BusError::PortTaken(port));
+            }
+        }
+        if !settings::is_free(self.settings.port) || !settings::is_free(self.settings.monitor_port)
+        {
+            let kept = self.settings.port;
+            self.settings.move_ports(port)?;
+            tracing::warn!(
+                kept,
+                port = self.settings.port,
+                "the bus had to move to another port"
+            );
+        }
+        let mut process = self.spawn(&binary)?;
+        match self.ready(&mut process).await {
+            Ok(client) => Ok((process, client)),
+            Err(error) => {
+                process.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn spawn(&self, binary: &Binary) -> Result<Process, BusError> {
+        self.settings.store(&self.files)?;
+        let conf = self
+            .settings
+            .conf(&self.files, self.options.events_bytes_max);
+        settings::write_private(&self.files.conf(), &conf)?;
+        Process::spawn(binary, &self.files)
+    }
+
+    /// Connects as soon as the server answers, and makes sure that it is ours and has JetStream.
+    async fn ready(&self, process: &mut Process) -> Result<async_nats::Client, BusError> {
+        let ready = async {
+            loop {
+                if process.has_ended() {
+                    return Err(BusError::Ended(self.files.last_words()));
+                }
+                if let Ok(client) = connect(&self.settings.url()).await
+                    && client.server_info().server_name == self.settings.server_name
+                    && has_jetstream(&client).await
+                {
+                    return Ok(client);
+                }
+                tokio::time::sleep(CONNECT_EVERY).await;
+            }
+        };
+        match tokio::time::timeout(READY_DEADLINE, ready).await {
+            Ok(result) => result,
+            Err(_) => Err(BusError::NotReady {
+                port: self.settings.port,
+                waited_s: READY_DEADLINE.as_secs(),
+                log: self.files.log(),
+            }),
+        }
+    }
+}
+
+/// Keeps a private server alive.
+struct Watch {
+    start: Start,
+    watched: Arc<Watched>,
+    client: async_nats::Client,
+}
+
+impl Watch {
+    async fn run(self, mut process: Process, mut stopped: watch::Receiver<bool>) {
+        let mut pause = RESTART_PAUSE[0];
+        loop {
+            let lived = tokio::time::Instant::now();
+            tokio::select! {
+                () = process.ended() => tracing::warn!("nats-server ended; starting it again"),
+                () = self.lost_jetstream() => {
+                    tracing::warn!("nats-server lost JetStream; starting it again");
+                    process.stop().await;
+                }
+                changed = stopped.changed() => {
+                    // An error means that `Bus` was dropped: the server stays, to be adopted.
+                    if changed.is_ok() {
+                        process.stop().await;
+                    }
+                    return;
+                }
+            }
+            if lived.elapsed() > HEALTHY_AFTER {
+                pause = RESTART_PAUSE[0];
+            }
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = stopped.changed() => return,
+                }
+                pause = (pause * 2).min(RESTART_PAUSE[1]);
+                match self.respawn().await {
+                    Ok(next) => {
+                        process = next;
+                        break;
+                    }
+                    Err(error) => tracing::error!(%error, "cannot start nats-server again"),
+                }
+            }
+        }
+    }
+
+    async fn respawn(&self) -> Result<Process, BusError> {
+        let options = &self.start.options;
+        // Looked for again each time: an upgrade may have moved it.
+        let binary = binary::find(
+            options.server_binary.as_deref(),
+            options.beside.as_deref(),
+            options.search_path.as_deref(),
+        )
+        .await?;
+        let process = self.start.spawn(&binary)?;
+        self.watched.restarts.fetch_add(1, Ordering::Relaxed);
+        let id = process.id().unsigned_abs().into();
+        self.watched.pid.store(id, Ordering::Relaxed);
+        Ok(process)
+    }
+
+    /// Returns when the server answers but JetStream has not for a while.
+    async fn lost_jetstream(&self) {
+        let mut silences = 0;
+        while silences < SILENCES_MAX {
+            tokio::time::sleep(PROBE_EVERY).await;
+            let is_connected = self.client.connection_state() == State::Connected;
+            if is_connected && !has_jetstream(&self.client).await {
+                silences += 1;
+            } else {
+                silences = 0;
+            }
+        }
+    }
+}
+
+fn open_folder(data_dir: &Path) -> Result<Files, BusError> {
+    let folder = data_dir.join("bus");
+    let error = |source| BusError::File {
+        what: "create",
+        path: folder.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&folder).map_err(error)?;
+    // Absolute, since the server's command line names it and is compared with it.
+    let data_dir = std::path::absolute(data_dir).map_err(error)?;
+    Ok(Files::under(&data_dir))
+}
+
+fn lock(files: &Files) -> Result<File, BusError> {
+    let path = files.lock();
+    let file = File::create(&path).map_err(|source| BusError::File {
+        what: "write",
+        path: path.clone(),
+        source,
+    })?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| BusError::InUse(files.folder.clone()))?;
+    Ok(file)
+}
+
+async fn connect(url: &str) -> Result<async_nats::Client, async_nats::ConnectError> {
+    ConnectOptions::new()
+        .name("serin")
+        .connection_timeout(CONNECT_TIMEOUT)
+        .reconnect_delay_callback(|attempts| {
+            let doubled = CONNECT_EVERY * 2_u32.saturating_pow(attempts.min(8) as u32);
+            doubled.min(Duration::from_millis(500))
+        })
+        .connect(url)
+        .await
+}
+
+/// Whether JetStream answers within two seconds.
+async fn has_jetstream(client: &async_nats::Client) -> bool {
+    if client.connection_state() != State::Connected {
+        return false;
+    }
+    let asked = client.request("$JS.API.INFO", bytes::Bytes::new());
+    match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
+        Ok(Ok(answer)) => serde_json::from_slice::<serde_json::Value>(&answer.payload)
+            .is_ok_and(|answer| answer.get("error").is_none()),
+        _ => false,
+    }
+}
+
+fn without_credentials(url: &str) -> String {
+    match url.split_once('@') {
+        Some((_, host)) => host.to_owned(),
+        None => url.trim_start_matches("nats://").to_owned(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What can go wrong with the bus, in the words a user reads.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Where a cause comes from a library, it is kept as it is.
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the bus cannot be started, joined or read.
+#[derive(Debug, Error)]
+pub enum BusError {
+    /// No usable `nats-server` was found.
+    #[error("no nats-server of version 2.10 or later was found{notes}; {how}")]
+    NoServer {
+        /// What was looked at and why it would not do; empty, or starting with " (".
+        notes: String,
+        /// How to get one on this operating system.
+        how: &'static str,
+    },
+    /// Another Serin runs on the same folder.
+    #[error("the bus in {0} belongs to a Serin that is running; stop it first with `serin down`")]
+    InUse(PathBuf),
+    /// A file of ours cannot be written or read.
+    #[error("cannot {what} {path}")]
+    File {
+        /// What was tried: "write", "read".
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gave no random bytes.
+    #[error("cannot read random bytes from /dev/urandom")]
+    Random(#[source] std::io::Error),
+    /// No free port on 127.0.0.1.
+    #[error("cannot find a free port on 127.0.0.1")]
+    NoPort(#[source] std::io::Error),
+    /// The wanted port is taken by another program.
+    #[error("port {0} is taken by another program; choose another with --bus PORT")]
+    PortTaken(u16),
+    /// The process could not be started.
+    #[error("cannot start {path}")]
+    Spawn {
+        /// The binary.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server ended before it was ready.
+    #[error("nats-server ended while starting; its last words: {0}")]
+    Ended(String),
+    /// The server is not ready in time.
+    #[error("nats-server at 127.0.0.1:{port} is not ready after {waited_s} s; see {log}")]
+    NotReady {
+        /// Its port.
+        port: u16,
+        /// How long we waited.
+        waited_s: u64,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The bus to join does not answer.
+    #[error("cannot join the bus at {host}; is it running, and are the credentials right")]
+    Join {
+        /// Its address, without credentials.
+        host: String,
+        /// Why.
+        source: Source,
+    },
+    /// A request to JetStream failed.
+    #[error("the bus cannot {what}")]
+    JetStream {
+        /// What was asked: "create the stream EVENTS".
+        what: String,
+        /// Why.
+        source: Source,
+    },
+    /// The stream is not the one we read: wiped, replaced, or it lost its tail.
+    #[error(
+        "the stream {stream} changed its life: read up to {read_to} of {was}, it is now {now} and \
+         ends at {last}"
+    )]
+    StreamChanged {
+        /// Which stream.
+        stream: &'static str,
+        /// The incarnation we read.
+        was: String,
+        /// The one it has; "none" where the stream is gone.
+        now: String,
+        /// The last message we read.
+        read_to: u64,
+        /// Its last message.
+        last: u64,
+    },
+}
+
+/// Why a message was not taken. In each case it may be sent again under the same `Nats-Msg-Id`.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The stream is full and refuses new messages; nothing old is dropped.
+    #[error("the stream of events is full; try again once what it holds is committed")]
+    Full,
+    /// The message is larger than the bus takes.
+    #[error("the message has {bytes} bytes and the bus takes {bytes_max}")]
+    TooLarge {
+        /// Size of the message.
+        bytes: usize,
+        /// What is taken.
+        bytes_max: usize,
+    },
+    /// The bus does not answer, or did not in time.
+    #[error("the bus does not answer ({0})")]
+    Unavailable(&'static str),
+    /// JetStream said no for another reason.
+    #[error("the bus refused the message: {description} (error {code})")]
+    Refused {
+        /// JetStream's own error code.
+        code: u64,
+        /// Its words.
+        description: String,
+    },
+}

@@ -1,0 +1,325 @@
+//! Our two streams on the bus, and publishing to them with an acknowledgement.
+//!
+//! `EVENTS` rests on disk, keeps everything until it is purged, and refuses what does not fit
+//! rather than dropping the old. `TELEMETRY` rests in memory and drops the old. Each carries its
+//! incarnation, a random name of this life, in its metadata.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::client::Request;
+use async_nats::connection::State;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, ErrorCode};
+use bytes::Bytes;
+use serin_wire::subject;
+
+use crate::error::{BusError, PublishError};
+use crate::messages::Messages;
+use crate::settings::{TELEMETRY_BYTES_MAX, random_hex};
+
+const EVENTS: &str = "EVENTS";
+const TELEMETRY: &str = "TELEMETRY";
+const INCARNATION: &str = "serin_incarnation";
+/// The broker knows a message again for two minutes; the ingester does without a window.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// Telemetry older than this is of no use to anyone.
+const TELEMETRY_AGE_MAX: Duration = Duration::from_secs(600);
+/// Bounds on every request: a bus that is down must not hold a caller.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// JetStream's "maximum bytes exceeded" and "maximum messages exceeded" come under this code.
+const STORE_FAILED: u64 = 10077;
+/// Its words when the stream is full, since the code stands for any failure to store.
+const FULL: [&str; 2] = ["maximum bytes exceeded", "maximum messages exceeded"];
+
+/// A stream of ours: events, or telemetry.
+#[derive(Debug, Clone)]
+pub struct EventStream {
+    name: &'static str,
+    client: async_nats::Client,
+    context: jetstream::Context,
+}
+
+/// What a stream says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamState {
+    /// This life's random name, 32 hex digits; empty where somebody else made the stream.
+    pub incarnation: String,
+    /// The first message it holds; last + 1 when empty.
+    pub first: u64,
+    /// The last message it ever took; 0 before the first.
+    pub last: u64,
+    /// How many it holds.
+    pub messages: u64,
+    /// Bytes it holds.
+    pub bytes: u64,
+    /// Bytes it may hold.
+    pub bytes_max: u64,
+}
+
+/// The bus has the message on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PubAck {
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// Whether the bus had it already, by its `Nats-Msg-Id`.
+    pub is_duplicate: bool,
+}
+
+pub(crate) async fn open_events(
+    client: &async_nats::Client,
+    bytes_max: u64,
+) -> Result<EventStream, BusError> {
+    let config = Config {
+        name: EVENTS.to_owned(),
+        subjects: vec![subject::EVENTS.to_owned()],
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        max_bytes: i64::try_from(bytes_max).unwrap_or(i64::MAX),
+        duplicate_window: DUPLICATE_WINDOW,
+        ..Config::default()
+    };
+    open(client, EVENTS, config).await
+}
+
+pub(crate) async fn open_telemetry(client: &async_nats::Client) -> Result<EventStream, BusError> {
+    let config = Config {
+        name: TELEMETRY.to_owned(),
+        subjects: subject::TELEMETRY.map(str::to_owned).to_vec(),
+        storage: StorageType::Memory,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::Old,
+        max_bytes: TELEMETRY_BYTES_MAX,
+        max_age: TELEMETRY_AGE_MAX,
+        duplicate_window: DUPLICATE_WINDOW,
+        ..Config::default()
+    };
+    open(client, TELEMETRY, config).await
+}
+
+/// Makes the stream with a fresh incarnation, or brings the limits of the one there up to date.
+async fn open(
+    client: &async_nats::Client,
+    name: &'static str,
+    mut config: Config,
+) -> Result<EventStream, BusError> {
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(ANSWER_WITHIN);
+    let stream = EventStream {
+        name,
+        client: client.clone(),
+        context,
+    };
+    let failed = |what: &str, source: async_nats::Error| BusError::JetStream {
+        what: format!("{what} the stream {name}"),
+        source,
+    };
+    match stream.context.get_stream(name).await {
+        Ok(found) => {
+            let old = &found.cached_info().config;
+            config.metadata = old.metadata.clone();
+            if !config.metadata.contains_key(INCARNATION) {
+                config
+                    .metadata
+                    .insert(INCARNATION.to_owned(), random_hex()?);
+            }
+            let is_same = old.max_bytes == config.max_bytes
+                && old.subjects == config.subjects
+                && old.discard == config.discard
+                && old.metadata == config.metadata;
+            if !is_same {
+                stream
+                    .context
+                    .update_stream(config)
+                    .await
+                    .map_err(|error| failed("update", error.into()))?;
+            }
+        }
+        Err(error) if is_missing(&error) => {
+            config.metadata = HashMap::from([(INCARNATION.to_owned(), random_hex()?)]);
+            stream
+                .context
+                .create_stream(config)
+                .await
+                .map_err(|error| failed("create", error.into()))?;
+        }
+        Err(error) => return Err(failed("find", error.into())),
+    }
+    Ok(stream)
+}
+
+fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
+    use jetstream::context::GetStreamErrorKind::JetStream;
+    matches!(error.kind(), JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+impl EventStream {
+    /// Its name on the bus.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn context(&self) -> &jetstream::Context {
+        &self.context
+    }
+
+    /// Its life, first and last message and size; `None` where the stream is gone.
+    pub async fn find(&self) -> Result<Option<StreamState>, BusError> {
+        match self.context.get_stream(self.name).await {
+            Ok(stream) => Ok(Some(state_of(stream.cached_info()))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.failed("tell about", error.into())),
+        }
+    }
+
+    /// As [`EventStream::find`], where the stream must be there.
+    pub async fn state(&self) -> Result<StreamState, BusError> {
+        match self.context.get_stream(self.name).await {
+            Ok(stream) => Ok(state_of(stream.cached_info())),
+            Err(error) => Err(self.failed("tell about", error.into())),
+        }
+    }
+
+    /// Gives the stream a new incarnation, for when it lost its tail; the new one.
+    pub async fn renew_incarnation(&self) -> Result<String, BusError> {
+        let stream = self.context.get_stream(self.name).await;
+        let stream = stream.map_err(|error| self.failed("tell about", error.into()))?;
+        let mut config = stream.cached_info().config.clone();
+        let fresh = random_hex()?;
+        config
+            .metadata
+            .insert(INCARNATION.to_owned(), fresh.clone());
+        let updated = self.context.update_stream(config).await;
+        updated.map_err(|error| self.failed("rename the life of", error.into()))?;
+        Ok(fresh)
+    }
+
+    /// Removes every message up to and including `sequence`.
+    pub async fn purge_to(&self, sequence: u64) -> Result<(), BusError> {
+        let stream = self.context.get_stream_no_info(self.name).await;
+        let stream = stream.map_err(|error| self.failed("find", error.into()))?;
+        let purged = stream.purge().sequence(sequence.saturating_add(1)).await;
+        purged.map_err(|error| self.failed("purge", error.into()))?;
+        Ok(())
+    }
+
+    /// Reads from message `sequence` on, in order, for ever.
+    pub async fn messages_from(&self, sequence: u64) -> Result<Messages, BusError> {
+        Messages::open(self.clone(), sequence).await
+    }
+
+    /// Publishes and waits until the bus has it on disk.
+    ///
+    /// After [`PublishError::Unavailable`] the message may or may not be there: send it again with
+    /// the same `Nats-Msg-Id`. Callers may publish several at a time.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        payload: Bytes,
+    ) -> Result<PubAck, PublishError> {
+        // async-nats queues 2,048 messages while disconnected and then blocks: do not begin.
+        if self.client.connection_state() != State::Connected {
+            return Err(PublishError::Unavailable("not connected"));
+        }
+        let bytes_max = self.client.max_payload();
+        if payload.len() + 512 > bytes_max {
+            return Err(PublishError::TooLarge {
+                bytes: payload.len(),
+                bytes_max: bytes_max.saturating_sub(512),
+            });
+        }
+        let mut map = HeaderMap::new();
+        for &(name, value) in headers {
+            map.insert(name, value);
+        }
+        let request = Request::new().headers(map).payload(payload).timeout(None);
+        let sent = self.client.send_request(subject.to_owned(), request);
+        match tokio::time::timeout(ANSWER_WITHIN, sent).await {
+            Err(_) => Err(PublishError::Unavailable("no answer in time")),
+            Ok(Err(error)) => Err(refusal_of(&error)),
+            Ok(Ok(answer)) => read_ack(&answer.payload),
+        }
+    }
+
+    pub(crate) fn failed(&self, what: &str, source: async_nats::Error) -> BusError {
+        BusError::JetStream {
+            what: format!("{what} the stream {}", self.name),
+            source,
+        }
+    }
+}
+
+fn state_of(info: &jetstream::stream::Info) -> StreamState {
+    let incarnation = info.config.metadata.get(INCARNATION);
+    StreamState {
+        incarnation: incarnation.cloned().unwrap_or_default(),
+        first: info.state.first_sequence.max(1),
+        last: info.state.last_sequence,
+        messages: info.state.messages,
+        bytes: info.state.bytes,
+        bytes_max: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),
+    }
+}
+
+fn refusal_of(error: &async_nats::RequestError) -> PublishError {
+    use async_nats::RequestErrorKind as Kind;
+    match error.kind() {
+        Kind::NoResponders => PublishError::Unavailable("no stream takes the subject"),
+        Kind::InvalidSubject => PublishError::Refused {
+            code: 0,
+            description: String::from("the subject is not valid"),
+        },
+        _ => PublishError::Unavailable("the connection broke"),
+    }
+}
+
+fn read_ack(payload: &[u8]) -> Result<PubAck, PublishError> {
+    let Ok(answer) = serde_json::from_slice::<serde_json::Value>(payload) else {
+        return Err(PublishError::Unavailable(
+            "the answer is not an acknowledgement",
+        ));
+    };
+    if let Some(error) = answer.get("error") {
+        let code = error["err_code"].as_u64().unwrap_or_default();
+        let description = error["description"].as_str().unwrap_or_default();
+        if code == STORE_FAILED && FULL.contains(&description) {
+            return Err(PublishError::Full);
+        }
+        return Err(PublishError::Refused {
+            code,
+            description: description.to_owned(),
+        });
+    }
+    match answer.get("seq").and_then(serde_json::Value::as_u64) {
+        Some(sequence) => Ok(PubAck {
+            sequence,
+            is_duplicate: answer["duplicate"].as_bool().unwrap_or_default(),
+        }),
+        None => Err(PublishError::Unavailable(
+            "the answer is not an acknowledgement",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_jetstream_are_told_apart() {
+        let ack = read_ack(br#"{"stream":"EVENTS","seq":7,"duplicate":true}"#).expect("an ack");
+        assert_eq!((ack.sequence, ack.is_duplicate), (7, true));
+        let full =
+            br#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}"#;
+        assert!(matches!(read_ack(full), Err(PublishError::Full)));
+        let other = br#"{"error":{"code":503,"err_code":10077,"description":"write error"}}"#;
+        assert!(matches!(
+            read_ack(other),
+            Err(PublishError::Refused { code: 10077, .. })
+        ));
+        assert!(matches!(read_ack(b""), Err(PublishError::Unavailable(_))));
+    }
+}
