@@ -13,9 +13,9 @@ use thiserror::Error;
 use crate::catalogue::{CatalogueError, Change, TableChange, Verb};
 use crate::column::Column;
 use crate::encode::{EncodeError, Encoded, encode};
-use crate::flush::{Flush, TableRows};
+use crate::flush::{Account, Flush, TableRows};
 use crate::lake::{Inner, Lake, locked};
-use crate::position::Position;
+use crate::position::{Gap, Position};
 use crate::store::{FileError, FileStep, Moment, ensure_dir};
 use crate::table::Table;
 use crate::text;
@@ -56,6 +56,20 @@ pub enum CommitError {
         expected: Position,
         /// Where the catalogue stands.
         found: Position,
+    },
+    /// The flush does not account for every message and row; nothing was written.
+    #[error("flush {number} covers {range} messages, but accounts for {} and {gap} missing; it brings {rows} rows, but accounts for {}", account.messages, account.rows)]
+    Account {
+        /// The flush.
+        number: u64,
+        /// Messages between its positions.
+        range: u64,
+        /// Messages in its gaps.
+        gap: u64,
+        /// Rows in its batches.
+        rows: u64,
+        /// What it says itself.
+        account: Account,
     },
     /// A column came with a kind that it cannot have any more.
     #[error("column {:?} of table {table:?} is {:?} and cannot become {:?}", known.name, known.kind, wanted.kind)]
@@ -114,32 +128,21 @@ impl Lake {
 impl Inner {
     fn commit(&self, flush: &Flush) -> Result<Committed, CommitError> {
         let found = locked(&self.shown).position;
-        if found != flush.progress.from {
+        let is_one_life = flush.progress.to.incarnation == found.incarnation;
+        if found != flush.progress.from || !is_one_life {
             return Err(CommitError::Elsewhere {
                 number: flush.number,
                 expected: flush.progress.from,
                 found,
             });
         }
-        let mut tables = self.plan(flush)?;
+        account(flush)?;
+        let tables = self.plan(flush)?;
         let jobs = self.jobs(flush, &tables);
         let result = self
             .write_files(&jobs, &tables)
             .map_err(|error| in_flush(flush.number, error))
-            .and_then(|encoded| {
-                for (job, encoded) in jobs.iter().zip(encoded) {
-                    let change = &mut tables[job.table];
-                    change.files_added.push(change.after.take_file(
-                        job.path.clone(),
-                        job.id,
-                        encoded,
-                        job.rows.sort.clone(),
-                        flush.now_us,
-                        job.rows.is_import,
-                    ));
-                }
-                self.name_files(flush, tables)
-            });
+            .and_then(|encoded| self.name_files(flush, tables, &jobs, encoded));
         let is_unknown = matches!(result, Err(CommitError::Durability { .. }));
         if result.is_err() && !is_unknown {
             self.give_up(jobs.iter().flat_map(|job| [&job.aside, &job.path]));
@@ -297,12 +300,29 @@ impl Inner {
     fn name_files(
         &self,
         flush: &Flush,
-        tables: Vec<TableChange>,
+        mut tables: Vec<TableChange>,
+        jobs: &[Job<'_>],
+        encoded: Vec<Encoded>,
     ) -> Result<Committed, CommitError> {
-        let added = tables.iter().flat_map(|change| &change.files_added);
-        let (rows, bytes) = added.fold((0, 0), |(rows, bytes), stored| {
-            (rows + stored.file.rows, bytes + stored.file.bytes)
-        });
+        self.disk
+            .pass(Moment::FilesDurable)
+            .map_err(|source| CommitError::from(CatalogueError::CutOff(source)))?;
+        let mut catalogue = locked(&self.catalogue);
+        self.rebase(&mut tables);
+        let (mut rows, mut bytes) = (0, 0);
+        for (job, encoded) in jobs.iter().zip(encoded) {
+            rows += encoded.rows;
+            bytes += encoded.bytes;
+            let change = &mut tables[job.table];
+            change.files_added.push(change.after.take_file(
+                job.path.clone(),
+                job.id,
+                encoded,
+                job.rows.sort.clone(),
+                flush.now_us,
+                job.rows.is_import,
+            ));
+        }
         let change = Change {
             now_us: flush.now_us,
             tables,
@@ -311,10 +331,6 @@ impl Inner {
             next_file_id: self.next_file_id.load(Ordering::Relaxed),
             next_catalog_id: self.next_catalog_id.load(Ordering::Relaxed),
         };
-        self.disk
-            .pass(Moment::FilesDurable)
-            .map_err(|source| CommitError::from(CatalogueError::CutOff(source)))?;
-        let mut catalogue = locked(&self.catalogue);
         let snapshot = catalogue
             .commit(&change, &*self.disk)
             .map_err(|error| in_flush(flush.number, error.into()))?;
@@ -330,6 +346,10 @@ impl Inner {
         shown.changes += 1;
         shown.flushed = shown.flushed.max(flush.number);
         for table in change.tables {
+            for stored in &table.files_added {
+                self.store
+                    .know(&stored.file.path, stored.file.bytes, stored.sums.clone());
+            }
             shown.put(table.after);
         }
         if let Some(fresh) = &shown.fresh {
@@ -341,6 +361,18 @@ impl Inner {
             rows,
             bytes,
         })
+    }
+
+    /// Takes in what compaction and expiry did to the file lists while we encoded. Columns are
+    /// changed by flushes alone, so the plan for them still holds.
+    fn rebase(&self, tables: &mut [TableChange]) {
+        let shown = locked(&self.shown);
+        for change in tables {
+            if let Some(current) = shown.tables.get(&change.after.name) {
+                change.after.files = current.files.clone();
+                change.after.next_row_id = current.next_row_id;
+            }
+        }
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
@@ -364,6 +396,28 @@ impl Inner {
             }
         }
     }
+}
+
+/// Refuses a flush whose messages, gaps and rows do not add up (invariant I4).
+fn account(flush: &Flush) -> Result<(), CommitError> {
+    let progress = &flush.progress;
+    let Some(account) = progress.account else {
+        return Ok(());
+    };
+    let range = progress.to.sequence.saturating_sub(progress.from.sequence);
+    let gap: u64 = progress.gaps.iter().map(Gap::len).sum();
+    let batches = flush.tables.iter().flat_map(|rows| &rows.batches);
+    let rows: u64 = batches.map(|batch| batch.num_rows() as u64).sum();
+    if account.messages + gap == range && account.rows == rows {
+        return Ok(());
+    }
+    Err(CommitError::Account {
+        number: flush.number,
+        range,
+        gap,
+        rows,
+        account,
+    })
 }
 
 /// Why files could not be written.

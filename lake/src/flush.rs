@@ -47,4 +47,15 @@ pub struct Progress {
     pub producers: Vec<ProducerMark>,
     /// Identities given by clients (hash of service and id, time of arrival), kept for 24 hours.
     pub seen: Vec<(u128, i64)>,
+    /// What became of the messages in between; the commit is refused when it does not add up.
+    pub account: Option<Account>,
+}
+
+/// What became of the messages of a flush.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Messages that were read between the two positions; with the gaps they fill the whole range.
+    pub messages: u64,
+    /// Rows that were made of them, over all tables: events taken, and refused ones kept as rows.
+    pub rows: u64,
 }

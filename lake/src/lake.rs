@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use thiserror::Error;
 
 use crate::catalogue::{Catalogue, CatalogueError, Retired};
+use crate::checked::CheckedStore;
 use crate::fresh::{Fresh, FreshRows};
 use crate::options::LakeOptions;
 use crate::position::Position;
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) tidying: Mutex<()>,
     pub(crate) catalogue: Mutex<Catalogue>,
     pub(crate) shown: Mutex<Shown>,
+    pub(crate) store: Arc<CheckedStore>,
     pub(crate) next_file_id: AtomicU64,
     pub(crate) next_catalog_id: AtomicU64,
     pub(crate) is_poisoned: AtomicBool,
@@ -147,7 +149,12 @@ impl Lake {
                 .map(|retired| (retired, Weak::new()))
                 .collect(),
         };
+        let store = CheckedStore::default();
+        for stored in shown.tables.values().flat_map(|table: &Table| &table.files) {
+            store.know(&stored.file.path, stored.file.bytes, stored.sums.clone());
+        }
         let inner = Inner {
+            store: Arc::new(store),
             options,
             data_dir,
             catalogue_path,

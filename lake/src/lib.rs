@@ -14,9 +14,15 @@ pub mod position;
 pub mod store;
 pub mod sums;
 
+pub mod check;
+
 mod catalogue;
+mod checked;
 mod commit;
+mod compact;
 mod encode;
+mod expire;
+mod keep;
 mod lake;
 mod recover;
 pub mod snapshot;
@@ -25,11 +31,15 @@ mod text;
 
 pub use accept::{Accept, AcceptError, Door, Receipt};
 pub use catalogue::CatalogueError;
+pub use checked::{CheckedError, CheckedStore};
 pub use column::{Column, ColumnKind};
 pub use commit::{CommitError, Committed};
+pub use compact::{CompactError, Compacted};
 pub use encode::EncodeError;
-pub use flush::{Flush, Progress, TableRows};
+pub use expire::Expired;
+pub use flush::{Account, Flush, Progress, TableRows};
 pub use fresh::{Fresh, FreshRows, FreshTable};
+pub use keep::LakeTotals;
 pub use lake::{Lake, LakeError};
 pub use options::{LakeOptions, Retention};
 pub use position::{Gap, Incarnation, Position, ProducerMark};

@@ -45,7 +45,7 @@ impl Sums {
     }
 
     /// Whether `bytes` are block number `index`.
-    pub(crate) fn block_is(&self, index: usize, bytes: &[u8]) -> bool {
+    pub fn block_is(&self, index: usize, bytes: &[u8]) -> bool {
         self.blocks.get(index) == Some(&xxh3_64(bytes))
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct StoredFile {
     pub(crate) footer_bytes: u64,
     pub(crate) row_id_start: u64,
     pub(crate) sort: Vec<String>,
-    pub(crate) sums: Sums,
+    pub(crate) sums: Arc<Sums>,
 }
 
 /// What is known of a whole table.
@@ -120,7 +120,7 @@ impl Table {
             footer_bytes: encoded.footer_bytes,
             row_id_start: self.next_row_id,
             sort,
-            sums: encoded.sums,
+            sums: Arc::new(encoded.sums),
             file: Arc::new(DataFile {
                 id,
                 path,

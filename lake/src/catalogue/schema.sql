@@ -26,7 +26,7 @@ CREATE INDEX serin_stats_of_file ON ducklake_file_column_stats(data_file_id);
 -- The one row that says how far the files reach on the bus.
 CREATE TABLE serin_position(one INTEGER PRIMARY KEY CHECK (one = 1), incarnation TEXT NOT NULL, sequence INTEGER NOT NULL);
 -- The ranges that were committed, in order; old ones are folded into one row each.
-CREATE TABLE serin_commit(number INTEGER PRIMARY KEY AUTOINCREMENT, snapshot_id INTEGER NOT NULL, incarnation TEXT NOT NULL, from_sequence INTEGER NOT NULL, to_sequence INTEGER NOT NULL, rows INTEGER NOT NULL, gap INTEGER NOT NULL, messages INTEGER, taken INTEGER, commits INTEGER NOT NULL DEFAULT 1, at_us INTEGER NOT NULL);
+CREATE TABLE serin_commit(number INTEGER PRIMARY KEY AUTOINCREMENT, snapshot_id INTEGER NOT NULL, incarnation TEXT NOT NULL, from_sequence INTEGER NOT NULL, to_sequence INTEGER NOT NULL, rows INTEGER NOT NULL, gap INTEGER NOT NULL, messages INTEGER, commits INTEGER NOT NULL DEFAULT 1, at_us INTEGER NOT NULL);
 CREATE TABLE serin_gap(number INTEGER PRIMARY KEY AUTOINCREMENT, incarnation TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL);
 -- One row for each life of the stream, with where the life before had been left.
 CREATE TABLE serin_lineage(number INTEGER PRIMARY KEY AUTOINCREMENT, incarnation TEXT NOT NULL, start INTEGER NOT NULL, left_incarnation TEXT NOT NULL, left_sequence INTEGER NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL);

@@ -1,0 +1,263 @@
+//! The SQLite file that names everything: DuckLake's tables and ours, one transaction a change.
+//!
+//! [`Change`]s come in from flush, compaction and expiry; either all of one is there afterwards or
+//! nothing. This folder alone knows SQL. Start at [`Catalogue::commit`].
+
+pub(crate) mod load;
+mod tidy;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+use thiserror::Error;
+
+use crate::encode::StoredColumn;
+use crate::flush::Progress;
+use crate::position::{Gap, Position, ProducerMark};
+use crate::store::{Disk, Moment};
+use crate::table::{StoredFile, Table};
+use crate::text;
+
+/// Why the catalogue did not do what was asked.
+#[derive(Debug, Error)]
+pub enum CatalogueError {
+    /// SQLite refused; nothing was changed.
+    #[error("the catalogue refused a statement")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A sync failed or the commit's outcome is unknown: the process must end and recover.
+    #[error("the catalogue cannot be made durable")]
+    Durability(#[source] rusqlite::Error),
+    /// A step before the transaction's end failed; nothing was changed.
+    #[error("the commit was cut off")]
+    CutOff(#[source] std::io::Error),
+    /// The catalogue stands elsewhere than the flush says.
+    #[error("the flush starts at {}/{}, but the catalogue stands at {}/{}", expected.incarnation, expected.sequence, found.incarnation, found.sequence)]
+    Elsewhere {
+        /// Where the flush starts.
+        expected: Position,
+        /// Where the catalogue stands.
+        found: Position,
+    },
+    /// The file is a catalogue of something else, or of another version.
+    #[error("{} is a DuckLake catalogue of version {version:?}, expected \"0.3\" written by serin; move it away or open another folder", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The version it says.
+        version: String,
+    },
+    /// A value in the catalogue cannot be what it is.
+    #[error("the catalogue holds {value:?} as {what}; restore it from a backup")]
+    Damaged {
+        /// What the value should be.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+}
+
+/// What one transaction does.
+#[derive(Debug, Default)]
+pub(crate) struct Change<'a> {
+    pub(crate) now_us: i64,
+    /// Tables after the change, of which something changed.
+    pub(crate) tables: Vec<TableChange>,
+    /// The progress of a flush.
+    pub(crate) progress: Option<&'a Progress>,
+    /// What DuckLake calls an added or removed file.
+    pub(crate) verb: Verb,
+    pub(crate) next_file_id: u64,
+    pub(crate) next_catalog_id: u64,
+}
+
+/// Why files come and go, in DuckLake's words.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Verb {
+    #[default]
+    Insert,
+    Compact,
+    Delete,
+}
+
+/// What happens to one table.
+#[derive(Debug)]
+pub(crate) struct TableChange {
+    /// The table as it is after the change.
+    pub(crate) after: Table,
+    pub(crate) is_new: bool,
+    pub(crate) columns_added: Vec<StoredColumn>,
+    pub(crate) columns_widened: Vec<StoredColumn>,
+    pub(crate) files_added: Vec<Arc<StoredFile>>,
+    pub(crate) files_ended: Vec<u64>,
+}
+
+/// Everything a start needs.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) snapshot: u64,
+    pub(crate) next_file_id: u64,
+    pub(crate) next_catalog_id: u64,
+    pub(crate) position: Position,
+    pub(crate) tables: BTreeMap<String, Table>,
+    /// Files of the catalogue that no current table has: superseded, or waiting to be removed.
+    pub(crate) retired: Vec<Retired>,
+    pub(crate) producers: Vec<ProducerMark>,
+    pub(crate) seen: Vec<(u128, i64)>,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// A file that no snapshot from now on has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Retired {
+    pub(crate) id: u64,
+    /// Relative to the data folder.
+    pub(crate) path: String,
+    /// When it was given up by the catalogue; `None` while an older snapshot still names it.
+    pub(crate) scheduled_us: Option<i64>,
+}
+
+/// The open catalogue.
+pub(crate) struct Catalogue {
+    connection: Connection,
+}
+
+impl Catalogue {
+    /// Opens or creates the file. `data_path` is absolute and ends in `/`.
+    pub(crate) fn open(
+        path: &Path,
+        data_path: &str,
+        now_us: i64,
+    ) -> Result<Catalogue, CatalogueError> {
+        let mut connection = Connection::open(path)?;
+        // DuckDB may hold the file for a moment; five seconds outlast any of its reads.
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let is_new: bool = connection.query_row(
+            "SELECT count(*) = 0 FROM sqlite_master WHERE name = 'ducklake_metadata'",
+            [],
+            |row| row.get(0),
+        )?;
+        if is_new {
+            // Takes effect only while the file is empty; expiry can then give pages back.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.set_prepared_statement_cache_capacity(64);
+        let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if is_new {
+            create(&begun, now_us)?;
+        }
+        let version: String = begun.query_row(
+            "SELECT value FROM ducklake_metadata WHERE key = 'version'",
+            [],
+            |row| row.get(0),
+        )?;
+        let is_ours: bool = begun.query_row(
+            "SELECT count(*) = 1 FROM sqlite_master WHERE name = 'serin_position'",
+            [],
+            |row| row.get(0),
+        )?;
+        if version != "0.3" || !is_ours {
+            let path = path.to_path_buf();
+            return Err(CatalogueError::Foreign { path, version });
+        }
+        // The folder may have been moved since.
+        let known: Option<String> = begun
+            .query_row(
+                "SELECT value FROM ducklake_metadata WHERE key = 'data_path'",
+                [],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if known.as_deref() != Some(data_path) {
+            begun.execute("DELETE FROM ducklake_metadata WHERE key = 'data_path'", [])?;
+            begun.execute(
+                "INSERT INTO ducklake_metadata(key, value) VALUES ('data_path', ?)",
+                [data_path],
+            )?;
+        }
+        begun.commit()?;
+        // A transaction whose sync failed may live in the page cache alone; this makes it durable
+        // or fails before anything is built on it.
+        connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(CatalogueError::Durability)?;
+        Ok(Catalogue { connection })
+    }
+
+    /// Reads everything a start needs.
+    pub(crate) fn load(&self, data_dir: &Path) -> Result<Loaded, CatalogueError> {
+        load::load(&self.connection, data_dir)
+    }
+
+    /// Does all of a change or nothing; returns the snapshot number that is current afterwards.
+    pub(crate) fn commit(
+        &mut self,
+        change: &Change<'_>,
+        disk: &dyn Disk,
+    ) -> Result<u64, CatalogueError> {
+        let begun = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(refused)?;
+        let snapshot = write::apply(&begun, change).map_err(|error| match error {
+            CatalogueError::Sqlite(error) => refused(error),
+            other => other,
+        })?;
+        finish(begun, disk)?;
+        Ok(snapshot)
+    }
+}
+
+impl CatalogueError {
+    /// Whether the process must end.
+    pub fn is_durability(&self) -> bool {
+        matches!(self, CatalogueError::Durability(_))
+    }
+}
+
+/// Ends a transaction.
+fn finish(begun: Transaction<'_>, disk: &dyn Disk) -> Result<(), CatalogueError> {
+    disk.pass(Moment::BeforeCommit)
+        .map_err(CatalogueError::CutOff)?;
+    // Once COMMIT was tried and failed for another reason than a full disk or a busy reader,
+    // nobody knows its outcome.
+    begun
+        .commit()
+        .map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => CatalogueError::Sqlite(error),
+            _ => CatalogueError::Durability(error),
+        })
+}
+
+/// A statement's failure: a failing disk is fatal, anything else was rolled back.
+fn refused(error: rusqlite::Error) -> CatalogueError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => CatalogueError::Durability(error),
+        _ => CatalogueError::Sqlite(error),
+    }
+}
+
+fn create(begun: &Transaction<'_>, now_us: i64) -> Result<(), CatalogueError> {
+    begun.execute_batch(include_str!("schema.sql"))?;
+    begun.execute_batch(concat!(
+        "INSERT INTO ducklake_metadata(key, value) VALUES ('version', '0.3'),
+             ('created_by', 'serin ",
+        env!("CARGO_PKG_VERSION"),
+        "'), ('encrypted', 'false');
+         INSERT INTO ducklake_schema VALUES
+             (0, '7365726e-0000-4000-8000-000000000000', 0, NULL, 'main', 'main/', 1);
+         INSERT INTO ducklake_snapshot_changes(snapshot_id, changes_made)
+             VALUES (0, 'created_schema:\"main\"');
+         INSERT INTO ducklake_schema_versions VALUES (0, 0);
+         INSERT INTO serin_position VALUES (1, '0', 0);"
+    ))?;
+    begun.execute(
+        "INSERT INTO ducklake_snapshot VALUES (0, ?, 0, 1, 0)",
+        [text::time(now_us)],
+    )?;
+    Ok(())
+}
