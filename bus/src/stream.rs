@@ -5,6 +5,7 @@
 //! incarnation, a random name of this life, in its metadata.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -39,6 +40,8 @@ pub struct EventStream {
     name: &'static str,
     client: async_nats::Client,
     context: jetstream::Context,
+    /// As it is made; the metadata are a life's own and not in it.
+    config: Arc<Config>,
 }
 
 /// What a stream says of itself.
@@ -111,6 +114,7 @@ async fn open(
         name,
         client: client.clone(),
         context,
+        config: Arc::new(config.clone()),
     };
     let failed = |what: &str, source: async_nats::Error| BusError::JetStream {
         what: format!("{what} the stream {name}"),
@@ -172,6 +176,15 @@ impl EventStream {
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.failed("tell about", error.into())),
         }
+    }
+
+    /// As [`EventStream::find`]; a stream that is gone is made again, with a life of its own.
+    pub async fn ensure(&self) -> Result<StreamState, BusError> {
+        if let Some(state) = self.find().await? {
+            return Ok(state);
+        }
+        open(&self.client, self.name, Config::clone(&self.config)).await?;
+        self.state().await
     }
 
     /// As [`EventStream::find`], where the stream must be there.

@@ -150,9 +150,11 @@ impl BatchWriter {
         self.events == 0
     }
 
-    /// Takes the message and starts the next one with the same head.
+    /// Takes the message and starts the next one with the same head and as much room, so that a
+    /// busy writer allocates once per message.
     pub fn take(&mut self) -> Vec<u8> {
-        let head = self.bytes[..self.head_bytes].to_vec();
+        let mut head = Vec::with_capacity(self.bytes.len());
+        head.extend_from_slice(&self.bytes[..self.head_bytes]);
         self.events = 0;
         std::mem::replace(&mut self.bytes, head)
     }

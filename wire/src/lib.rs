@@ -12,6 +12,7 @@ pub mod event;
 pub mod histogram;
 pub mod name;
 pub mod producer;
+pub mod span;
 pub mod subject;
 pub mod time;
 
@@ -20,3 +21,4 @@ pub use decision::Decision;
 pub use event::{Arm, Event, Trace};
 pub use histogram::Histogram;
 pub use producer::{Number, ProducerId};
+pub use span::Span;

@@ -1,0 +1,119 @@
+//! Beats every second and pulses every 250 ms, on a thread and a connection of their own.
+//!
+//! So a flood of events, a stuck runtime of the service or a bus that is slow to acknowledge cannot
+//! starve them. What cannot be sent now is not sent later: the next beat says it better.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::connection::State;
+use bytes::Bytes;
+use serin_wire::{Beat, Sealed, subject};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::clock;
+use crate::shared::Shared;
+use crate::usage::{self, Usage};
+
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+const PULSE_EVERY: Duration = Duration::from_millis(250);
+const HAND_OVER_WITHIN: Duration = Duration::from_millis(200);
+
+/// Sends beats and pulses until the sender is done, then a last beat.
+pub(crate) async fn run(shared: Arc<Shared>, client: Client, mut finished: watch::Receiver<bool>) {
+    let beat_subject = shared.subject(subject::beat);
+    let pulse_subject = shared.subject(subject::pulse);
+    let mut beats = Beats::new();
+    let mut pulses = tokio::time::interval(PULSE_EVERY);
+    pulses.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = tokio::time::interval(BEAT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !*finished.borrow() {
+        tokio::select! {
+            biased;
+            _ = ticks.tick() => send(&client, &beat_subject, beats.next(&shared)).await,
+            _ = pulses.tick() => send(&client, &pulse_subject, Bytes::new()).await,
+            changed = finished.changed() => if changed.is_err() { break },
+        }
+    }
+    send(&client, &beat_subject, beats.next(&shared)).await;
+    if client.connection_state() == State::Connected {
+        let flushed = tokio::time::timeout(HAND_OVER_WITHIN, client.flush()).await;
+        tracing::trace!(is_flushed = flushed.is_ok(), "the last beat is out");
+    }
+}
+
+async fn send(client: &Client, subject: &str, payload: Bytes) {
+    if client.connection_state() != State::Connected {
+        return;
+    }
+    let handed = client.publish(subject.to_owned(), payload);
+    if !matches!(
+        tokio::time::timeout(HAND_OVER_WITHIN, handed).await,
+        Ok(Ok(()))
+    ) {
+        tracing::debug!(subject, "a beat could not be sent");
+    }
+}
+
+/// What one beat needs of the one before.
+struct Beats {
+    number: u64,
+    usage: Usage,
+    at: Instant,
+}
+
+impl Beats {
+    fn new() -> Beats {
+        Beats {
+            number: 0,
+            usage: usage::read(),
+            at: Instant::now(),
+        }
+    }
+
+    fn next(&mut self, shared: &Shared) -> Bytes {
+        self.number += 1;
+        let (usage, at) = (usage::read(), Instant::now());
+        let elapsed_s = at.duration_since(self.at).as_secs_f64();
+        let used_s = usage.cpu_s - self.usage.cpu_s;
+        let cpu = if elapsed_s > 0.0 {
+            used_s / elapsed_s
+        } else {
+            0.0
+        };
+        (self.usage, self.at) = (usage, at);
+        let queue = &shared.queue;
+        let (requests, errors) = shared.requests.take();
+        let acknowledged = queue.acknowledged();
+        let time_us = clock::now_us();
+        let mark = queue.mark(time_us);
+        let options = &shared.options;
+        let beat = Beat {
+            service: options.service.clone(),
+            version: options.version.clone(),
+            instance: options.instance.clone(),
+            number: self.number,
+            time_us,
+            started_us: shared.started_us,
+            state: shared.state(),
+            cpu,
+            memory_bytes: usage.memory_bytes,
+            in_flight: shared.requests.in_flight(),
+            queued_events: queue.emitted() - acknowledged,
+            requests,
+            errors,
+            gauges: shared.gauges.sample(),
+            dropped: queue.dropped.by_reason(),
+            sealed: Some(Sealed {
+                producer: shared.producer.producer.clone(),
+                epoch: shared.producer.epoch,
+                number: mark.number,
+                time_us: mark.time_us,
+            }),
+        };
+        Bytes::from(serde_json::to_vec(&beat).unwrap_or_default())
+    }
+}

@@ -1,0 +1,468 @@
+//! Sends batches in order and keeps each until the bus has acknowledged it.
+//!
+//! Runs on a thread of its own. A few messages are under way at a time; when one is refused, times
+//! out or the connection breaks, all that are not acknowledged are sent again in order, under the
+//! same numbers. While the bus is away, batches go to disk. async-nats queues 2,048 messages while
+//! disconnected and then blocks for ever, so nothing is handed to it unless it is connected.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::client::PublishErrorKind;
+use async_nats::connection::State;
+use async_nats::{Client, HeaderMap, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use serin_wire::batch::{self, BatchWriter};
+use serin_wire::{Number, subject};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::dropped::Reason;
+use crate::queue::Batch;
+use crate::shared::Shared;
+use crate::spill::Spill;
+
+/// An open batch waits this long for more events; longer while the bus is away.
+const SEAL_AFTER: Duration = Duration::from_millis(25);
+const SEAL_AFTER_AWAY: Duration = Duration::from_secs(1);
+/// Messages under way: enough to keep the disk of the bus busy, few to send again.
+const WINDOW: usize = 8;
+/// An acknowledgement that takes longer is not awaited.
+pub(crate) const ACK_WITHIN: Duration = Duration::from_secs(5);
+/// A refused message is sent again after this, doubling up to the second.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+/// The client takes a message into its buffer at once, or something is wrong.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
+/// Spans go out this often.
+const SPANS_EVERY: Duration = Duration::from_millis(250);
+/// The longest sleep: a full disk is tried again, and a lost wake-up would do no harm.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The sender.
+pub(crate) struct Sender {
+    shared: Arc<Shared>,
+    client: Client,
+    /// Acknowledgements come to `<inbox>.<number>`.
+    inbox: String,
+    window: VecDeque<Flight>,
+    spill: Option<Spill>,
+    /// The open batch, and when it was first seen.
+    open_since: Option<(u64, Instant)>,
+    retry_at: Option<Instant>,
+    backoff: Duration,
+    spans_at: Instant,
+    is_stopping: bool,
+}
+
+/// A batch in our hands.
+struct Flight {
+    batch: Batch,
+    /// Whether its bytes count as the queue's.
+    is_held: bool,
+    is_on_disk: bool,
+    is_acked: bool,
+    sent: Option<Sent>,
+}
+
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Instant,
+    connection: u64,
+}
+
+impl Sender {
+    pub(crate) fn new(shared: Arc<Shared>, client: Client, spill: Option<Spill>) -> Sender {
+        Sender {
+            inbox: client.new_inbox(),
+            shared,
+            client,
+            window: VecDeque::new(),
+            spill,
+            open_since: None,
+            retry_at: None,
+            backoff: BACKOFF[0],
+            spans_at: Instant::now(),
+            is_stopping: false,
+        }
+    }
+
+    /// Runs until it is told a deadline by which to be done; whether everything was acknowledged.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<Option<Instant>>) -> bool {
+        let subscribed = self.client.subscribe(format!("{}.*", self.inbox)).await;
+        let mut acks = match subscribed {
+            Ok(acks) => acks,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen for acknowledgements");
+                return false;
+            }
+        };
+        let mut deadline = None;
+        loop {
+            self.step().await;
+            self.is_stopping = deadline.is_some();
+            let wake_at = match deadline {
+                Some(deadline) if self.is_done() || Instant::now() >= deadline => break,
+                Some(deadline) => self.wake_at().min(deadline),
+                None => self.wake_at(),
+            };
+            tokio::select! {
+                ack = acks.next() => match ack {
+                    Some(ack) => self.take_acks(ack, &mut acks),
+                    None => break,
+                },
+                () = self.shared.queue.wake.notified() => {}
+                () = tokio::time::sleep_until(wake_at) => {}
+                changed = stop.changed() => {
+                    deadline = match changed {
+                        Ok(()) => *stop.borrow_and_update(),
+                        Err(_) => Some(Instant::now()),
+                    };
+                    self.is_stopping = deadline.is_some();
+                }
+            }
+        }
+        self.leave().await
+    }
+
+    /// One round: seal what is old, then send, or put on disk while the bus is away.
+    async fn step(&mut self) {
+        let is_away = self.is_away();
+        self.seal_old(is_away);
+        self.recall();
+        if is_away {
+            self.move_to_disk();
+            return;
+        }
+        self.send_all().await;
+        let disk_is_behind = self
+            .spill
+            .as_ref()
+            .is_some_and(|spill| !spill.is_all_read());
+        if self.shared.queue.is_half_full() && (disk_is_behind || self.window.len() == WINDOW) {
+            self.move_to_disk();
+        }
+        self.send_spans().await;
+    }
+
+    fn is_away(&self) -> bool {
+        let must_wait = self.retry_at.is_some_and(|at| at > Instant::now());
+        must_wait || self.client.connection_state() != State::Connected
+    }
+
+    fn is_done(&self) -> bool {
+        let disk_is_read = self.spill.as_ref().is_none_or(Spill::is_all_read);
+        let queue = &self.shared.queue;
+        self.window.is_empty() && disk_is_read && queue.emitted() == queue.acknowledged()
+    }
+
+    fn seal_old(&mut self, is_away: bool) {
+        let queue = &self.shared.queue;
+        let Some(number) = queue.open_number() else {
+            self.open_since = None;
+            return;
+        };
+        let now = Instant::now();
+        let since = match self.open_since {
+            Some((seen, since)) if seen == number => since,
+            _ => now,
+        };
+        let wait = if is_away { SEAL_AFTER_AWAY } else { SEAL_AFTER };
+        if self.is_stopping || now.duration_since(since) >= wait {
+            queue.seal(clock::now_us());
+            self.open_since = None;
+        } else {
+            self.open_since = Some((number, since));
+        }
+    }
+
+    /// Marks as not sent what died with its connection or was not acknowledged in time.
+    fn recall(&mut self) {
+        let connection = self.shared.connections.load(Ordering::Relaxed);
+        let now = Instant::now();
+        let mut is_late = false;
+        for flight in self.window.iter_mut().filter(|flight| !flight.is_acked) {
+            match flight.sent {
+                Some(sent) if sent.connection != connection => flight.sent = None,
+                Some(sent) if now.duration_since(sent.at) > ACK_WITHIN => is_late = true,
+                _ => {}
+            }
+        }
+        if is_late {
+            tracing::warn!("the bus does not acknowledge events; they are kept and sent again");
+            self.back_off();
+        }
+    }
+
+    /// Everything under way is sent again, a little later each time.
+    fn back_off(&mut self) {
+        self.retry_at = Some(Instant::now() + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF[1]);
+        for flight in &mut self.window {
+            flight.sent = None;
+        }
+    }
+
+    async fn send_all(&mut self) {
+        for at in 0..self.window.len() {
+            if !self.send(at).await {
+                return;
+            }
+        }
+        while self.window.len() < WINDOW {
+            let Some(flight) = self.next_flight() else {
+                return;
+            };
+            self.window.push_back(flight);
+            if !self.send(self.window.len() - 1).await {
+                return;
+            }
+        }
+    }
+
+    /// The oldest batch that waits: what is on disk is older than what is in memory.
+    fn next_flight(&mut self) -> Option<Flight> {
+        let spilled = self.spill.as_mut().and_then(Spill::next);
+        let is_on_disk = spilled.is_some();
+        let batch = match spilled {
+            Some(Ok(batch)) => batch,
+            Some(Err(outline)) => self.empty(outline, Reason::SpillLost),
+            None => self.shared.queue.pop()?,
+        };
+        Some(Flight {
+            batch,
+            is_held: !is_on_disk,
+            is_on_disk,
+            is_acked: false,
+            sent: None,
+        })
+    }
+
+    /// A message without events in place of one that cannot be sent: its number must not be missing.
+    fn empty(&self, lost: Batch, reason: Reason) -> Batch {
+        let options = &self.shared.options;
+        for _ in 0..lost.events {
+            self.shared.queue.dropped.count(reason);
+        }
+        tracing::error!(
+            events = lost.events,
+            reason = reason.name(),
+            "events are lost"
+        );
+        let mut writer = BatchWriter::new(&options.service, &options.version, &options.instance, 0);
+        Batch {
+            payload: Bytes::from(writer.take()),
+            ..lost
+        }
+    }
+
+    /// Sends one flight unless it is under way already; whether the next may follow.
+    async fn send(&mut self, at: usize) -> bool {
+        let flight = &self.window[at];
+        if flight.sent.is_some() || flight.is_acked {
+            return true;
+        }
+        let batch = &flight.batch;
+        let number = Number {
+            producer: self.shared.producer.clone(),
+            number: batch.number,
+        };
+        let connection = self.shared.connections.load(Ordering::Relaxed);
+        let handed = self.client.publish_with_reply_and_headers(
+            self.shared.batch_subject(),
+            format!("{}.{}", self.inbox, batch.number),
+            headers(&number),
+            batch.payload.clone(),
+        );
+        match tokio::time::timeout(HAND_OVER_WITHIN, handed).await {
+            Ok(Ok(())) => {
+                self.window[at].sent = Some(Sent {
+                    at: Instant::now(),
+                    connection,
+                });
+                true
+            }
+            Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                let lost = self.window[at].batch.clone();
+                let empty = self.empty(lost.clone(), Reason::TooLarge);
+                if std::mem::take(&mut self.window[at].is_held) {
+                    self.shared.queue.release(&lost);
+                }
+                self.window[at].batch = empty;
+                true
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.back_off();
+                false
+            }
+        }
+    }
+
+    /// Takes an acknowledgement and all others that came with it.
+    fn take_acks(&mut self, first: async_nats::Message, acks: &mut Subscriber) {
+        let mut next = Some(first);
+        let mut is_refused = false;
+        while let Some(ack) = next {
+            is_refused |= !self.take_ack(&ack);
+            next = acks.next().now_or_never().flatten();
+        }
+        while self.window.front().is_some_and(|flight| flight.is_acked) {
+            let Some(flight) = self.window.pop_front() else {
+                break;
+            };
+            if flight.is_held {
+                self.shared.queue.release(&flight.batch);
+            }
+            if let Some(spill) = &mut self.spill {
+                spill.acknowledge(flight.batch.number);
+            }
+            self.shared.queue.acknowledge(&flight.batch);
+        }
+        if is_refused {
+            self.back_off();
+        } else {
+            self.backoff = BACKOFF[0];
+            self.retry_at = None;
+        }
+    }
+
+    /// Marks the flight it is for; `false` where the bus refused.
+    fn take_ack(&mut self, ack: &async_nats::Message) -> bool {
+        let number = ack
+            .subject
+            .rsplit('.')
+            .next()
+            .and_then(|token| token.parse().ok());
+        let flight = self
+            .window
+            .iter_mut()
+            .find(|flight| Some(flight.batch.number) == number && !flight.is_acked);
+        let Some(flight) = flight else { return true };
+        if let Err(refusal) = read_ack(ack) {
+            tracing::debug!(
+                refusal,
+                "the bus refused events; they are kept and sent again"
+            );
+            return false;
+        }
+        flight.is_acked = true;
+        true
+    }
+
+    /// Moves to disk what is not acknowledged: first what is under way, then what waits.
+    fn move_to_disk(&mut self) {
+        let Some(spill) = &mut self.spill else { return };
+        let queue = &self.shared.queue;
+        let mut is_full = false;
+        for flight in &mut self.window {
+            if flight.is_on_disk || flight.is_acked {
+                continue;
+            }
+            if !store(spill, &flight.batch, true) {
+                is_full = true;
+                break;
+            }
+            flight.is_on_disk = true;
+            if std::mem::take(&mut flight.is_held) {
+                queue.release(&flight.batch);
+            }
+        }
+        while !is_full && let Some(batch) = queue.pop() {
+            if store(spill, &batch, false) {
+                queue.release(&batch);
+            } else {
+                queue.put_back(batch);
+                is_full = true;
+            }
+        }
+        queue.set_spill_full(is_full);
+    }
+
+    /// Spans are telemetry: what the bus does not get in time is not kept.
+    async fn send_spans(&mut self) {
+        if self.spans_at > Instant::now() && !self.is_stopping {
+            return;
+        }
+        self.spans_at = Instant::now() + SPANS_EVERY;
+        let Some(lines) = self.shared.spans.take() else {
+            return;
+        };
+        let subject = self.shared.subject(subject::span);
+        let handed = self.client.publish(subject, Bytes::from(lines));
+        if !matches!(
+            tokio::time::timeout(HAND_OVER_WITHIN, handed).await,
+            Ok(Ok(()))
+        ) {
+            tracing::debug!("spans are lost, the bus is away");
+        }
+    }
+
+    /// When there is something to do by the clock.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let is_away = self.is_away();
+        let wait = if is_away { SEAL_AFTER_AWAY } else { SEAL_AFTER };
+        let seal = self.open_since.map(|(_, since)| since + wait);
+        let spans = (!is_away && !self.shared.spans.is_empty()).then_some(self.spans_at);
+        let retry = self.retry_at.filter(|&at| at > now);
+        [seal, spans, retry]
+            .into_iter()
+            .flatten()
+            .fold(now + LOOK_EVERY, Instant::min)
+    }
+
+    /// Leaves what is not acknowledged on disk for the next run; whether there was nothing.
+    async fn leave(mut self) -> bool {
+        self.shared.queue.seal(clock::now_us());
+        let is_done = self.is_done();
+        if !is_done {
+            self.move_to_disk();
+            let left = self.shared.queue.emitted() - self.shared.queue.acknowledged();
+            tracing::warn!(left, "ending with events that the bus has not acknowledged");
+        }
+        if self.client.connection_state() == State::Connected {
+            let flushed = tokio::time::timeout(HAND_OVER_WITHIN, self.client.flush()).await;
+            tracing::trace!(is_flushed = flushed.is_ok(), "the sender ends");
+        }
+        is_done
+    }
+}
+
+fn store(spill: &mut Spill, batch: &Batch, is_read: bool) -> bool {
+    if !spill.has_room(batch) {
+        return false;
+    }
+    match spill.append(batch, is_read) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "cannot keep events on disk while the bus is away");
+            false
+        }
+    }
+}
+
+/// The headers of a batch.
+pub(crate) fn headers(number: &Number) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", number.to_string());
+    headers.insert("content-type", batch::CONTENT_TYPE);
+    headers
+}
+
+/// Whether JetStream has the message; else its words.
+pub(crate) fn read_ack(ack: &async_nats::Message) -> Result<(), String> {
+    if ack.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(String::from("no stream takes events"));
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&ack.payload).unwrap_or_default();
+    match answer.get("seq") {
+        Some(_) => Ok(()),
+        None => Err(answer["error"]["description"]
+            .as_str()
+            .unwrap_or("no answer")
+            .to_owned()),
+    }
+}
