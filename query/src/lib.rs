@@ -1,1 +1,32 @@
+//! Answers questions over one snapshot with DataFusion: compiled KPIs in process, ad-hoc SQL in a
+//! guarded worker process.
+//!
+//! A [`serin_lake::Snapshot`] and a question come in, Arrow or points go out. This crate never
+//! writes to the lake, never looks at a clock, and alone names DataFusion. Modules stand in the
+//! order a question passes them; start at [`Engine`].
 
+pub mod calendar;
+pub mod limits;
+
+pub mod kpi;
+
+mod allowed;
+pub mod guard;
+mod macros;
+mod rewrite;
+
+mod events;
+mod functions;
+mod prune;
+mod session;
+mod table;
+
+mod engine;
+mod error;
+pub mod render;
+
+pub use engine::{Engine, SqlAnswer, WorkerCommand};
+pub use error::{KpiRunError, QueryError};
+pub use kpi::{KpiAnswer, KpiPlan, KpiRequest, Series, ServedFrom};
+pub use limits::{Limits, Range, nice_step_us};
+pub use serin_lake::Snapshot;

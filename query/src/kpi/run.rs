@@ -1,0 +1,487 @@
+//! From a compiled KPI and its leaves to an answer.
+//!
+//! `sources` lists what must be scanned; the engine scans; `answer` does the arithmetic above the
+//! leaves, fills in zeroes and leaves gaps. Pure: values in, values out.
+//!
+//! What an empty step is: a *gap* for averages, quantiles and quotients; for counts, sums and
+//! distinct counts a *zero*, but only when its end is not after the watermark and its table had its
+//! first event before that end. While nobody seals time (only imports), the table's last event takes
+//! the watermark's place.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::answer::{KpiAnswer, KpiRequest, Series, ServedFrom};
+use super::definition::Since;
+use super::plan::{Aggregate, Formula, Gauge, KpiPlan, Leaf, Node, Simple};
+use super::scan::{Cell, Cells, Key, Span};
+use crate::calendar;
+use crate::error::{KpiRunError, QueryError};
+
+/// Most steps of one answer: more than any screen has pixels.
+pub(crate) const STEPS_MAX: i64 = 11_000;
+
+/// Something that must be scanned for a KPI.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Simple(Arc<Simple>),
+    Gauge(Arc<Gauge>),
+}
+
+/// A source over a span.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) source: Source,
+    pub(crate) span: Span,
+}
+
+impl Source {
+    /// The same source of the same plan has the same address.
+    fn address(&self) -> usize {
+        match self {
+            Source::Simple(simple) => Arc::as_ptr(simple) as usize,
+            Source::Gauge(gauge) => Arc::as_ptr(gauge) as usize,
+        }
+    }
+
+    pub(crate) fn event(&self) -> &str {
+        match self {
+            Source::Simple(simple) => &simple.event,
+            Source::Gauge(gauge) => &gauge.event,
+        }
+    }
+}
+
+/// What a scan found, and where an empty step of its table is a zero, in shown time.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) cells: Cells,
+    /// The table's first event.
+    pub(crate) first_us: Option<i64>,
+    /// Up to when nothing more will come.
+    pub(crate) until_us: Option<i64>,
+    /// The table's last event.
+    pub(crate) last_us: Option<i64>,
+}
+
+/// What was found, by source and span.
+#[derive(Debug, Default)]
+pub(crate) struct Finds(HashMap<(usize, Span), Found>);
+
+impl Finds {
+    pub(crate) fn add(&mut self, wanted: &Wanted, found: Found) {
+        self.0.insert((wanted.source.address(), wanted.span), found);
+    }
+
+    fn get(&self, address: usize, span: Span) -> Option<&Found> {
+        self.0.get(&(address, span))
+    }
+}
+
+/// The span a request asks for, checked.
+pub(crate) fn span(plan: &KpiPlan, request: &KpiRequest) -> Result<Span, QueryError> {
+    let wrong = || QueryError::Kpi {
+        kpi: plan.name().to_owned(),
+        source: KpiRunError::Range,
+    };
+    if request.range.span_us() == 0 || request.step_us.is_some_and(|step| step <= 0) {
+        return Err(wrong());
+    }
+    if let Some(step) = request.step_us {
+        let found = request.range.span_us() / step + 1;
+        if found > STEPS_MAX {
+            return Err(QueryError::TooMany {
+                what: "steps",
+                found: found as u64,
+                max: STEPS_MAX as u64,
+                setting: "fixed",
+            });
+        }
+    }
+    Ok(Span {
+        range: request.range,
+        step_us: request.step_us,
+        shift_us: request.shift_us,
+    })
+}
+
+/// Everything that must be scanned, each once. `first_us` tells the first event of a table.
+pub(crate) fn sources(
+    plan: &KpiPlan,
+    span: Span,
+    first_us: &impl Fn(&str) -> Option<i64>,
+) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    gather(plan, span, first_us, &mut wanted);
+    let mut seen = BTreeSet::new();
+    wanted.retain(|w: &Wanted| seen.insert((w.source.address(), w.span)));
+    wanted
+}
+
+fn gather(
+    plan: &KpiPlan,
+    span: Span,
+    first_us: &impl Fn(&str) -> Option<i64>,
+    wanted: &mut Vec<Wanted>,
+) {
+    let mut add = |source: Source| wanted.push(Wanted { source, span });
+    match &plan.0.node {
+        Node::Simple(simple) => add(Source::Simple(Arc::clone(simple))),
+        Node::Gauge(gauge) => add(Source::Gauge(Arc::clone(gauge))),
+        Node::Cumulative(of, since) => {
+            let earliest = of.events().iter().filter_map(|event| first_us(event)).min();
+            gather(of, running_span(span, *since, earliest), first_us, wanted);
+        }
+        Node::Funnel(_) => {}
+        Node::Ratio(..) | Node::Derived(..) => {
+            for input in plan.inputs() {
+                gather(input, span, first_us, wanted);
+            }
+        }
+    }
+}
+
+/// The span a running total must read for the span it is shown over.
+fn running_span(span: Span, since: Since, first_us: Option<i64>) -> Span {
+    const DAY: i64 = 86_400_000_000;
+    const HOUR: i64 = 3_600_000_000;
+    let from_us = span.range.from_us;
+    let first_step = span.step_us.map_or(span.range.to_us, |step| {
+        calendar::step_start_us(from_us, step).saturating_add(step)
+    });
+    let (from_us, unit) = match since {
+        Since::Ever => {
+            let first = first_us.map_or(from_us, |first| first.saturating_add(span.shift_us));
+            (first.min(from_us), span.step_us.unwrap_or(HOUR))
+        }
+        Since::Window(window) => (first_step.saturating_sub(window), window),
+        Since::Grain(grain) => {
+            let unit = if grain == super::Grain::Hour {
+                HOUR
+            } else {
+                DAY
+            };
+            (calendar::grain_start_us(first_step - 1, grain), unit)
+        }
+    };
+    let mut wider = span;
+    // Without steps the total is exactly the window; with steps it begins no later than the first.
+    wider.range.from_us = if span.step_us.is_some() {
+        from_us.min(span.range.from_us)
+    } else {
+        from_us
+    };
+    wider.step_us = span.step_us.map(|step| common_divisor(step, unit));
+    wider
+}
+
+fn common_divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// A value with what it is made of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Value {
+    value: Option<f64>,
+    parts: Option<(Option<f64>, Option<f64>)>,
+    rows: u64,
+}
+
+/// The evaluation of one plan over what was found.
+struct Evaluation<'a> {
+    finds: &'a Finds,
+    first_us: &'a dyn Fn(&str) -> Option<i64>,
+}
+
+impl Evaluation<'_> {
+    /// The value of a group over the steps that start in `[from, to)`.
+    fn value(&self, plan: &KpiPlan, span: Span, key: &Key, from: i64, to: i64) -> Value {
+        match &plan.0.node {
+            Node::Simple(simple) => self.simple(simple, span, key, from, to),
+            Node::Gauge(gauge) => self.gauge(gauge, span, key, from, to),
+            Node::Ratio(upper, lower) => {
+                let upper = self.value(upper, span, key, from, to);
+                let lower = self.value(lower, span, key, from, to);
+                let quotient = match (upper.value, lower.value) {
+                    (Some(u), Some(l)) if l != 0.0 => Some(u / l).filter(|q| q.is_finite()),
+                    _ => None,
+                };
+                Value {
+                    value: quotient,
+                    parts: Some((upper.value, lower.value)),
+                    rows: lower.rows,
+                }
+            }
+            Node::Derived(formula, inputs) => {
+                let each: Vec<Value> = inputs
+                    .iter()
+                    .map(|input| self.value(input, span, key, from, to))
+                    .collect();
+                Value {
+                    value: formula.value(&|index| each.get(index)?.value),
+                    parts: None,
+                    rows: each.iter().map(|value| value.rows).sum(),
+                }
+            }
+            Node::Cumulative(of, since) => self.running(of, *since, span, key, from, to),
+            Node::Funnel(_) => Value::default(),
+        }
+    }
+
+    fn simple(&self, simple: &Arc<Simple>, span: Span, key: &Key, from: i64, to: i64) -> Value {
+        let Some(found) = self.finds.get(Arc::as_ptr(simple) as usize, span) else {
+            return Value::default();
+        };
+        let cells = found
+            .cells
+            .get(key)
+            .into_iter()
+            .flat_map(|cells| cells.range(from..to));
+        let merged = merge(&simple.leaves, cells.map(|(_, cell)| cell));
+        let end = to.min(span.range.to_us);
+        match merged {
+            Some(cell) => {
+                let leaf = |index: usize| {
+                    let value = cell.leaves.get(index).copied().flatten();
+                    // A sum of only nulls is nothing added up: zero, as over no rows.
+                    value.or_else(|| simple.leaves.get(index)?.aggregate.of_nothing())
+                };
+                Value {
+                    value: simple.measure.value(&leaf),
+                    parts: None,
+                    rows: cell.rows,
+                }
+            }
+            None if found.is_known_empty(end) => {
+                let leaf = |index: usize| simple.leaves.get(index)?.aggregate.of_nothing();
+                Value {
+                    value: simple.measure.value(&leaf),
+                    parts: None,
+                    rows: 0,
+                }
+            }
+            None => Value::default(),
+        }
+    }
+
+    fn gauge(&self, gauge: &Arc<Gauge>, span: Span, key: &Key, from: i64, to: i64) -> Value {
+        let found = self.finds.get(Arc::as_ptr(gauge) as usize, span);
+        let cells = found.and_then(|found| found.cells.get(key));
+        let last = cells.and_then(|cells| cells.range(from..to).next_back());
+        last.map_or_else(Value::default, |(_, cell)| Value {
+            value: cell.leaves.first().copied().flatten(),
+            parts: None,
+            rows: cell.rows,
+        })
+    }
+
+    fn running(
+        &self,
+        of: &KpiPlan,
+        since: Since,
+        span: Span,
+        key: &Key,
+        from: i64,
+        to: i64,
+    ) -> Value {
+        let earliest = of
+            .events()
+            .iter()
+            .filter_map(|event| (self.first_us)(event))
+            .min();
+        let wider = running_span(span, since, earliest);
+        let end = if span.step_us.is_some() {
+            to
+        } else {
+            span.range.to_us
+        };
+        let begin = match since {
+            Since::Ever => i64::MIN,
+            Since::Window(window) => end.saturating_sub(window),
+            Since::Grain(grain) => calendar::grain_start_us(end - 1, grain),
+        };
+        // A total does not run on into times nobody knows.
+        if !self.reaches(of, wider, from) {
+            return Value::default();
+        }
+        let begin = if wider.step_us.is_some() {
+            begin
+        } else {
+            i64::MIN
+        };
+        self.value(of, wider, key, begin, end)
+    }
+
+    fn reaches(&self, plan: &KpiPlan, span: Span, time: i64) -> bool {
+        match &plan.0.node {
+            Node::Simple(simple) => self
+                .finds
+                .get(Arc::as_ptr(simple) as usize, span)
+                .is_some_and(|found| {
+                    found
+                        .until_us
+                        .max(found.last_us)
+                        .is_some_and(|end| time <= end)
+                }),
+            _ => plan
+                .inputs()
+                .into_iter()
+                .any(|input| self.reaches(input, span, time)),
+        }
+    }
+}
+
+impl Found {
+    fn is_known_empty(&self, end: i64) -> bool {
+        self.first_us.is_some_and(|first| end > first)
+            && self.until_us.is_some_and(|until| end <= until)
+    }
+}
+
+/// Cells of several steps as one. A single one is taken as it is, also where parts do not merge.
+fn merge<'a>(leaves: &[Leaf], mut cells: impl Iterator<Item = &'a Cell>) -> Option<Cell> {
+    let mut whole = cells.next()?.clone();
+    for cell in cells {
+        whole.rows += cell.rows;
+        for (index, leaf) in leaves.iter().enumerate() {
+            let aggregate: Aggregate = leaf.aggregate;
+            let part = cell.leaves.get(index).copied().flatten();
+            if let Some(value) = whole.leaves.get_mut(index) {
+                *value = aggregate.merge(*value, part);
+            }
+        }
+    }
+    Some(whole)
+}
+
+/// The steps of a span as `[start, end)`; the whole range when it has none.
+pub(crate) fn steps(span: Span) -> Vec<(i64, i64)> {
+    let Some(step) = span.step_us else {
+        return vec![(span.range.from_us, span.range.to_us)];
+    };
+    let mut steps = Vec::new();
+    let mut start = calendar::step_start_us(span.range.from_us, step);
+    while start < span.range.to_us {
+        steps.push((start, start.saturating_add(step)));
+        start = start.saturating_add(step);
+    }
+    steps
+}
+
+/// The answer to a request, from all that was found.
+pub(crate) fn answer(
+    plan: &KpiPlan,
+    request: &KpiRequest,
+    span: Span,
+    finds: &Finds,
+    first_us: &dyn Fn(&str) -> Option<i64>,
+    watermark_us: Option<i64>,
+) -> KpiAnswer {
+    let evaluation = Evaluation { finds, first_us };
+    let mut keys: BTreeSet<&Key> = finds
+        .0
+        .values()
+        .flat_map(|found| found.cells.keys())
+        .collect();
+    let whole = Key::new();
+    if request.by.is_empty() {
+        keys.insert(&whole);
+    }
+    let steps = steps(span);
+    let series = keys.into_iter().map(|key| {
+        let values: Vec<Value> = steps
+            .iter()
+            .map(|(from, to)| evaluation.value(plan, span, key, *from, *to))
+            .collect();
+        let is_ratio = values.iter().any(|value| value.parts.is_some());
+        Series {
+            by: request
+                .by
+                .iter()
+                .cloned()
+                .zip(key.iter().cloned())
+                .collect(),
+            points: steps
+                .iter()
+                .zip(&values)
+                .map(|((at, _), v)| (*at, v.value))
+                .collect(),
+            parts: is_ratio.then(|| values.iter().map(|v| v.parts.unwrap_or_default()).collect()),
+            samples: values.iter().map(|value| value.rows).sum(),
+        }
+    });
+    // A group that only older data of a running total has may have nothing in the range.
+    let series = series
+        .filter(|series| {
+            request.by.is_empty() || series.points.iter().any(|(_, value)| value.is_some())
+        })
+        .collect();
+    finish(
+        plan,
+        request,
+        &steps,
+        series,
+        is_additive(plan),
+        watermark_us,
+    )
+}
+
+/// Orders and cuts the series and counts what was measured.
+pub(crate) fn finish(
+    plan: &KpiPlan,
+    request: &KpiRequest,
+    steps: &[(i64, i64)],
+    mut series: Vec<Series>,
+    is_additive: bool,
+    watermark_us: Option<i64>,
+) -> KpiAnswer {
+    let measured = (0..steps.len())
+        .filter(|i| {
+            series
+                .iter()
+                .any(|s| s.points.get(*i).is_some_and(|(_, v)| v.is_some()))
+        })
+        .count();
+    let samples = series.iter().map(|series| series.samples).sum();
+    let mut ranked: BTreeMap<usize, f64> = BTreeMap::new();
+    for (index, series) in series.iter().enumerate() {
+        let known = series.points.iter().filter_map(|(_, value)| *value);
+        let (count, sum) = known.fold((0_u32, 0.0), |(n, sum), value| (n + 1, sum + value));
+        let mean = if count == 0 {
+            f64::NEG_INFINITY
+        } else {
+            sum / f64::from(count)
+        };
+        ranked.insert(index, if is_additive && count > 0 { sum } else { mean });
+    }
+    let mut order: Vec<usize> = (0..series.len()).collect();
+    order.sort_by(|a, b| ranked[b].total_cmp(&ranked[a]).then(a.cmp(b)));
+    let series_dropped = order.len().saturating_sub(request.series_max.max(1));
+    order.truncate(request.series_max.max(1));
+    let mut taken: Vec<Option<Series>> = series.drain(..).map(Some).collect();
+    KpiAnswer {
+        name: plan.name().to_owned(),
+        unit: plan.unit().map(str::to_owned),
+        step_us: request.step_us,
+        series: order
+            .into_iter()
+            .filter_map(|index| taken[index].take())
+            .collect(),
+        coverage: measured as f64 / steps.len().max(1) as f64,
+        samples,
+        watermark_us,
+        series_dropped,
+        served_from: ServedFrom::Raw,
+    }
+}
+
+/// Whether values of steps add up to that of the range.
+fn is_additive(plan: &KpiPlan) -> bool {
+    match &plan.0.node {
+        Node::Simple(simple) => {
+            let adds = |leaf: &Leaf| matches!(leaf.aggregate, Aggregate::Count | Aggregate::Sum);
+            matches!(simple.measure, Formula::Input(_)) && simple.leaves.iter().all(adds)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,189 @@
+//! A DataFusion session over one snapshot, with the functions that may be called and no others.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::Result;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as DfStatement;
+use futures::StreamExt;
+use serin_lake::Snapshot;
+
+use crate::allowed;
+use crate::error::QueryError;
+use crate::events;
+use crate::functions::TimeBucket;
+use crate::guard::Admitted;
+use crate::limits::Limits;
+use crate::table::LakeTable;
+
+/// In how many pieces a query runs at a time.
+const PARTITIONS: usize = 2;
+
+/// The memory, disk and caches that queries share.
+pub(crate) fn runtime(limits: &Limits, spill_dir: &Path) -> Result<Arc<RuntimeEnv>> {
+    // The pool does not see everything a query holds; a quarter is left for the rest.
+    let pool = GreedyMemoryPool::new(limits.memory_bytes / 4 * 3);
+    let top = std::num::NonZeroUsize::MIN;
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![spill_dir.to_owned()]))
+        .with_max_temp_directory_size(limits.spill_bytes_max);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, top)))
+        .with_disk_manager_builder(disk)
+        .build_arc()
+}
+
+/// A session without tables.
+pub(crate) fn context(runtime: Arc<RuntimeEnv>) -> SessionContext {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(PARTITIONS)
+        .with_information_schema(true)
+        .with_default_catalog_and_schema("serin", "main");
+    let options = config.options_mut();
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    options.execution.time_zone = Some("UTC".into());
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build();
+    for (name, _) in allowed::HELD_BACK {
+        // What is not there cannot be reached by a way the guard overlooked.
+        drop(datafusion::execution::FunctionRegistry::deregister_udf(
+            &mut state, name,
+        ));
+        drop(state.deregister_udtf(name));
+    }
+    let context = SessionContext::new_with_state(state);
+    context.register_udf(ScalarUDF::from(TimeBucket::new()));
+    context
+}
+
+/// Registers all tables of a snapshot and the view `events`.
+pub(crate) fn register(context: &SessionContext, snapshot: &Snapshot) -> Result<()> {
+    for (name, view) in &snapshot.tables {
+        let table = Arc::new(LakeTable::new(Arc::clone(view)));
+        context.register_table(
+            datafusion::common::TableReference::bare(name.as_str()),
+            table,
+        )?;
+    }
+    context.register_table("events", Arc::new(events::view(snapshot)?))?;
+    Ok(())
+}
+
+/// Plans an admitted statement; whatever is not a pure query is refused here once more.
+pub(crate) async fn plan(context: &SessionContext, admitted: Admitted) -> Result<LogicalPlan> {
+    let statement = DfStatement::Statement(Box::new(admitted.statement));
+    let plan = context.state().statement_to_plan(statement).await?;
+    let only_reads = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    only_reads.verify_plan(&plan)?;
+    Ok(plan)
+}
+
+/// Rows of an answer, cut at the limits.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) is_truncated: bool,
+}
+
+/// Runs a plan and collects its rows, until there are `rows_max`.
+pub(crate) async fn collect(
+    context: &SessionContext,
+    plan: LogicalPlan,
+    limits: &Limits,
+) -> Result<Rows, QueryError> {
+    let wrong = |error| explain(error, limits);
+    let frame = context.execute_logical_plan(plan).await.map_err(wrong)?;
+    let schema = plain_schema(frame.schema().as_arrow());
+    let mut stream = frame.execute_stream().await.map_err(wrong)?;
+    let mut rows = Rows {
+        schema: Arc::clone(&schema),
+        batches: Vec::new(),
+        is_truncated: false,
+    };
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(batch) = stream.next().await {
+        let mut batch = batch.map_err(wrong)?;
+        if count + batch.num_rows() > limits.rows_max {
+            batch = batch.slice(0, limits.rows_max - count);
+            rows.is_truncated = true;
+        }
+        count += batch.num_rows();
+        let batch = positional(&batch, &schema).map_err(wrong)?;
+        bytes += batch.get_array_memory_size();
+        if bytes > limits.result_bytes_max {
+            return Err(QueryError::ResultBytes {
+                bytes: limits.result_bytes_max,
+            });
+        }
+        rows.batches.push(batch);
+        if rows.is_truncated {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+/// The schema that leaves: text as plain UTF-8, whatever it was inside.
+fn plain_schema(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let kind = match field.data_type() {
+                DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+                other => other.clone(),
+            };
+            Field::new(field.name(), kind, true)
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Casts column by column; names may repeat.
+fn positional(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| Ok(arrow::compute::cast(column, field.data_type())?))
+        .collect::<Result<Vec<_>>>()?;
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
+}
+
+/// What an error of DataFusion means for whoever asked.
+pub(crate) fn explain(error: DataFusionError, limits: &Limits) -> QueryError {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(what) if what.contains("disk") => QueryError::Spill {
+            bytes: limits.spill_bytes_max,
+        },
+        DataFusionError::ResourcesExhausted(_) => QueryError::Memory {
+            bytes: limits.memory_bytes,
+        },
+        root => QueryError::Statement {
+            message: root.strip_backtrace(),
+        },
+    }
+}
