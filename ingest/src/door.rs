@@ -1,0 +1,387 @@
+//! The doors' acceptance: a body of CloudEvents becomes numbered messages on the bus.
+//!
+//! The answer waits for the bus's acknowledgement. A door is a producer like an SDK: it numbers its
+//! messages and seals time. A body that comes with a number of its own (an import) is cut into
+//! pieces by its text alone, each with a fixed number of that body's block, so that sending it again
+//! sends the same messages; one that was taken before is not sent at all. Start at
+//! [`Post::accept_body`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serin_bus::{EventStream, PublishError};
+use serin_lake::accept::{Numbered, RefusedLine};
+use serin_lake::{Accept, AcceptError, Door, Receipt};
+use serin_wire::batch::{self, BatchWriter, Head, Id};
+use serin_wire::cloudevent::{self, DEFAULT_SERVICE, Defaults};
+use serin_wire::{Event, Number, Sealed, name, subject};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::decode::{NUMBER_TO, ulid_of};
+use crate::json;
+use crate::options::Edge;
+use crate::own_numbers::OwnNumbers;
+use crate::pipeline::Shared;
+use crate::refuse::{Reason, Refusal, admit};
+use crate::seen::hash_of;
+
+/// A message takes events of so much text. Packed, the shortest event grows to four times its text,
+/// so that a message stays below 512 KiB plus one event: half of NATS's default limit of 1 MiB.
+const PIECE_BYTES: usize = 128 << 10;
+/// Numbers that a numbered body has for its pieces; 32 MiB of text and more fit.
+const BLOCK: u64 = 256;
+const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
+const RETRY_WHEN_AWAY: Duration = Duration::from_secs(1);
+
+/// Publishes what the doors hand in.
+#[derive(Debug)]
+pub(crate) struct Post {
+    events: EventStream,
+    shared: Arc<Shared>,
+    edge: Edge,
+    numbers: OwnNumbers,
+    made: AtomicU64,
+}
+
+/// The events of one message, as they stand in the body.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece<'a> {
+    /// Line or place from 1, and the text.
+    items: Vec<(u64, &'a [u8])>,
+}
+
+/// A body's own number and its block.
+struct Block {
+    number: Number,
+    to: u64,
+    is_import: bool,
+}
+
+/// What became of a piece before it is sent.
+struct Packed {
+    message: Vec<u8>,
+    service: String,
+    events: u64,
+    duplicates: u64,
+}
+
+impl Accept for Post {
+    fn accept(
+        &self,
+        door: Door,
+        body: Bytes,
+        numbered: Option<Numbered>,
+    ) -> BoxFuture<'_, Result<Receipt, AcceptError>> {
+        Box::pin(async move { self.accept_body(door, &body, numbered).await })
+    }
+}
+
+impl Post {
+    pub(crate) fn new(events: EventStream, shared: Arc<Shared>, edge: Edge) -> Post {
+        let name = ulid_of(edge.now_us(), edge.seed).to_string();
+        Post {
+            events,
+            shared,
+            numbers: OwnNumbers::new(name),
+            edge,
+            made: AtomicU64::new(0),
+        }
+    }
+
+    async fn accept_body(
+        &self,
+        door: Door,
+        body: &[u8],
+        numbered: Option<Numbered>,
+    ) -> Result<Receipt, AcceptError> {
+        let now_us = self.edge.now_us();
+        let _visit = self.numbers.visit(now_us);
+        let pieces = pieces(door, body)?;
+        let block = numbered
+            .map(|numbered| Block::of(&numbered, pieces.len()))
+            .transpose()?;
+        let is_known = block.as_ref().is_some_and(|block| {
+            self.shared
+                .identities()
+                .producers
+                .has(&block.number, block.to)
+        });
+        let mut receipt = Receipt::default();
+        let last = pieces.len().saturating_sub(1);
+        for (at, piece) in pieces.iter().enumerate() {
+            let packed = self.pack(piece, block.as_ref(), now_us, &mut receipt);
+            if is_known {
+                receipt.duplicates += packed.events;
+                continue;
+            }
+            let (events, duplicates) = (packed.events, packed.duplicates);
+            receipt.duplicates += duplicates;
+            let is_taken = match &block {
+                Some(block) => {
+                    self.send_of_block(block, at as u64, at == last, packed)
+                        .await?
+                }
+                None if packed.events == 0 => continue,
+                None => self.send_own(packed).await?,
+            };
+            match is_taken {
+                true => receipt.accepted += events,
+                false => receipt.duplicates += events,
+            }
+        }
+        if let (Door::One, [refused]) = (door, &*receipt.refused) {
+            return Err(AcceptError::Bad(refused.error.clone()));
+        }
+        Ok(receipt)
+    }
+
+    /// Checks the events of a piece and packs the good ones into one message.
+    fn pack(
+        &self,
+        piece: &Piece<'_>,
+        block: Option<&Block>,
+        now_us: i64,
+        receipt: &mut Receipt,
+    ) -> Packed {
+        let is_import = block.is_some_and(|block| block.is_import);
+        let mut good = Vec::with_capacity(piece.items.len());
+        let mut duplicates = 0;
+        let mut fields = Vec::new();
+        for &(line, text) in &piece.items {
+            match self.check(text, is_import, now_us, &mut fields) {
+                Ok(event) if !is_import && self.is_seen(&event) => duplicates += 1,
+                Ok(event) => good.push((line, event)),
+                Err(refusal) => {
+                    self.shared.counters.refuse(refusal.reason);
+                    receipt.refused.push(RefusedLine {
+                        line,
+                        error: refusal.explanation,
+                    });
+                }
+            }
+        }
+        let service = good
+            .first()
+            .map_or(DEFAULT_SERVICE, |(_, event)| &*event.service);
+        let flags = if is_import { batch::IMPORTED } else { 0 };
+        let mut writer = BatchWriter::new(service, "", "", flags);
+        for (line, event) in &good {
+            let id = match &*event.id {
+                "" => Id::Ulid(self.made_id(event.time_us, block, *line)),
+                id => Id::Text(id),
+            };
+            let head = Head {
+                id,
+                kind: &event.kind,
+                service: (event.service != service).then_some(&*event.service),
+                time_us: event.time_us,
+                trace: event.trace,
+                arm: event.arm.as_ref().map(|arm| &*arm.0),
+            };
+            writer.push(&head, &event.data);
+        }
+        Packed {
+            events: writer.events().into(),
+            message: writer.take(),
+            service: service.to_owned(),
+            duplicates,
+        }
+    }
+
+    fn check<'a>(
+        &self,
+        text: &'a [u8],
+        is_import: bool,
+        now_us: i64,
+        fields: &mut Vec<json::Field>,
+    ) -> Result<Event<'a>, Refusal> {
+        let defaults = Defaults {
+            now_us,
+            service: DEFAULT_SERVICE,
+        };
+        let event = cloudevent::parse_json(text, defaults)
+            .map_err(|error| Refusal::new(Reason::NotAnEvent, error))?;
+        // Serin's own types come from Serin's own SDK, never through a door.
+        name::check_type(&event.kind).map_err(|error| Refusal::new(Reason::Name, error))?;
+        admit(&event, &self.shared.limits, is_import, now_us)?;
+        json::scan(&event.data, self.shared.limits.string_bytes_max, fields)?;
+        Ok(event)
+    }
+
+    fn is_seen(&self, event: &Event<'_>) -> bool {
+        let hash = || hash_of(&event.service, &event.id);
+        !event.id.is_empty() && self.shared.identities().seen.has(hash())
+    }
+
+    /// An identity for an event that came without; of a numbered body the same each time.
+    fn made_id(&self, time_us: i64, block: Option<&Block>, line: u64) -> u128 {
+        let seed = self.edge.seed;
+        let chance = match block {
+            Some(block) => {
+                let text = format!("{}/{line}", block.number);
+                xxh3_128_with_seed(text.as_bytes(), 0)
+            }
+            None => {
+                let made = self.made.fetch_add(1, Relaxed).to_le_bytes();
+                xxh3_128_with_seed(&[&seed.to_le_bytes()[..], &made[..]].concat(), 0)
+            }
+        };
+        ulid_of(time_us, chance).0
+    }
+
+    /// Sends a piece of a numbered body; whether it was new. A piece without a good event is sent
+    /// too, so that the body's numbers have no hole.
+    async fn send_of_block(
+        &self,
+        block: &Block,
+        at: u64,
+        is_last: bool,
+        packed: Packed,
+    ) -> Result<bool, AcceptError> {
+        let number = Number {
+            producer: block.number.producer.clone(),
+            number: block.number.number + at,
+        };
+        let to = is_last.then_some(block.to);
+        self.publish(&packed.service, &number, to, packed.message.into())
+            .await
+            .map_err(refusal)
+    }
+
+    /// Sends a piece under a number of our own.
+    async fn send_own(&self, packed: Packed) -> Result<bool, AcceptError> {
+        let ticket = self.numbers.begin();
+        let number = ticket.number();
+        let sent = self
+            .publish(&packed.service, &number, None, packed.message.into())
+            .await;
+        if sent.is_ok() {
+            ticket.acknowledged();
+        }
+        // Else the ticket leaves a hole behind, which `fill_holes` closes.
+        sent.map_err(refusal)
+    }
+
+    async fn publish(
+        &self,
+        service: &str,
+        number: &Number,
+        to: Option<u64>,
+        message: Bytes,
+    ) -> Result<bool, PublishError> {
+        let id = number.to_string();
+        let to = to.map(|to| to.to_string());
+        let mut headers = vec![("Nats-Msg-Id", &*id), ("Content-Type", batch::CONTENT_TYPE)];
+        if let Some(to) = &to {
+            headers.push((NUMBER_TO, to));
+        }
+        let ack = self
+            .events
+            .publish(&subject::batch(service), &headers, message)
+            .await?;
+        Ok(!ack.is_duplicate)
+    }
+
+    /// Sends an empty message for each number that got no acknowledgement. Where the first message
+    /// did arrive, this one is the duplicate; where not, its client was told so.
+    pub(crate) async fn fill_holes(&self) {
+        for number in self.numbers.holes() {
+            let empty = BatchWriter::new(DEFAULT_SERVICE, "", "", 0).take();
+            match self
+                .publish(DEFAULT_SERVICE, &number, None, empty.into())
+                .await
+            {
+                Ok(_) => self.numbers.filled(number.number),
+                Err(error) => {
+                    tracing::debug!(%error, %number, "a number of the door stays open");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What the door seals at this moment.
+    pub(crate) fn sealed(&self) -> Sealed {
+        self.numbers.sealed(self.edge.now_us())
+    }
+}
+
+impl Block {
+    fn of(numbered: &Numbered, pieces: usize) -> Result<Block, AcceptError> {
+        let number: Number =
+            numbered
+                .number
+                .parse()
+                .map_err(|error: serin_wire::producer::NumberError| {
+                    AcceptError::Bad(error.to_string())
+                })?;
+        if pieces as u64 > BLOCK {
+            let mib_max = (PIECE_BYTES as u64 * BLOCK) >> 20;
+            let text = format!("a numbered body may have {mib_max} MiB; send it in parts");
+            return Err(AcceptError::Bad(text));
+        }
+        let Some(to) = number.number.checked_mul(BLOCK) else {
+            return Err(AcceptError::Bad(format!(
+                "the number {number} is too large"
+            )));
+        };
+        Ok(Block {
+            number: Number {
+                number: to - BLOCK + 1,
+                ..number
+            },
+            to,
+            is_import: numbered.is_import,
+        })
+    }
+}
+
+fn refusal(error: PublishError) -> AcceptError {
+    match error {
+        PublishError::Full => AcceptError::Full {
+            retry_after: RETRY_WHEN_FULL,
+        },
+        PublishError::Unavailable(_) => AcceptError::Unavailable {
+            retry_after: RETRY_WHEN_AWAY,
+        },
+        error @ (PublishError::TooLarge { .. } | PublishError::Refused { .. }) => {
+            AcceptError::Bad(error.to_string())
+        }
+    }
+}
+
+/// Cuts a body into the events of each message, by its text alone.
+fn pieces(door: Door, body: &[u8]) -> Result<Vec<Piece<'_>>, AcceptError> {
+    let items: Vec<(u64, &[u8])> = match door {
+        Door::One => vec![(1, body)],
+        Door::Batch => {
+            let texts = cloudevent::split_batch(body).map_err(|error| {
+                AcceptError::Bad(format!("the body must be a JSON array: {error}"))
+            })?;
+            let texts = texts.into_iter().map(|text| text.get().as_bytes());
+            (1..).zip(texts).collect()
+        }
+        Door::Ndjson => {
+            let lines = (1..).zip(body.split(|byte| *byte == b'\n'));
+            lines
+                .filter(|(_, line)| !line.trim_ascii().is_empty())
+                .collect()
+        }
+    };
+    let mut pieces = vec![Piece { items: Vec::new() }];
+    let mut bytes = 0;
+    for item in items {
+        if bytes >= PIECE_BYTES {
+            pieces.push(Piece { items: Vec::new() });
+            bytes = 0;
+        }
+        bytes += item.1.len();
+        if let Some(piece) = pieces.last_mut() {
+            piece.items.push(item);
+        }
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,306 @@
+//! Takes messages one by one: number, events, rows, position; and cuts what a flush commits.
+//!
+//! Owned by the loop in `run`, called from nowhere else, and without IO: the same messages give the
+//! same rows whenever they are read, so that a replay after a crash ends where the first try would
+//! have. Start at [`Pipeline::take`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serin_lake::{Account, Flush, Gap, Position, Progress};
+use serin_wire::{Beat, Sealed};
+
+use crate::buffer::{Buffer, Inner};
+use crate::decode::{self, Bad, Found, Incoming};
+use crate::options::Limits;
+use crate::producer::{Producers, Taken};
+use crate::refuse::Refusal;
+use crate::refused::{self, Budget, Refused};
+use crate::seal::Seals;
+use crate::seen::{Seen, hash_of};
+use crate::stats::{Counters, add};
+use crate::telemetry;
+
+/// Which messages and events were taken; the doors look into it too.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    pub(crate) producers: Producers,
+    pub(crate) seen: Seen,
+}
+
+/// What the loop and the doors share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) buffer: Arc<Buffer>,
+    pub(crate) identities: Mutex<Identities>,
+    pub(crate) counters: Counters,
+    pub(crate) limits: Limits,
+}
+
+impl Shared {
+    /// Holds the identities; values that are replaced whole, so a panic elsewhere leaves them usable.
+    pub(crate) fn identities(&self) -> MutexGuard<'_, Identities> {
+        self.identities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state of one reader of the bus.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    shared: Arc<Shared>,
+    budget: Budget,
+    seals: Seals,
+    /// Up to where the bus was taken.
+    taken: Position,
+    /// Up to where the last cut went.
+    cut: Position,
+    gaps: Vec<Gap>,
+    messages: u64,
+    /// When the first thing was taken since the last cut.
+    since_us: Option<i64>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(shared: Arc<Shared>, position: Position) -> Pipeline {
+        Pipeline {
+            budget: Budget::new(shared.limits.refused_bytes_max),
+            shared,
+            seals: Seals::default(),
+            taken: position,
+            cut: position,
+            gaps: Vec::new(),
+            messages: 0,
+            since_us: None,
+        }
+    }
+
+    pub(crate) fn taken(&self) -> Position {
+        self.taken
+    }
+
+    /// When the first thing was taken that no cut has.
+    pub(crate) fn since_us(&self) -> Option<i64> {
+        self.since_us
+    }
+
+    /// Another life of the stream; everything before was committed.
+    pub(crate) fn start_at(&mut self, position: Position, has_lost: bool) {
+        self.taken = position;
+        self.cut = position;
+        if has_lost {
+            self.shared.identities().producers.lost();
+        }
+    }
+
+    /// The stream does not have these messages any more.
+    pub(crate) fn gap(&mut self, gap: Gap, now_us: i64) {
+        add(&self.shared.counters.lost_messages, gap.len());
+        self.shared.identities().producers.lost();
+        self.taken.sequence = gap.last;
+        self.since_us.get_or_insert(now_us);
+        self.gaps.push(gap);
+    }
+
+    /// Takes one message; its events are rows when this returns, or refused, or known already.
+    pub(crate) fn take(&mut self, incoming: &Incoming<'_>, now_us: i64) {
+        self.taken.sequence = incoming.sequence;
+        self.messages += 1;
+        self.since_us.get_or_insert(now_us);
+        let shared = Arc::clone(&self.shared);
+        let numbered = incoming.number();
+        // Numbers need no copy of what is read twice: only the flag of the batch says "import".
+        let is_import =
+            serin_wire::batch::read(incoming.payload).is_ok_and(|batch| batch.is_import);
+        if let Some(numbered) = &numbered {
+            let taken = shared.identities().producers.take(
+                &numbered.number,
+                numbered.to,
+                is_import,
+                incoming.taken_us,
+            );
+            if taken == Taken::Duplicate {
+                add(&shared.counters.duplicates, 1);
+                return;
+            }
+        }
+        let mut buffer = shared.buffer.hold();
+        let mut count = Count::default();
+        decode::events(incoming, &mut |is_import, found| match found {
+            Ok(found) => self.event(
+                &shared,
+                &mut buffer,
+                &mut count,
+                is_import,
+                &found,
+                incoming,
+            ),
+            Err(bad) => self.bad(&shared, &mut buffer, &bad, incoming),
+        });
+        add(&shared.counters.events, count.events);
+        add(&shared.counters.late, count.late);
+        add(&shared.counters.duplicates, count.duplicates);
+    }
+
+    fn event(
+        &mut self,
+        shared: &Shared,
+        buffer: &mut Inner,
+        count: &mut Count,
+        is_import: bool,
+        found: &Found<'_>,
+        incoming: &Incoming<'_>,
+    ) {
+        let event = &found.event;
+        // An import is known by its numbers; millions of its identities would crowd out the day's.
+        if found.is_client_id && !is_import {
+            let hash = hash_of(&event.service, &event.id);
+            if !shared.identities().seen.take(hash, incoming.taken_us) {
+                count.duplicates += 1;
+                return;
+            }
+        }
+        match buffer.append(event, &shared.limits, is_import, incoming.taken_us) {
+            Ok(()) => {
+                count.events += 1;
+                let is_late = buffer
+                    .watermark_us()
+                    .is_some_and(|mark| event.time_us < mark);
+                count.late += u64::from(is_late && !is_import);
+            }
+            Err(refusal) => {
+                let refused = Refused {
+                    id: &event.id,
+                    service: &event.service,
+                    kind: &event.kind,
+                    payload: &event.data,
+                    arrived_us: incoming.taken_us,
+                };
+                self.refuse(shared, buffer, refused, &refusal);
+            }
+        }
+    }
+
+    fn bad(&mut self, shared: &Shared, buffer: &mut Inner, bad: &Bad<'_>, incoming: &Incoming<'_>) {
+        let subject = serin_wire::subject::parse_event(incoming.subject);
+        let refused = Refused {
+            id: "",
+            service: subject.map_or("", |subject| subject.service),
+            kind: subject.and_then(|subject| subject.kind).unwrap_or_default(),
+            payload: bad.payload,
+            arrived_us: incoming.taken_us,
+        };
+        self.refuse(shared, buffer, refused, &bad.refusal);
+    }
+
+    fn refuse(
+        &mut self,
+        shared: &Shared,
+        buffer: &mut Inner,
+        refused: Refused<'_>,
+        refusal: &Refusal,
+    ) {
+        shared.counters.refuse(refusal.reason);
+        if !refused::keep(buffer, &mut self.budget, &shared.limits, refused, refusal) {
+            add(&shared.counters.refused_not_kept, 1);
+        }
+    }
+
+    /// Takes a message of telemetry: a beat with its seal, or spans.
+    pub(crate) fn take_telemetry(&mut self, subject: &str, payload: &[u8], arrived_us: i64) {
+        let shared = Arc::clone(&self.shared);
+        let Some(sender) = telemetry::sender(subject) else {
+            return;
+        };
+        let mut rows = Vec::new();
+        let mut bad = 0;
+        match sender.what {
+            "beat" => match serde_json::from_slice::<Beat>(payload) {
+                Ok(beat) => {
+                    if let Some(seal) = &beat.sealed {
+                        self.seals.hear(seal, arrived_us);
+                    }
+                    rows.push(telemetry::beat_row(&sender, &beat, arrived_us));
+                }
+                Err(_) => bad += 1,
+            },
+            "span" => {
+                let lines = payload
+                    .split(|byte| *byte == b'\n')
+                    .filter(|line| !line.is_empty());
+                for line in lines {
+                    match telemetry::span_row(&sender, line, arrived_us) {
+                        Ok(row) => rows.push(row),
+                        Err(_) => bad += 1,
+                    }
+                }
+            }
+            _ => return,
+        }
+        let mut buffer = shared.buffer.hold();
+        for row in rows {
+            match buffer.append_to(&row.kind, &row, &shared.limits, false) {
+                Ok(()) => {
+                    self.since_us.get_or_insert(arrived_us);
+                }
+                Err(_) => bad += 1,
+            }
+        }
+        add(&shared.counters.telemetry_bad, bad);
+    }
+
+    /// Hears what a producer in this process seals: the doors.
+    pub(crate) fn hear_seal(&mut self, seal: &Sealed, now_us: i64) {
+        self.seals.hear(seal, now_us);
+    }
+
+    /// Moves the watermark to where it is by now.
+    pub(crate) fn seal(&mut self, now_us: i64) {
+        let watermark_us = {
+            let identities = self.shared.identities();
+            let complete_to = |id: &_| identities.producers.complete_to(id);
+            self.seals.advance(complete_to, now_us)
+        };
+        self.shared.buffer.hold().set_watermark(watermark_us);
+    }
+
+    /// Takes out everything for a flush; `None` where there is nothing to commit.
+    pub(crate) fn cut(&mut self, now_us: i64) -> Option<Flush> {
+        let mut buffer = self.shared.buffer.hold();
+        if self.taken == self.cut && !buffer.has_rows() {
+            return None;
+        }
+        let cut = buffer.cut();
+        drop(buffer);
+        let mut identities = self.shared.identities();
+        let progress = Progress {
+            from: self.cut,
+            to: self.taken,
+            gaps: std::mem::take(&mut self.gaps),
+            producers: identities.producers.take_changed(),
+            seen: identities.seen.take_fresh(),
+            account: Some(Account {
+                messages: std::mem::take(&mut self.messages),
+                rows: cut.rows,
+            }),
+        };
+        drop(identities);
+        self.cut = self.taken;
+        self.since_us = None;
+        self.budget.renew();
+        Some(Flush {
+            number: cut.number,
+            tables: cut.tables,
+            progress,
+            now_us,
+        })
+    }
+}
+
+/// What became of the events of one message.
+#[derive(Debug, Default)]
+struct Count {
+    events: u64,
+    late: u64,
+    duplicates: u64,
+}

@@ -1,0 +1,98 @@
+//! Identities given by clients: `id` of an event, remembered for 24 hours per service.
+//!
+//! Our SDKs number their messages and need none of this; a client that only knows `ce-id` may send
+//! an event again within a day and it is taken once. 16 bytes of hash stand for an identity: among
+//! two million a false match has a chance below 10^-25. Pure; time is a parameter.
+
+use std::collections::{HashSet, VecDeque};
+
+use xxhash_rust::xxh3::Xxh3;
+
+/// How long an identity is remembered.
+pub(crate) const REMEMBER_US: i64 = 24 * 3600 * 1_000_000;
+
+/// The identities of the last day.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    known: HashSet<u128>,
+    by_age: VecDeque<(u128, i64)>,
+    /// Heard of since the last flush.
+    fresh: Vec<(u128, i64)>,
+    count_max: usize,
+}
+
+/// What stands for an identity of a service.
+pub(crate) fn hash_of(service: &str, id: &str) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(service.as_bytes());
+    hash.update(&[0]);
+    hash.update(id.as_bytes());
+    hash.digest128()
+}
+
+impl Seen {
+    /// As the catalogue has them.
+    pub(crate) fn from_kept(mut kept: Vec<(u128, i64)>, count_max: usize) -> Seen {
+        kept.sort_unstable_by_key(|&(_, time_us)| time_us);
+        Seen {
+            known: kept.iter().map(|&(hash, _)| hash).collect(),
+            by_age: kept.into(),
+            fresh: Vec::new(),
+            count_max,
+        }
+    }
+
+    /// Whether the identity is known.
+    pub(crate) fn has(&self, hash: u128) -> bool {
+        self.known.contains(&hash)
+    }
+
+    /// Takes an identity; `false` where it was taken within the last day.
+    pub(crate) fn take(&mut self, hash: u128, now_us: i64) -> bool {
+        while let Some(&(oldest, time_us)) = self.by_age.front() {
+            if now_us - time_us < REMEMBER_US && self.by_age.len() < self.count_max {
+                break;
+            }
+            self.known.remove(&oldest);
+            self.by_age.pop_front();
+        }
+        if !self.known.insert(hash) {
+            return false;
+        }
+        self.by_age.push_back((hash, now_us));
+        self.fresh.push((hash, now_us));
+        true
+    }
+
+    /// Those taken since the last call.
+    pub(crate) fn take_fresh(&mut self) -> Vec<(u128, i64)> {
+        std::mem::take(&mut self.fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_taken_once_a_day_and_service() {
+        let mut seen = Seen::from_kept(vec![(hash_of("a", "old"), 5)], 100);
+        assert!(!seen.take(hash_of("a", "old"), 6));
+        assert!(seen.take(hash_of("b", "old"), 6));
+        assert!(!seen.take(hash_of("b", "old"), REMEMBER_US));
+        assert!(seen.take(hash_of("b", "old"), 6 + REMEMBER_US));
+        assert_eq!(seen.take_fresh().len(), 2);
+        assert_ne!(hash_of("a", "bc"), hash_of("ab", "c"));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut seen = Seen::from_kept(Vec::new(), 10);
+        for n in 0..100 {
+            assert!(seen.take(n, 0));
+        }
+        assert_eq!(seen.known.len(), 10);
+        assert!(seen.has(99));
+        assert!(!seen.has(9));
+    }
+}

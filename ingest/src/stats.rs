@@ -1,0 +1,104 @@
+//! What the ingester counts, and how others see it.
+//!
+//! Counters are written by one task and read by any; each drop, refusal and repetition has its own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serin_lake::Position;
+
+use crate::refuse::Reason;
+
+/// How the ingester is at this moment. Counts are since the start of the process.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct IngestStats {
+    /// Events taken.
+    pub events: u64,
+    /// Events taken a second, over the last seconds.
+    pub rate: f64,
+    /// Messages of the bus that are not taken yet, as last heard.
+    pub lag_messages: u64,
+    /// Events older than the watermark when they came.
+    pub late: u64,
+    /// Messages and events that were there already.
+    pub duplicates: u64,
+    /// Events refused, by reason; those of the doors too.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Of these, how many came over the bus and are not in the table `refused`, because there were
+    /// too many of them.
+    pub refused_not_kept: u64,
+    /// Values that went to the column `_rest`, by reason.
+    pub rest: BTreeMap<&'static str, u64>,
+    /// Numbers of producers that were given up because too many were taken above them.
+    pub holes_closed: u64,
+    /// Messages of the bus that were lost, and how often the stream began a new life.
+    pub lost_messages: u64,
+    /// How often the stream was wiped, replaced or lost its tail.
+    pub lineages: u64,
+    /// Beats and spans that could not be read.
+    pub telemetry_bad: u64,
+    /// Bytes of the hot buffer, in Arrow.
+    pub buffer_bytes: u64,
+    /// Flushes committed, and attempts that failed.
+    pub flushes: u64,
+    /// Attempts to commit that failed and were tried again.
+    pub flush_failures: u64,
+    /// Up to when the data are complete.
+    pub watermark_us: Option<i64>,
+    /// Up to where the bus was read.
+    pub taken: Position,
+    /// Up to where it is in files.
+    pub committed: Position,
+}
+
+/// The counters behind [`IngestStats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) events: AtomicU64,
+    pub(crate) rate_milli: AtomicU64,
+    pub(crate) lag_messages: AtomicU64,
+    pub(crate) late: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) refused: [AtomicU64; Reason::ALL.len()],
+    pub(crate) refused_not_kept: AtomicU64,
+    pub(crate) lost_messages: AtomicU64,
+    pub(crate) lineages: AtomicU64,
+    pub(crate) telemetry_bad: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flush_failures: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a refusal.
+    pub(crate) fn refuse(&self, reason: Reason) {
+        add(&self.refused[reason as usize], 1);
+    }
+
+    /// What the counters say; the rest is filled in by whoever holds it.
+    pub(crate) fn read(&self) -> IngestStats {
+        let get = |counter: &AtomicU64| counter.load(Relaxed);
+        let refused = Reason::ALL.iter().map(|&(reason, name)| {
+            let count = get(&self.refused[reason as usize]);
+            (name, count)
+        });
+        IngestStats {
+            events: get(&self.events),
+            rate: get(&self.rate_milli) as f64 / 1000.0,
+            lag_messages: get(&self.lag_messages),
+            late: get(&self.late),
+            duplicates: get(&self.duplicates),
+            refused: refused.filter(|(_, count)| *count > 0).collect(),
+            refused_not_kept: get(&self.refused_not_kept),
+            lost_messages: get(&self.lost_messages),
+            lineages: get(&self.lineages),
+            telemetry_bad: get(&self.telemetry_bad),
+            flushes: get(&self.flushes),
+            flush_failures: get(&self.flush_failures),
+            ..IngestStats::default()
+        }
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}
