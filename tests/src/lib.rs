@@ -1,1 +1,21 @@
+//! What the end-to-end tests and benchmarks share: a running Serin, load for it, and DuckDB.
+//!
+//! Tests start the real binary in a folder of their own, on free ports, with a real nats-server,
+//! and look from outside: HTTP, the bus, the files. They wait for conditions, with a deadline,
+//! never for time. The tests themselves are in `e2e`, the benchmarks in `benches`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests are an edge: time and environment enter here"
+)]
+#![expect(clippy::print_stdout, reason = "a seed and a measurement must be seen")]
+
+pub mod duck;
+pub mod load;
+pub mod place;
+pub mod random;
+pub mod report;
+pub mod server;
+pub mod wait;
+
+pub use server::Serin;

@@ -1,0 +1,1 @@
+//! Chromium looks at the weblog dashboard; `tests/browser/weblog.mjs` drives it.

@@ -1,0 +1,21 @@
+//! The end-to-end tests: one program, real parts, a fresh Serin for each test.
+//!
+//! `weblog` is the main job; `duck` compares with a second reader; `kill`, `power` and `faults` take
+//! things away; `doors` sends what nobody should; `browser` looks through Chromium; `docs` runs what
+//! the book says.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests are an edge: time enters here"
+)]
+#![expect(clippy::print_stdout, reason = "a seed that was rolled must be seen")]
+
+mod browser;
+mod docs;
+mod doors;
+mod duck;
+mod faults;
+mod kill;
+mod power;
+mod weblog;
+mod writers;

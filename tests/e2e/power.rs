@@ -1,0 +1,142 @@
+//! A power cut: the file system under the data folder is shut down under load, as if the plug were
+//! pulled, and mounted again. Nothing acknowledged may be lost, nothing stored twice.
+//!
+//! Needs root, loop devices and `xfs_io`; where they are missing the test says so and ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serin_tests::random::Random;
+use serin_tests::report::report;
+use serin_tests::{Serin, place};
+use tempfile::TempDir;
+
+use crate::writers::{self, Writers};
+
+#[tokio::test]
+async fn ext4_loses_nothing_acknowledged_in_a_power_cut() -> Result<()> {
+    cuts("ext4", &["mkfs.ext4", "-q", "-F"]).await
+}
+
+#[tokio::test]
+async fn xfs_loses_nothing_acknowledged_in_a_power_cut() -> Result<()> {
+    cuts("xfs", &["mkfs.xfs", "-q", "-f"]).await
+}
+
+async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
+    let cycles = place::number("SERIN_CUTS", if place::is_slow() { 25 } else { 2 });
+    let disk = match Disk::new(kind, mkfs, "512M") {
+        Ok(disk) => disk,
+        Err(error) => {
+            let what = format!("power cut on {kind}");
+            report(
+                &what,
+                &format!("not possible on this machine: {error:#}"),
+                "0 lost",
+            );
+            return Ok(());
+        }
+    };
+    let seed = place::number("SERIN_SEED", 1);
+    let mut random = Random::new(seed);
+    let mut serin = Serin::start_in(&disk.mount.join("shop")).await?;
+    let mut total = 0;
+    for cycle in 0..cycles {
+        let writers = Writers::start(&serin, cycle);
+        // The point of time is the input of this test, not a wait for something.
+        tokio::time::sleep(Duration::from_millis(300 + random.below(2_000))).await;
+        disk.shut_down()?;
+        let acknowledged = writers.stop().await?;
+        serin.kill()?;
+        serin.kill_bus_if_running()?;
+        disk.mount_again()?;
+        serin.start_again().await?;
+        writers::recount(&serin, &acknowledged)
+            .await
+            .with_context(|| {
+                format!(
+                    "cycle {cycle} on {kind}, SERIN_SEED={seed}: {}",
+                    serin.said()
+                )
+            })?;
+        total += acknowledged.len();
+    }
+    serin.stop().await?;
+    report(
+        &format!("{cycles} power cuts on {kind}: acknowledged events lost or doubled"),
+        &format!("0 of {total}"),
+        "0",
+    );
+    Ok(())
+}
+
+/// A file system in a file, mounted.
+pub(crate) struct Disk {
+    image: PathBuf,
+    pub(crate) mount: PathBuf,
+    _folder: TempDir,
+}
+
+impl Disk {
+    /// Makes and mounts one; fails where the machine does not let us.
+    pub(crate) fn new(kind: &str, mkfs: &[&str], size: &str) -> Result<Disk> {
+        let folder = tempfile::Builder::new().prefix("serin-disk-").tempdir()?;
+        let image = folder.path().join("image");
+        let mount = folder.path().join("mount");
+        std::fs::create_dir(&mount)?;
+        run(Command::new("truncate").args(["-s", size]).arg(&image))?;
+        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image))
+            .with_context(|| format!("cannot make a file system {kind}"))?;
+        let disk = Disk {
+            image,
+            mount,
+            _folder: folder,
+        };
+        disk.mounted()?;
+        Ok(disk)
+    }
+
+    fn mounted(&self) -> Result<()> {
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(&self.image)
+            .arg(&self.mount))
+    }
+
+    /// As if the plug were pulled: what was not synced is gone.
+    fn shut_down(&self) -> Result<()> {
+        run(Command::new("xfs_io")
+            .args(["-x", "-c", "shutdown"])
+            .arg(&self.mount))
+    }
+
+    /// Power is back; the file system recovers by its journal.
+    fn mount_again(&self) -> Result<()> {
+        unmount(&self.mount)?;
+        self.mounted()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = unmount(&self.mount) {
+            println!("{} stays mounted: {error:#}", self.mount.display());
+        }
+    }
+}
+
+fn unmount(mount: &Path) -> Result<()> {
+    run(Command::new("umount").arg(mount))
+        .or_else(|_| run(Command::new("umount").arg("-l").arg(mount)))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}", said.trim());
+    Ok(())
+}
