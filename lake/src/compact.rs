@@ -4,8 +4,8 @@
 //! in one transaction. Rows, nulls and order are kept; imports stay apart. Start at [`choose`].
 
 use std::cmp::Ordering as Cmp;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,10 +21,10 @@ use crate::encode::{
     EncodeError, Encoded, ParquetOut, StoredColumn, file_schema, fit, key_converter, keys_of,
     sort_columns,
 };
+use crate::keep::first_damage;
 use crate::lake::{Inner, Lake, locked};
 use crate::options::LakeOptions;
 use crate::store::{FileError, FileStep};
-use crate::sums::{BLOCK_BYTES, Building};
 use crate::table::{StoredFile, Table};
 use crate::text;
 
@@ -98,7 +98,11 @@ impl Lake {
         if self.is_poisoned() {
             return Err(CompactError::Poisoned);
         }
-        let chosen = choose(locked(&inner.shown).tables.values(), &inner.options, now_us);
+        let chosen = {
+            let shown = locked(&inner.shown);
+            let damaged = locked(&inner.damaged);
+            choose(shown.tables.values(), &damaged, &inner.options, now_us)
+        };
         let Some(group) = chosen else {
             return Ok(Compacted::default());
         };
@@ -120,12 +124,13 @@ impl Lake {
 /// The newest group that is due, over all tables.
 fn choose<'a>(
     tables: impl Iterator<Item = &'a Table>,
+    damaged: &BTreeSet<u64>,
     options: &LakeOptions,
     now_us: i64,
 ) -> Option<Group> {
     tables
         .filter_map(|table| {
-            let files = choose_in(&table.files, options, now_us)?;
+            let files = choose_in(&table.files, damaged, options, now_us)?;
             let table = table.clone();
             Some(Group { table, files })
         })
@@ -135,6 +140,7 @@ fn choose<'a>(
 /// The newest group of one table: files of one kind and of like size, or what is left of a day.
 fn choose_in(
     files: &[Arc<StoredFile>],
+    damaged: &BTreeSet<u64>,
     options: &LakeOptions,
     now_us: i64,
 ) -> Option<Vec<Arc<StoredFile>>> {
@@ -144,6 +150,7 @@ fn choose_in(
     let mut small: Vec<&Arc<StoredFile>> = files
         .iter()
         .filter(|stored| stored.file.bytes < options.target_file_bytes / 2)
+        .filter(|stored| !damaged.contains(&stored.file.id))
         .collect();
     if small.len() < 2 {
         return None;
@@ -202,7 +209,9 @@ impl Inner {
     fn merge(&self, group: Group, now_us: i64) -> Result<Compacted, CompactError> {
         let table = &group.table;
         for stored in &group.files {
-            if !is_whole(stored)? {
+            if first_damage(&stored.file, &stored.sums).is_some() {
+                // The next round merges the others without it.
+                locked(&self.damaged).insert(stored.file.id);
                 return Err(CompactError::Damaged {
                     table: table.name.clone(),
                     file: stored.file.id,
@@ -326,22 +335,6 @@ impl Inner {
             };
             shown.retired.push((retired, Arc::downgrade(&stored.file)));
         }
-    }
-}
-
-/// Whether a file still has the checksum it was written with.
-fn is_whole(stored: &StoredFile) -> Result<bool, FileError> {
-    let path = &stored.file.path;
-    let unreadable = |source| FileError::new(FileStep::Read, path, source);
-    let mut file = File::open(path).map_err(unreadable)?;
-    let mut sums = Building::default();
-    let mut buffer = vec![0; BLOCK_BYTES as usize];
-    loop {
-        let read = file.read(&mut buffer).map_err(unreadable)?;
-        if read == 0 {
-            return Ok(sums.finish() == *stored.sums);
-        }
-        sums.update(&buffer[..read]);
     }
 }
 
@@ -498,5 +491,80 @@ impl Layout<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::snapshot::DataFile;
+    use crate::sums::Sums;
+
+    const HOUR_US: i64 = 3600 * 1_000_000;
+
+    /// Files as `(id, KiB, hour of arrival)`; negative hours are imports.
+    fn chosen(files: &[(u64, u64, i64)], now_h: i64) -> Vec<u64> {
+        let files: Vec<Arc<StoredFile>> = files
+            .iter()
+            .map(|(id, kib, hour)| {
+                Arc::new(StoredFile {
+                    file: Arc::new(DataFile {
+                        id: *id,
+                        path: PathBuf::new(),
+                        rows: 1,
+                        bytes: kib << 10,
+                        stats: Vec::new(),
+                        arrived_us: hour.abs() * HOUR_US,
+                        is_import: *hour < 0,
+                    }),
+                    footer_bytes: 0,
+                    row_id_start: 0,
+                    sort: Vec::new(),
+                    sums: Arc::new(Sums::of(b"")),
+                })
+            })
+            .collect();
+        let options = LakeOptions {
+            compact_fan_in: 3,
+            ..LakeOptions::default()
+        };
+        let damaged = BTreeSet::from([99]);
+        let group = choose_in(&files, &damaged, &options, now_h * HOUR_US);
+        group
+            .unwrap_or_default()
+            .iter()
+            .map(|stored| stored.file.id)
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_files_of_one_size_and_kind_are_merged() {
+        // Too few of one size.
+        assert!(chosen(&[(1, 10, 1), (2, 10, 2), (3, 9000, 3)], 4).is_empty());
+        // Newest first; the large one waits for others of its size.
+        assert_eq!(
+            chosen(&[(1, 10, 1), (2, 10, 2), (3, 10, 3), (4, 9000, 4)], 5),
+            [3, 2, 1]
+        );
+        // A damaged file is left alone.
+        assert!(chosen(&[(1, 10, 1), (2, 10, 2), (99, 10, 3)], 4).is_empty());
+        // Large files are done; imports stay apart, however old.
+        assert!(chosen(&[(1, 90_000, 1), (2, 90_000, 2), (3, 90_000, 3)], 4).is_empty());
+        assert!(chosen(&[(1, 10, 1), (2, 10, -2), (3, 10, 3), (4, 10, -300)], 4).is_empty());
+        assert_eq!(
+            chosen(&[(1, 10, -1), (2, 10, -200), (3, 10, -3)], 900),
+            [2, 3, 1]
+        );
+        // What is left of a day that is over becomes one file, and files of two days do not.
+        assert_eq!(chosen(&[(1, 10, 1), (2, 900, 2), (3, 10, 30)], 31), [2, 1]);
+        assert!(chosen(&[(1, 10, 1), (2, 10, 25)], 60).is_empty());
+        // The group stays below the size that is aimed at.
+        let half = 60_000;
+        assert_eq!(
+            chosen(&[(1, half, 1), (2, half, 2), (3, half, 3)], 30),
+            [3, 2]
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! Two locks, always taken in this order: the catalogue, then what is shown. Readers take only the
 //! second, for as long as it takes to copy lists. A commit encodes before it takes either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -71,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<CheckedStore>,
     pub(crate) next_file_id: AtomicU64,
     pub(crate) next_catalog_id: AtomicU64,
+    /// Files that are not what was written; compaction leaves them as they are.
+    pub(crate) damaged: Mutex<BTreeSet<u64>>,
     pub(crate) is_poisoned: AtomicBool,
     /// Keeps other writers out as long as the lake lives.
     _lock: File,
@@ -150,8 +152,16 @@ impl Lake {
                 .collect(),
         };
         let store = CheckedStore::default();
+        let mut damaged = BTreeSet::new();
         for stored in shown.tables.values().flat_map(|table: &Table| &table.files) {
             store.know(&stored.file.path, stored.file.bytes, stored.sums.clone());
+            if recovered
+                .damaged
+                .iter()
+                .any(|found| found.path == stored.file.path)
+            {
+                damaged.insert(stored.file.id);
+            }
         }
         let inner = Inner {
             store: Arc::new(store),
@@ -165,6 +175,7 @@ impl Lake {
             shown: Mutex::new(shown),
             next_file_id: AtomicU64::new(loaded.next_file_id),
             next_catalog_id: AtomicU64::new(loaded.next_catalog_id),
+            damaged: Mutex::new(damaged),
             is_poisoned: AtomicBool::new(false),
             _lock: lock,
         };

@@ -21,7 +21,8 @@ pub struct Sums {
 
 impl Sums {
     /// Sums of bytes at hand.
-    pub fn of(bytes: &[u8]) -> Sums {
+    #[cfg(test)]
+    pub(crate) fn of(bytes: &[u8]) -> Sums {
         let mut building = Building::default();
         building.update(bytes);
         building.finish()
@@ -97,5 +98,28 @@ impl Building {
         self.blocks.push(self.block.finish());
         self.block.reset();
         self.block_len = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_do_not_depend_on_how_the_bytes_came() {
+        let bytes: Vec<u8> = (0..BLOCK_BYTES * 2 + 77).map(|n| (n % 251) as u8).collect();
+        let whole = Sums::of(&bytes);
+        assert_eq!(whole.blocks.len(), 3);
+        let mut pieces = Building::default();
+        for piece in bytes.chunks(1021) {
+            pieces.update(piece);
+        }
+        assert_eq!(pieces.finish(), whole);
+        for (index, block) in bytes.chunks(BLOCK_BYTES as usize).enumerate() {
+            assert!(whole.block_is(index, block));
+        }
+        assert!(!whole.block_is(3, b""));
+        assert_eq!(Sums::from_blob(whole.whole, &whole.to_blob()), Some(whole));
+        assert_eq!(Sums::from_blob(1, &[0; 9]), None);
     }
 }

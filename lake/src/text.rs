@@ -28,8 +28,9 @@ pub(crate) fn bound(bound: &Bound) -> Option<String> {
         Bound::Int(value) => Some(value.to_string()),
         Bound::Double(value) => Some(format!("{value:?}")),
         Bound::Text(value) => Some(value.clone()),
-        // DuckDB spells years beyond these in a way of its own.
+        // DuckDB spells years beyond these four digits in a way of its own.
         Bound::Time(us) => {
+            DateTime::from_timestamp_micros(*us)?;
             let text = time(*us);
             (text.len() == "2026-11-24 03:21:08.357216+00".len()).then_some(text)
         }
@@ -95,4 +96,45 @@ pub(crate) fn temporary_name(id: u64) -> String {
 /// A path as SQL text in single quotes.
 pub(crate) fn sql_path(path: &Path) -> String {
     path.display().to_string().replace('\'', "''")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_come_back_as_they_went() {
+        let doubles = [0.1, -0.0, 1e300, 5e-324, f64::INFINITY, f64::NEG_INFINITY];
+        let ints = [i64::MIN, -1, 0, i64::MAX].map(Bound::Int);
+        let times = [0, -1, 1_767_225_600_123_456, -60_000_000_000_000_000].map(Bound::Time);
+        let texts = ["", "'", "\u{1f426}", "2026"].map(|text| Bound::Text(text.to_owned()));
+        let all = doubles
+            .map(Bound::Double)
+            .into_iter()
+            .chain(ints)
+            .chain(times)
+            .chain(texts);
+        for value in all {
+            let kind = match value {
+                Bound::Bool(_) => ColumnKind::Bool,
+                Bound::Int(_) => ColumnKind::Int,
+                Bound::Double(_) => ColumnKind::Double,
+                Bound::Text(_) => ColumnKind::Text,
+                Bound::Time(_) => ColumnKind::Time,
+            };
+            let text = bound(&value).unwrap();
+            assert_eq!(parse_bound(kind, &text), Some(value), "{text}");
+        }
+        assert_eq!(bound(&Bound::Time(i64::MAX)), None);
+        assert_eq!(time(1_767_225_600_000_001), "2026-01-01 00:00:00.000001+00");
+    }
+
+    #[test]
+    fn folders_are_harmless_whatever_the_name() {
+        assert_eq!(table_dir("order.paid", 3), "3-order.paid/");
+        assert_eq!(table_dir("../A b*[x]\u{e9}", 4), "4-.._a_b__x__/");
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(uuid("a", 1).len(), 36);
+        assert_ne!(uuid("a", 1), uuid("a", 2));
+    }
 }

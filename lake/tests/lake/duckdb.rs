@@ -192,3 +192,65 @@ fn duckdb_reads_what_a_killed_server_left() {
     );
     assert_eq!(answers[0], json!([[1000, 1000]]));
 }
+
+#[test]
+fn one_flush_may_bring_a_table_twice_and_widen_it_on_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lake, _) = kit::open(&kit::options(dir.path()));
+    let mut flush = kit::flush(1, "order.paid", 0, 50);
+    let mut imported = kit::table_rows("order.paid", vec![kit::batch(50, 70)]);
+    imported.is_import = true;
+    imported.columns[3].kind = ColumnKind::Double;
+    imported
+        .columns
+        .push(Column::new("later", ColumnKind::Bool));
+    flush.tables.push(imported);
+    flush.progress.account = None;
+    lake.commit(flush).unwrap();
+    lake.commit(kit::flush(2, "order.paid", 50, 60)).unwrap();
+    let snapshot = lake.snapshot();
+    let files = &snapshot.tables["order.paid"].files;
+    let kinds: Vec<(bool, u64)> = files
+        .iter()
+        .map(|file| (file.is_import, file.rows))
+        .collect();
+    assert_eq!(kinds, [(false, 50), (true, 20), (false, 10)]);
+    let answers = kit::duckdb(
+        lake.catalogue_path(),
+        &[
+            "SELECT count(*), sum(share)::DOUBLE, count(amount), count(later) FROM \"order.paid\"",
+            "SELECT count(*) FROM \"order.paid\" AT (VERSION => 1)",
+            "SELECT column_type FROM (DESCRIBE \"order.paid\") WHERE column_name = 'amount'",
+        ],
+    );
+    let shares: f64 = (0..70).chain(50..60).map(|n| f64::from(n) / 4.0).sum();
+    let amounts = (0..70).chain(50..60).filter(|n| n % 7 != 0).count();
+    assert_eq!(answers[0], json!([[80, shares, amounts, 0]]));
+    assert_eq!(answers[1], json!([[70]]));
+    assert_eq!(answers[2], json!([["DOUBLE"]]));
+}
+
+#[test]
+fn times_at_the_ends_of_the_calendar_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lake, _) = kit::open(&kit::options(dir.path()));
+    let column = Column::new("time", ColumnKind::Time);
+    let far = [0, -1, 253_402_300_800_000_000, -62_135_596_800_000_000];
+    let times = arrow::array::TimestampMicrosecondArray::from_iter_values(far).with_timezone("UTC");
+    let schema = Arc::new(Schema::new(vec![column.field()]));
+    let batch = RecordBatch::try_new(schema, vec![Arc::new(times)]).unwrap();
+    let mut flush = kit::flush(1, "odd", 0, 4);
+    flush.tables = vec![TableRows {
+        columns: vec![column],
+        ..kit::table_rows("odd", vec![batch])
+    }];
+    lake.commit(flush).unwrap();
+    let answers = kit::duckdb(
+        lake.catalogue_path(),
+        &[
+            "SELECT count(*) FROM odd WHERE time > '9999-12-31 00:00:00+00'",
+            "SELECT count(*) FROM odd WHERE time < '1970-01-01 00:00:00+00'",
+        ],
+    );
+    assert_eq!(answers, [json!([[1]]), json!([[2]])]);
+}

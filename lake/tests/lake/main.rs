@@ -1,5 +1,7 @@
 //! The lake as others use it: what is committed is there exactly once, for us and for DuckDB.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at any error")]
+
 mod duckdb;
 mod faults;
 mod kit;
