@@ -1,0 +1,108 @@
+// Asks the server, and turns every way of failing into one kind of error with a code.
+//
+// A missing session (401) is told to whoever registered with `onSignedOut`, so that no page has to
+// think of it. Start at `get`.
+import type {
+  DashboardData,
+  DashboardDefinition,
+  DashboardSummary,
+  Decision,
+  QueryResult,
+  RangeText,
+  Session,
+} from './types';
+
+const BASE = '/api/v1';
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+
+  /** The server could not be reached at all. */
+  get isUnreachable(): boolean {
+    return this.status === 0;
+  }
+}
+
+let signedOut: () => void = () => {};
+
+export function onSignedOut(tell: () => void): void {
+  signedOut = tell;
+}
+
+/** Reads both error shapes: `{error: text, code}` and `{error: {message, code}}`. */
+export function errorOf(status: number, body: unknown): ApiError {
+  const outer = (body ?? {}) as { error?: unknown; code?: unknown; message?: unknown };
+  const inner = (typeof outer.error === 'object' && outer.error !== null ? outer.error : outer) as {
+    code?: unknown;
+    message?: unknown;
+    error?: unknown;
+  };
+  const message = [inner.message, inner.error].find((text) => typeof text === 'string');
+  const code = typeof inner.code === 'string' ? inner.code : `HTTP ${status}`;
+  return new ApiError(status, code, (message as string | undefined) ?? `the server answered with status ${status}`);
+}
+
+export function unreachable(): ApiError {
+  return new ApiError(0, 'UNREACHABLE', 'the server cannot be reached; is `serin up` running?');
+}
+
+async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(BASE + path, { credentials: 'same-origin', ...init });
+  } catch (cause) {
+    if (init.signal?.aborted) throw cause;
+    throw unreachable();
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (response.status === 401) signedOut();
+  if (!response.ok) throw errorOf(response.status, body);
+  return body as T;
+}
+
+function withParameters(path: string, parameters: Record<string, string | undefined>): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) if (value) search.set(name, value);
+  const text = search.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+const dashboardPath = (name: string): string => `/dashboards/${encodeURIComponent(name)}`;
+
+export const session = (): Promise<Session> => request('/session');
+
+export const dashboards = (): Promise<DashboardSummary[]> => request('/dashboards');
+
+export const dashboard = (name: string, signal?: AbortSignal): Promise<DashboardDefinition> =>
+  request(dashboardPath(name), { signal: signal ?? null });
+
+export const dashboardData = (
+  name: string,
+  range: RangeText,
+  panels?: string[],
+  signal?: AbortSignal,
+): Promise<DashboardData> =>
+  request(withParameters(`${dashboardPath(name)}/data`, { ...range, panels: panels?.join(',') }), {
+    signal: signal ?? null,
+  });
+
+/** The address of the event stream of one dashboard. */
+export const liveAddress = (name: string, range: RangeText): string =>
+  BASE + withParameters(`${dashboardPath(name)}/live`, { ...range });
+
+export const decisions = (limit: number): Promise<Decision[]> =>
+  request(withParameters('/decisions', { limit: String(limit) }));
+
+export const query = (sql: string, range: RangeText, signal?: AbortSignal): Promise<QueryResult> =>
+  request('/query', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ sql, ...range }),
+    signal: signal ?? null,
+  });

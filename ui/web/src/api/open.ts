@@ -1,0 +1,75 @@
+// Sends a dropped file to the server and follows its progress lines until a dashboard is ready.
+//
+// XMLHttpRequest, because fetch shows no answer before the whole body is sent and no upload
+// progress at all. Start at `openFile`.
+import { ApiError, errorOf, unreachable } from './client';
+
+export interface Progress {
+  stage: string;
+  done: number;
+  total: number;
+}
+
+export interface Opened {
+  dashboard: string;
+  from: string;
+  to: string;
+}
+
+export type OpenLine = Progress | Opened | { error: unknown; code?: string };
+
+/** Splits what has arrived into whole lines; the rest waits for more. */
+export function takeLines(text: string, from: number): { lines: OpenLine[]; next: number } {
+  const lines: OpenLine[] = [];
+  let next = from;
+  for (;;) {
+    const end = text.indexOf('\n', next);
+    if (end < 0) return { lines, next };
+    const line = text.slice(next, end).trim();
+    if (line) lines.push(JSON.parse(line) as OpenLine);
+    next = end + 1;
+  }
+}
+
+export function openFile(file: File, onProgress: (progress: Progress) => void): Promise<Opened> {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    let next = 0;
+    let opened: Opened | undefined;
+    let failed: ApiError | undefined;
+    const read = (text: string): void => {
+      const taken = takeLines(text, next);
+      next = taken.next;
+      for (const line of taken.lines) {
+        if ('dashboard' in line) opened = line;
+        else if ('error' in line) failed = errorOf(request.status, line);
+        else onProgress(line);
+      }
+    };
+    request.open('POST', `/api/v1/open?name=${encodeURIComponent(file.name)}`);
+    request.upload.onprogress = (event) =>
+      onProgress({ stage: 'upload', done: event.loaded, total: event.total });
+    request.onprogress = () => {
+      if (request.status === 200) read(request.responseText);
+    };
+    request.onerror = () => reject(unreachable());
+    request.onload = () => {
+      if (request.status !== 200) {
+        reject(errorOf(request.status, parse(request.responseText)));
+        return;
+      }
+      read(`${request.responseText}\n`);
+      if (opened) resolve(opened);
+      else reject(failed ?? new ApiError(200, 'UNFINISHED', 'the server stopped before a dashboard was ready'));
+    };
+    request.send(file);
+  });
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,139 @@
+// What the server says, as it travels: the shapes of `/api/v1`.
+//
+// Times are RFC 3339 UTC, gaps are null, ratios are fractions. Nothing here is computed; every
+// reader derives what it shows.
+
+export interface Session {
+  user: string;
+  version: string;
+  instance: string;
+}
+
+export interface DashboardSummary {
+  name: string;
+  title: string;
+  description?: string;
+}
+
+export interface Problem {
+  file: string;
+  line: number;
+  column: number;
+  message: string;
+}
+
+export type Draw = 'line' | 'bar' | 'stat' | 'table' | 'heatmap';
+
+export interface PanelDefinition {
+  title: string;
+  draw: Draw;
+  unit?: string;
+  description?: string;
+}
+
+export interface RangeText {
+  from: string;
+  to: string;
+}
+
+export interface DashboardDefinition {
+  name: string;
+  title: string;
+  description?: string;
+  range: RangeText;
+  refresh_s: number;
+  layout: { panel: string; share: number }[][];
+  panels: Record<string, PanelDefinition>;
+  revision: string | number;
+  problems: Problem[];
+}
+
+export type Point = [time: string, value: number | null];
+
+export interface Series {
+  name: string;
+  by?: Record<string, string | null>;
+  dashed?: boolean;
+  points: Point[];
+}
+
+export interface Column {
+  name: string;
+  type: string;
+  unit?: string;
+}
+
+export type Cell = string | number | boolean | null | object;
+
+export type PanelContent =
+  | { kind: 'series'; step_s: number; stacked?: boolean; series: Series[] }
+  | { kind: 'stat'; value: number | null; compare?: number | null; spark?: Point[] }
+  | { kind: 'bars'; bars: { label: string; value: number | null }[]; others?: number | null }
+  | { kind: 'table'; columns: Column[]; rows: Cell[][] }
+  | {
+      kind: 'heatmap';
+      x: { title: string; labels: string[] };
+      y: { title: string; labels: string[] };
+      cells: (number | null)[][];
+    };
+
+export interface Threshold {
+  above?: number | null;
+  below?: number | null;
+  color: string;
+  name?: string | null;
+}
+
+export interface Mark {
+  time: string;
+  text: string;
+  kind: string;
+}
+
+export interface PanelData {
+  panel: string;
+  title: string;
+  description?: string;
+  draw: Draw;
+  unit?: string;
+  better?: 'higher' | 'lower' | null;
+  state: 'ok' | 'empty' | 'error';
+  error?: { code: string; message: string } | null;
+  data?: PanelContent | null;
+  thresholds?: Threshold[];
+  marks?: Mark[];
+  watermark?: string | null;
+  served_from?: string;
+}
+
+export interface DashboardData {
+  from: string;
+  to: string;
+  step_s: number;
+  panels: Record<string, PanelData>;
+  watermark?: string | null;
+  data_range?: RangeText | null;
+}
+
+export interface Tick {
+  now: string;
+  watermark?: string | null;
+}
+
+export interface Decision {
+  time: string;
+  rule: string;
+  action: string;
+  kpi?: string;
+  value?: number | null;
+  bound?: number | null;
+  why?: string;
+  [more: string]: unknown;
+}
+
+export interface QueryResult {
+  columns: Column[];
+  rows: Cell[][];
+  watermark?: string | null;
+  served_from?: string;
+}

@@ -1,0 +1,181 @@
+// The application: the bar on top, the page below it, the address bar, keys, files, the session.
+//
+// Exactly one page lives at a time; a change of the URL either tells it or replaces it.
+// Start at `startApp`.
+import { onSignedOut, session } from './api/client';
+import type { Session } from './api/types';
+import { fill, h, setAttribute } from './dom';
+import { icon, logo } from './icons';
+import { dashboardPage } from './pages/dashboard';
+import { decisionsPage } from './pages/decisions';
+import { explorePage } from './pages/explore';
+import { homePage } from './pages/home';
+import type { Context, Page } from './pages/page';
+import { signInPage } from './pages/signin';
+import { currentTheme, nextTheme, onSettings, startSettings } from './settings';
+import { acceptFiles } from './shell/drop';
+import { helpDialog } from './shell/help';
+import { isTyping, keyReader } from './shell/keys';
+import { pathOf, readUrl, writeUrl, type UrlState } from './url';
+
+// Pages of the server itself: a click on a link to them leaves the application.
+const SERVER_PATHS = /^\/(docs|api|d\/[^/]+\/[^/]+\.(svg|png)|signin|metrics)/;
+
+export function startApp(): void {
+  const first = readUrl(location.pathname, location.search);
+  startSettings(first.theme);
+  const app = new App(first);
+  void app.start();
+}
+
+class App {
+  readonly #bar = h('header', { class: 'app-bar' });
+  readonly #place = h('div', { class: 'place' });
+  readonly #help = helpDialog();
+  readonly #chooseFile: () => void;
+  #page: Page | undefined;
+  #url: UrlState;
+  #session: Session | undefined;
+
+  constructor(url: UrlState) {
+    this.#url = url;
+    document.body.append(h('a', { class: 'skip', href: '#main' }, 'To the content'), this.#bar, this.#place, this.#help);
+    this.#chooseFile = acceptFiles(({ dashboard, from, to }) =>
+      this.#go({ route: { page: 'dashboard', name: dashboard }, range: { from, to }, panel: undefined, isolated: {} }, 'push'),
+    );
+  }
+
+  async start(): Promise<void> {
+    onSignedOut(() => this.#signedOut());
+    addEventListener('popstate', () => this.#onUrl(readUrl(location.pathname, location.search)));
+    document.addEventListener('click', (event) => this.#onClick(event));
+    const keys = keyReader();
+    document.addEventListener('keydown', (event) => this.#onKey(event, keys.press));
+    onSettings(() => this.#drawBar());
+    this.#session = await session().catch(() => undefined);
+    if (!this.#page) this.#open();
+  }
+
+  #open(): void {
+    this.#page?.destroy();
+    this.#page = undefined;
+    this.#drawBar();
+    this.#show(this.#pageFor(this.#url));
+  }
+
+  #show(page: Page): void {
+    this.#page = page;
+    fill(this.#place, page.element);
+    this.#setTitle(page.title);
+    document.documentElement.classList.toggle('kiosk', this.#url.isKiosk);
+    scrollTo(0, 0);
+  }
+
+  #pageFor(url: UrlState): Page {
+    const context: Context = {
+      session: this.#session,
+      url: () => this.#url,
+      go: (change, how = 'push') => this.#go(change, how),
+      setTitle: (title) => this.#setTitle(title),
+    };
+    switch (url.route.page) {
+      case 'home':
+        return homePage(context, this.#chooseFile);
+      case 'dashboard':
+        return dashboardPage(context, url.route.name);
+      case 'decisions':
+        return decisionsPage();
+      case 'explore':
+        return explorePage(context);
+      case 'unknown':
+        return url.route.path === '/signin' ? signInPage('/', () => this.#signedIn()) : unknownPage(url.route.path);
+    }
+  }
+
+  #go(change: Partial<UrlState>, how: 'push' | 'replace'): void {
+    const next = { ...this.#url, ...change };
+    const address = writeUrl(next);
+    if (how === 'push') history.pushState(null, '', address);
+    else history.replaceState(null, '', address);
+    this.#onUrl(next);
+  }
+
+  #onUrl(next: UrlState): void {
+    const isSamePage = pathOf(next.route) === pathOf(this.#url.route);
+    this.#url = next;
+    if (isSamePage && this.#page) this.#page.onUrl?.(next);
+    else this.#open();
+  }
+
+  #signedOut(): void {
+    if (this.#page?.title === 'Sign in') return;
+    this.#page?.destroy();
+    this.#session = undefined;
+    this.#drawBar();
+    const next = location.pathname === '/signin' ? '/' : location.pathname + location.search;
+    this.#show(signInPage(next, () => this.#signedIn()));
+  }
+
+  #signedIn(): void {
+    if (location.pathname === '/signin') location.assign('/');
+    else location.reload();
+  }
+
+  #setTitle(title: string): void {
+    const text = `${title} · Serin`;
+    if (document.title !== text) document.title = text;
+  }
+
+  #drawBar(): void {
+    const { page } = this.#url.route;
+    const link = (href: string, text: string, isHere: boolean): HTMLElement => {
+      const element = h('a', { href, class: 'nav-link' }, text);
+      setAttribute(element, 'aria-current', isHere ? 'page' : null);
+      return element;
+    };
+    const theme = currentTheme();
+    fill(
+      this.#bar,
+      h('a', { class: 'brand', href: '/', 'aria-label': 'Serin, dashboards' }, logo(), h('span', {}, 'Serin')),
+      h('nav', { 'aria-label': 'Pages' },
+        link('/', 'Dashboards', page === 'home' || page === 'dashboard'),
+        link('/explore', 'Explore', page === 'explore'),
+        link('/decisions', 'Decisions', page === 'decisions'),
+        link('/docs', 'Docs', false)),
+      h('div', { class: 'bar-end' },
+        this.#session ? h('span', { class: 'instance', title: `Serin ${this.#session.version}` }, this.#session.instance) : null,
+        h('button', { type: 'button', class: 'icon-button', 'data-testid': 'theme', 'data-theme-choice': theme, 'aria-label': `Theme: ${theme}`, title: `Theme: ${theme} (c t)`, onclick: () => this.#changeTheme() }, icon(theme)),
+        h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Keyboard shortcuts', title: 'Keyboard shortcuts (?)', onclick: () => this.#help.showModal() }, icon('help'))),
+    );
+  }
+
+  #changeTheme(): void {
+    nextTheme();
+    this.#bar.querySelector<HTMLElement>('[data-testid=theme]')?.focus();
+  }
+
+  /** Links within the application change the page without loading it anew. */
+  #onClick(event: MouseEvent): void {
+    if (event.defaultPrevented || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    const link = event.target instanceof Element ? event.target.closest('a') : null;
+    if (!link || link.target || link.hasAttribute('download') || link.origin !== location.origin) return;
+    if (SERVER_PATHS.test(link.pathname) || link.getAttribute('href')?.startsWith('#')) return;
+    event.preventDefault();
+    const kept = { isKiosk: this.#url.isKiosk, theme: this.#url.theme };
+    this.#go({ ...readUrl(link.pathname, link.search), ...kept }, 'push');
+  }
+
+  #onKey(event: KeyboardEvent, press: (key: string, at: number) => string | undefined): void {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || this.#help.open) return;
+    const keys = press(event.key, event.timeStamp);
+    if (keys === undefined) return;
+    if (keys === '?') this.#help.showModal();
+    else if (keys === 'c t') this.#changeTheme();
+    else this.#page?.onKeys?.(keys);
+  }
+}
+
+function unknownPage(path: string): Page {
+  const element = h('main', { class: 'page-message', id: 'main' }, icon('warning'), h('h1', {}, 'There is no such page'), h('p', {}, h('code', {}, path)), h('a', { href: '/', class: 'button' }, 'To the dashboards'));
+  return { element, title: 'No such page', destroy: () => {} };
+}

@@ -1,0 +1,163 @@
+// What a dashboard page knows: definition, data, connection; kept current by requests and the
+// event stream.
+//
+// Every change ends in one `onChange`. It never draws. Start at `DashboardStore`.
+import { ApiError, dashboard, dashboardData, liveAddress, session } from '../api/client';
+import { Live, type LiveStatus } from '../api/live';
+import type { DashboardData, DashboardDefinition, PanelData, Tick } from '../api/types';
+import { isRelative, resolve, type Range, type Span } from '../time/range';
+
+export class DashboardStore {
+  definition: DashboardDefinition | undefined;
+  panels: Record<string, PanelData> = {};
+  updatedAt: number | undefined;
+  watermark: string | null | undefined;
+  dataRange: Range | null | undefined;
+  failure: ApiError | undefined;
+  /** Why there is no definition to show. */
+  missing: ApiError | undefined;
+  isLoading = false;
+  isPaused = false;
+  span: Span = { from: 0, to: 1 };
+  range: Range | undefined;
+  readonly #live: Live;
+  #request: AbortController | undefined;
+  /** The server's clock minus ours. */
+  #ahead = 0;
+
+  constructor(
+    private readonly name: string,
+    private readonly onChange: () => void,
+  ) {
+    this.#live = new Live({
+      address: () => liveAddress(name, this.shownRange),
+      events: ['panels', 'dashboard', 'tick'],
+      probe: session,
+      onStatus: (status) => this.#onStatus(status),
+      onMessage: (event, data) => this.#onMessage(event, data),
+    });
+  }
+
+  get connection(): LiveStatus {
+    return this.#live.status;
+  }
+
+  get shownRange(): Range {
+    return this.range ?? this.definition?.range ?? { from: 'now-1h', to: 'now' };
+  }
+
+  get moves(): boolean {
+    return isRelative(this.shownRange);
+  }
+
+  async start(range: Range | undefined): Promise<void> {
+    this.range = range;
+    if (!(await this.#loadDefinition())) return;
+    this.#live.start();
+    await this.#loadData();
+  }
+
+  setRange(range: Range | undefined): void {
+    this.range = range;
+    this.#slide();
+    if (!this.isPaused) this.#live.start();
+    void this.#loadData();
+  }
+
+  refresh(): void {
+    this.#live.nudge();
+    void this.#loadData();
+  }
+
+  setPaused(isPaused: boolean): void {
+    this.isPaused = isPaused;
+    if (isPaused) this.#live.stop();
+    else {
+      this.#live.start();
+      void this.#loadData();
+    }
+    this.onChange();
+  }
+
+  nudge(): void {
+    this.#live.nudge();
+  }
+
+  stop(): void {
+    this.#request?.abort();
+    this.#live.stop();
+  }
+
+  /** True when there is a definition to show. */
+  async #loadDefinition(): Promise<boolean> {
+    try {
+      this.definition = await dashboard(this.name);
+      this.missing = undefined;
+      this.#slide();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (!this.definition) this.missing = error;
+      else this.failure = error;
+    }
+    this.onChange();
+    return this.definition !== undefined;
+  }
+
+  async #loadData(): Promise<void> {
+    this.#request?.abort();
+    const request = new AbortController();
+    this.#request = request;
+    this.isLoading = true;
+    this.onChange();
+    try {
+      this.#take(await dashboardData(this.name, this.shownRange, undefined, request.signal), true);
+      this.failure = undefined;
+    } catch (error) {
+      if (request.signal.aborted) return;
+      if (!(error instanceof ApiError)) throw error;
+      this.failure = error;
+    }
+    this.isLoading = false;
+    this.onChange();
+  }
+
+  #onStatus(status: LiveStatus): void {
+    // A stream that came back may have missed a change of the file and any number of events.
+    if (status === 'open' && this.updatedAt !== undefined) void this.#loadDefinition().then(() => this.#loadData());
+    this.onChange();
+  }
+
+  #onMessage(event: string, data: unknown): void {
+    if (event === 'panels') {
+      this.#take(data as DashboardData, false);
+      this.failure = undefined;
+    } else if (event === 'tick') {
+      const tick = data as Tick;
+      this.#ahead = Date.parse(tick.now) - Date.now();
+      if (tick.watermark) this.watermark = tick.watermark;
+      this.updatedAt = Date.now();
+      this.#slide();
+    } else if (event === 'dashboard') {
+      void this.#loadDefinition().then(() => this.#loadData());
+    }
+    this.onChange();
+  }
+
+  #take(data: DashboardData, isWhole: boolean): void {
+    this.panels = isWhole ? data.panels : { ...this.panels, ...data.panels };
+    if (data.watermark) this.watermark = data.watermark;
+    if (data.data_range !== undefined) this.dataRange = data.data_range;
+    this.updatedAt = Date.now();
+    const from = Date.parse(data.from);
+    const to = Date.parse(data.to);
+    if (from < to) this.span = { from, to };
+  }
+
+  /** Moves a relative range with the clock, only when that would be seen. */
+  #slide(): void {
+    const span = resolve(this.shownRange, Date.now() + this.#ahead);
+    if (!span) return;
+    const isSeen = Math.abs(span.to - this.span.to) + Math.abs(span.from - this.span.from) > (span.to - span.from) / 500;
+    if (isSeen) this.span = span;
+  }
+}

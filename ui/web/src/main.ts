@@ -1,0 +1,5 @@
+// The entrance: styles, then the application.
+import './styles/index.css';
+import { startApp } from './app';
+
+startApp();

@@ -1,0 +1,260 @@
+// A dashboard: header, panels in rows, and what the reader does with them.
+//
+// The store knows, the panels draw, the URL holds what was chosen; this file only joins them.
+// Start at `dashboardPage`.
+import { createPanel, type Panel } from '../panel/panel';
+import { freshness, type Freshness } from '../panel/state';
+import { iconButton, rangePicker } from '../dashboard/range_picker';
+import { DashboardStore } from '../dashboard/store';
+import { fill, h, setAttribute, setText } from '../dom';
+import { icon } from '../icons';
+import { currentZone, isDark, onSettings } from '../settings';
+import { formatClock, formatDateTime } from '../time/format';
+import { isSame, zoomTo, type Range } from '../time/range';
+import type { UrlState } from '../url';
+import type { Context, Page } from './page';
+
+const FRESHNESS: Record<Freshness, string> = {
+  connecting: 'connecting',
+  live: 'live',
+  paused: 'paused',
+  stale: 'stale',
+  fixed: 'fixed range',
+};
+
+export function dashboardPage(context: Context, name: string): Page {
+  return new DashboardPage(context, name);
+}
+
+class DashboardPage implements Page {
+  readonly element: HTMLElement;
+  readonly title: string;
+  readonly #store: DashboardStore;
+  readonly #picker;
+  readonly #heading = h('h1', { class: 'dashboard-title', 'data-testid': 'dashboard-title' });
+  readonly #description = h('p', { class: 'dashboard-description' });
+  readonly #status = h('span', { class: 'freshness', role: 'status', 'data-testid': 'freshness' });
+  readonly #pause: HTMLButtonElement;
+  readonly #notices = h('div', { class: 'notices' });
+  readonly #rows = h('div', { class: 'rows' });
+  readonly #ends: (() => void)[] = [];
+  readonly #panels = new Map<string, Panel>();
+  #built = '';
+  #isScheduled = false;
+
+  constructor(
+    private readonly context: Context,
+    private readonly name: string,
+  ) {
+    this.title = name;
+    this.#store = new DashboardStore(name, () => this.#schedule());
+    this.#picker = rangePicker((range) => this.#choose(range));
+    this.#pause = iconButton('pause', 'Pause', 'pause', () => this.#store.setPaused(!this.#store.isPaused));
+    this.element = h(
+      'main',
+      { class: 'dashboard', id: 'main', 'data-testid': 'dashboard', 'data-dashboard': name },
+      h(
+        'header',
+        { class: 'dashboard-header' },
+        h('div', { class: 'dashboard-heading' }, this.#heading, this.#description),
+        h('div', { class: 'toolbar' }, this.#status, this.#picker.element,
+          h('div', { class: 'button-group' }, this.#pause, iconButton('refresh', 'Refresh (d r)', 'refresh', () => this.#store.refresh()))),
+      ),
+      this.#notices,
+      this.#rows,
+    );
+    const wake = (): void => {
+      if (!document.hidden) this.#store.nudge();
+    };
+    document.addEventListener('visibilitychange', wake);
+    addEventListener('online', wake);
+    this.#ends.push(
+      () => document.removeEventListener('visibilitychange', wake),
+      () => removeEventListener('online', wake),
+      onSettings(() => this.#schedule()),
+    );
+    this.#schedule();
+    void this.#store.start(context.url().range);
+  }
+
+  onUrl(url: UrlState): void {
+    const before = this.#store.range;
+    const isUnchanged = before === url.range || (before && url.range && isSame(before, url.range));
+    if (!isUnchanged) this.#store.setRange(url.range);
+    this.#schedule();
+  }
+
+  onKeys(keys: string): void {
+    if (keys === 't o') this.#picker.zoomOut();
+    if (keys === 't ArrowLeft') this.#picker.shift(-1);
+    if (keys === 't ArrowRight') this.#picker.shift(1);
+    if (keys === 't a') this.#picker.open();
+    if (keys === 't j') this.#jumpToData();
+    if (keys === 'd r') this.#store.refresh();
+    if (keys === 'd p') this.#store.setPaused(!this.#store.isPaused);
+    if (keys === 'Escape' && this.context.url().panel) this.context.go({ panel: undefined });
+    if (keys === 'v') {
+      const focused = document.activeElement?.closest<HTMLElement>('[data-panel]')?.dataset['panel'];
+      if (focused) this.#expand(focused);
+    }
+  }
+
+  destroy(): void {
+    this.#store.stop();
+    for (const end of this.#ends) end();
+    for (const panel of this.#panels.values()) panel.destroy();
+  }
+
+  #choose(range: Range): void {
+    this.context.go({ range });
+  }
+
+  #jumpToData(): void {
+    const range = this.#store.dataRange;
+    if (range) this.#choose({ from: range.from, to: range.to });
+  }
+
+  #expand(panel: string): void {
+    this.context.go({ panel: this.context.url().panel === panel ? undefined : panel });
+  }
+
+  /** Draws once per frame, whatever arrived meanwhile. */
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    requestAnimationFrame(() => {
+      this.#isScheduled = false;
+      this.#draw();
+    });
+  }
+
+  #draw(): void {
+    const store = this.#store;
+    const { definition, missing } = store;
+    this.#drawHeader();
+    if (!definition) {
+      fill(this.#rows, missing ? this.#missing(missing.code, missing.message) : null);
+      this.#built = '';
+      return;
+    }
+    this.#build();
+    const url = this.context.url();
+    const alone = url.panel && this.#panels.has(url.panel) ? url.panel : undefined;
+    setAttribute(this.#rows, 'data-alone', alone ?? null);
+    for (const [name, panel] of this.#panels) {
+      const isShown = alone === undefined || alone === name;
+      panel.element.hidden = !isShown;
+      if (!isShown) continue;
+      panel.update({
+        known: {
+          data: store.panels[name],
+          failure: store.failure,
+          connection: store.connection,
+          isPaused: store.isPaused,
+          updatedAt: store.updatedAt,
+          zone: currentZone(),
+        },
+        frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: url.isolated[name] },
+        isAlone: alone === name,
+        isLoading: store.isLoading,
+        canJump: Boolean(store.dataRange),
+      });
+    }
+    for (const row of this.#rows.children) {
+      (row as HTMLElement).hidden = [...row.children].every((panel) => (panel as HTMLElement).hidden);
+    }
+  }
+
+  #drawHeader(): void {
+    const store = this.#store;
+    const { definition } = store;
+    setText(this.#heading, definition?.title ?? this.name);
+    setText(this.#description, definition?.description ?? '');
+    this.context.setTitle(definition?.title ?? this.name);
+    this.#picker.show(store.shownRange);
+    const state = freshness(store.connection, store.isPaused, store.failure !== undefined, store.moves);
+    setAttribute(this.#status, 'data-state', state);
+    setText(this.#status, this.#statusText(state));
+    setAttribute(this.#pause, 'aria-pressed', String(store.isPaused));
+    fill(this.#pause, icon(store.isPaused ? 'play' : 'pause'));
+    setAttribute(this.#pause, 'aria-label', store.isPaused ? 'Play (d p)' : 'Pause (d p)');
+    setAttribute(this.#pause, 'title', this.#pause.getAttribute('aria-label'));
+    fill(this.#notices, ...this.#noticeList());
+  }
+
+  #statusText(state: Freshness): string {
+    const { watermark, updatedAt, moves } = this.#store;
+    const zone = currentZone();
+    if (state === 'stale') return updatedAt ? `stale, last updated ${formatClock(updatedAt, zone)}` : 'stale';
+    if (!watermark || state === 'connecting') return FRESHNESS[state];
+    const at = Date.parse(watermark);
+    const isToday = Math.abs(Date.now() - at) < 43_200_000;
+    return moves || isToday
+      ? `${FRESHNESS[state]} · complete up to ${isToday ? formatClock(at, zone) : formatDateTime(at, zone)}`
+      : FRESHNESS[state];
+  }
+
+  #noticeList(): Node[] {
+    const { definition, panels, dataRange, failure } = this.#store;
+    const notices: Node[] = [];
+    const known = Object.values(panels);
+    if (dataRange && known.length > 0 && known.every(({ state }) => state === 'empty')) {
+      notices.push(
+        h('div', { class: 'notice', 'data-testid': 'empty-range' }, icon('empty'),
+          h('span', {}, `Nothing in this range. Data lie between ${formatDateTime(Date.parse(dataRange.from), currentZone())} and ${formatDateTime(Date.parse(dataRange.to), currentZone())}.`),
+          h('button', { type: 'button', class: 'button primary small', 'data-testid': 'jump-to-data', onclick: () => this.#jumpToData() }, 'Jump to the data')),
+      );
+    }
+    if (failure && known.length > 0) {
+      notices.push(h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, `Could not refresh: ${failure.message}`), h('code', {}, failure.code)));
+    }
+    if (definition?.problems.length) {
+      notices.push(
+        h('details', { class: 'notice bad', 'data-testid': 'problems', open: true },
+          h('summary', {}, icon('warning'), `${definition.problems.length === 1 ? 'A problem' : `${definition.problems.length} problems`} in the definition; the last good one is shown`),
+          h('ul', {}, ...definition.problems.map(({ file, line, column, message }) => h('li', {}, h('code', {}, `${file}:${line}:${column}`), ` ${message}`)))),
+      );
+    }
+    return notices;
+  }
+
+  /** Makes the panels anew when the definition changed, and only then. */
+  #build(): void {
+    const { definition } = this.#store;
+    if (!definition) return;
+    const made = JSON.stringify([definition.layout, definition.panels]);
+    if (made === this.#built) return;
+    this.#built = made;
+    for (const panel of this.#panels.values()) panel.destroy();
+    this.#panels.clear();
+    const rows = definition.layout.map((cells) => {
+      const kinds = cells.map(({ panel }) => definition.panels[panel]?.draw);
+      const row = h('div', { class: kinds.every((draw) => draw === 'stat') ? 'row short' : 'row' });
+      row.style.gridTemplateColumns = cells.map(({ share }) => `minmax(0, ${share}fr)`).join(' ');
+      for (const { panel: name } of cells) {
+        const one = definition.panels[name];
+        if (!one) continue;
+        const panel = createPanel(this.name, name, one, {
+          zoom: (from, to) => this.#choose(zoomTo(from, to)),
+          isolate: (series) => this.#isolate(name, series),
+          expand: () => this.#expand(name),
+          jumpToData: () => this.#jumpToData(),
+        });
+        this.#panels.set(name, panel);
+        row.append(panel.element);
+      }
+      return row;
+    });
+    fill(this.#rows, ...rows);
+  }
+
+  #isolate(panel: string, series: string | undefined): void {
+    const { [panel]: _old, ...others } = this.context.url().isolated;
+    this.context.go({ isolated: series === undefined ? others : { ...others, [panel]: series } }, 'replace');
+  }
+
+  #missing(code: string, message: string): HTMLElement {
+    return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, 'This dashboard cannot be shown'), h('p', {}, message), h('code', {}, code),
+      h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range) }, 'Try again'));
+  }
+}

@@ -1,0 +1,88 @@
+// What the address bar holds, read and written: page, range, the panel seen alone, isolated series.
+//
+// The URL is the only place where this state lives; pages derive from it. Pure.
+// Start at `readUrl`.
+import type { Range } from './time/range';
+
+export type Route =
+  | { page: 'home' }
+  | { page: 'dashboard'; name: string }
+  | { page: 'decisions' }
+  | { page: 'explore' }
+  | { page: 'unknown'; path: string };
+
+export interface UrlState {
+  route: Route;
+  /** Undefined: the dashboard's own range. */
+  range: Range | undefined;
+  /** The panel that fills the page. */
+  panel: string | undefined;
+  /** Series shown alone, by panel. */
+  isolated: Record<string, string>;
+  sql: string | undefined;
+  isKiosk: boolean;
+  theme: string | undefined;
+}
+
+export function readUrl(pathname: string, search: string): UrlState {
+  const parameters = new URLSearchParams(search);
+  const from = parameters.get('from');
+  const to = parameters.get('to');
+  const isolated: Record<string, string> = {};
+  for (const [name, value] of parameters) {
+    if (name.startsWith('only.')) isolated[name.slice('only.'.length)] = value;
+  }
+  return {
+    route: readRoute(pathname),
+    range: from && to ? { from, to } : undefined,
+    panel: parameters.get('panel') ?? undefined,
+    isolated,
+    sql: parameters.get('sql') ?? undefined,
+    isKiosk: parameters.has('kiosk'),
+    theme: parameters.get('theme') ?? undefined,
+  };
+}
+
+export function writeUrl(state: UrlState): string {
+  const parameters = new URLSearchParams();
+  if (state.range) {
+    parameters.set('from', state.range.from);
+    parameters.set('to', state.range.to);
+  }
+  if (state.panel) parameters.set('panel', state.panel);
+  for (const [panel, series] of Object.entries(state.isolated)) parameters.set(`only.${panel}`, series);
+  if (state.sql) parameters.set('sql', state.sql);
+  if (state.theme) parameters.set('theme', state.theme);
+  if (state.isKiosk) parameters.set('kiosk', '1');
+  const search = parameters.toString().replaceAll('%3A', ':');
+  return search ? `${pathOf(state.route)}?${search}` : pathOf(state.route);
+}
+
+export function pathOf(route: Route): string {
+  switch (route.page) {
+    case 'home':
+      return '/';
+    case 'dashboard':
+      return `/d/${encodeURIComponent(route.name)}`;
+    case 'unknown':
+      return route.path;
+    default:
+      return `/${route.page}`;
+  }
+}
+
+function readRoute(pathname: string): Route {
+  const [first = '', second, ...more] = pathname.replace(/^\/|\/$/g, '').split('/');
+  if (first === '' && second === undefined) return { page: 'home' };
+  if (first === 'd' && second && more.length === 0) return { page: 'dashboard', name: decode(second) };
+  if ((first === 'decisions' || first === 'explore') && second === undefined) return { page: first };
+  return { page: 'unknown', path: pathname };
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
