@@ -17,13 +17,11 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use thiserror::Error;
 
 use crate::catalogue::{CatalogueError, Change, Retired, TableChange, Verb};
-use crate::encode::{
-    EncodeError, Encoded, ParquetOut, StoredColumn, file_schema, fit, key_converter, keys_of,
-    sort_columns,
-};
+use crate::encode::{EncodeError, Encoded, ParquetOut, StoredColumn, file_schema, fit};
 use crate::keep::first_damage;
 use crate::lake::{Inner, Lake, locked};
 use crate::options::LakeOptions;
+use crate::order::{key_converter, keys_of, sort_columns};
 use crate::store::{FileError, FileStep};
 use crate::table::{StoredFile, Table};
 use crate::text;

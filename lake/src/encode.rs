@@ -12,7 +12,6 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::{cast, interleave_record_batch};
 use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::row::{RowConverter, Rows, SortField};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -24,6 +23,7 @@ use thiserror::Error;
 
 use crate::column::{Column, ColumnKind};
 use crate::options::LakeOptions;
+use crate::order::{sort_columns, sorted_order};
 use crate::snapshot::{Bound, ColumnStats};
 use crate::store::{Disk, FileError, FileOut, FileStep};
 use crate::sums::{Building, Sums};
@@ -184,68 +184,6 @@ fn can_become(found: &DataType, kind: ColumnKind) -> bool {
         ColumnKind::Time => matches!(found, DataType::Null | DataType::Timestamp(_, _)),
         ColumnKind::Bool | ColumnKind::Int => matches!(found, DataType::Null),
     }
-}
-
-/// The columns a file is sorted by: those asked for that exist, then `time`.
-pub(crate) fn sort_columns(schema: &Schema, sort: &[String]) -> Vec<usize> {
-    let mut places: Vec<usize> = Vec::new();
-    for name in sort.iter().map(String::as_str).chain(["time"]) {
-        if let Ok(place) = schema.index_of(name)
-            && !places.contains(&place)
-        {
-            places.push(place);
-        }
-    }
-    places
-}
-
-/// A converter that makes sort keys of a file comparable as bytes.
-pub(crate) fn key_converter(schema: &Schema, places: &[usize]) -> Result<RowConverter, ArrowError> {
-    RowConverter::new(
-        places
-            .iter()
-            .map(|place| SortField::new(schema.field(*place).data_type().clone()))
-            .collect(),
-    )
-}
-
-/// The sort keys of a batch.
-pub(crate) fn keys_of(
-    converter: &RowConverter,
-    batch: &RecordBatch,
-    places: &[usize],
-) -> Result<Rows, ArrowError> {
-    let keys: Vec<ArrayRef> = places
-        .iter()
-        .map(|place| batch.column(*place).clone())
-        .collect();
-    converter.convert_columns(&keys)
-}
-
-fn sorted_order(
-    batches: &[RecordBatch],
-    sort: &[String],
-) -> Result<Vec<(usize, usize)>, EncodeError> {
-    let mut order: Vec<(usize, usize)> = batches
-        .iter()
-        .enumerate()
-        .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)))
-        .collect();
-    let Some(first) = batches.first() else {
-        return Ok(order);
-    };
-    let schema = first.schema();
-    let places = sort_columns(&schema, sort);
-    if places.is_empty() {
-        return Ok(order);
-    }
-    let converter = key_converter(&schema, &places)?;
-    let keys: Vec<Rows> = batches
-        .iter()
-        .map(|batch| keys_of(&converter, batch, &places))
-        .collect::<Result<_, _>>()?;
-    order.sort_by(|a, b| keys[a.0].row(a.1).cmp(&keys[b.0].row(b.1)));
-    Ok(order)
 }
 
 /// A Parquet file being written aside.

@@ -24,6 +24,7 @@ mod encode;
 mod expire;
 mod keep;
 mod lake;
+mod order;
 mod recover;
 pub mod snapshot;
 mod table;

@@ -145,6 +145,8 @@ impl Catalogue {
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // A log that a large commit blew up shrinks again.
+        connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
         connection.set_prepared_statement_cache_capacity(64);
         let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if is_new {
@@ -260,4 +262,73 @@ fn create(begun: &Transaction<'_>, now_us: i64) -> Result<(), CatalogueError> {
         [text::time(now_us)],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Incarnation;
+    use crate::store::RealDisk;
+
+    #[test]
+    fn a_full_disk_refuses_a_commit_and_the_next_one_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.sqlite");
+        let mut catalogue = Catalogue::open(&path, "/data/", 0).unwrap();
+        let at = |sequence| Position {
+            incarnation: Incarnation(1),
+            sequence,
+        };
+        catalogue
+            .start_lineage(at(0), &[], "first", 0, &RealDisk)
+            .unwrap();
+        let pages: u64 = catalogue
+            .connection
+            .query_row("PRAGMA page_count", [], |row| row.get(0))
+            .unwrap();
+        let limit = |catalogue: &Catalogue, pages: u64| {
+            let set = format!("PRAGMA max_page_count = {pages}");
+            let now: u64 = catalogue
+                .connection
+                .query_row(&set, [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(now, pages);
+        };
+        limit(&catalogue, pages + 2);
+        let progress = Progress {
+            from: at(0),
+            to: at(9),
+            seen: (0..10_000).map(|n| (n, 0)).collect(),
+            ..Progress::default()
+        };
+        let change = Change {
+            progress: Some(&progress),
+            ..Change::default()
+        };
+        let error = catalogue.commit(&change, &RealDisk).unwrap_err();
+        assert!(!error.is_durability(), "{error:?}");
+        assert_eq!(load::read_position(&catalogue.connection).unwrap(), at(0));
+        limit(&catalogue, 1_000_000);
+        catalogue.commit(&change, &RealDisk).unwrap();
+        assert_eq!(load::read_position(&catalogue.connection).unwrap(), at(9));
+    }
+
+    #[test]
+    fn a_catalogue_of_others_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.sqlite");
+        let theirs = Connection::open(&path).unwrap();
+        theirs
+            .execute_batch(
+                "CREATE TABLE ducklake_metadata(key, value, scope, scope_id);
+                 INSERT INTO ducklake_metadata VALUES ('version', '0.4', NULL, NULL);",
+            )
+            .unwrap();
+        let refused = Catalogue::open(&path, "/data/", 0).map(|_| ());
+        assert!(
+            matches!(refused, Err(CatalogueError::Foreign { version, .. }) if version == "0.4")
+        );
+        std::fs::write(&path, [7; 9000]).unwrap();
+        assert!(Catalogue::open(&path, "/data/", 0).is_err());
+    }
 }

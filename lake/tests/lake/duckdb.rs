@@ -254,3 +254,57 @@ fn times_at_the_ends_of_the_calendar_are_found() {
     );
     assert_eq!(answers, [json!([[1]]), json!([[2]])]);
 }
+
+#[test]
+fn duckdb_reads_while_we_commit_compact_and_expire() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = serin_lake::LakeOptions {
+        delete_grace: std::time::Duration::from_secs(600),
+        ..kit::hasty(dir.path())
+    };
+    let (lake, _) = kit::open(&options);
+    lake.commit(kit::flush(1, "order.paid", 0, 100)).unwrap();
+    let path = lake.catalogue_path().to_path_buf();
+    let reader = std::thread::spawn(move || {
+        let statement =
+            "SELECT count(*), count(DISTINCT id), sum(share)::DOUBLE FROM \"order.paid\"";
+        kit::duckdb(&path, &[statement; 40])
+    });
+    let mut flushes = 1;
+    while !reader.is_finished() {
+        flushes += 1;
+        let (from, to) = ((flushes - 1) * 100, flushes * 100);
+        lake.commit(kit::flush(flushes, "order.paid", from, to))
+            .unwrap();
+        let now_us = START_US + to as i64 * 1000;
+        lake.compact(now_us).unwrap();
+        lake.expire(now_us).unwrap();
+    }
+    let mut least = 0;
+    for answer in reader.join().unwrap() {
+        let rows = answer[0][0].as_u64().unwrap();
+        assert!(rows >= least && rows % 100 == 0, "{rows} after {least}");
+        assert_eq!(answer[0][1], rows);
+        assert_eq!(answer[0][2], (rows * (rows - 1)) as f64 / 8.0);
+        least = rows;
+    }
+    assert!(flushes > 5, "only {flushes} flushes");
+}
+
+#[test]
+fn a_table_without_rows_is_empty_and_not_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = kit::hasty(dir.path());
+    options.retention.raw_days = 1;
+    let (lake, _) = kit::open(&options);
+    let mut flush = kit::flush(1, "order.paid", 0, 10);
+    flush.tables.push(kit::table_rows("never.had", Vec::new()));
+    lake.commit(flush).unwrap();
+    assert_eq!(lake.expire(START_US + 3 * kit::DAY_US).unwrap().files, 1);
+    let statements = [
+        "SELECT count(*), max(amount) FROM \"order.paid\"",
+        "SELECT count(*), min(id) FROM \"never.had\" WHERE amount > 0 OR amount IS NULL",
+    ];
+    let answers = kit::duckdb(lake.catalogue_path(), &statements);
+    assert_eq!(answers, [json!([[0, null]]), json!([[0, null]])]);
+}

@@ -97,7 +97,7 @@ fn fresh_rows_show_with_their_new_and_widened_columns() {
 #[tokio::test]
 async fn a_flipped_bit_is_an_error_and_never_a_row() {
     let dir = tempfile::tempdir().unwrap();
-    let options = kit::options(dir.path());
+    let options = kit::options(&dir.path().join("My d\u{e4}ta #1 %20"));
     let (lake, _) = kit::open(&options);
     lake.commit(kit::flush(1, "order.paid", 0, 120_000))
         .unwrap();
