@@ -78,6 +78,7 @@ def expected(requests, step):
         "visitors": len({r.client for r in requests}),
         "visitors_per_step": distinct(requests, start),
         "pages": ranked(r.path for r in requests),
+        "page_bytes": page_bytes(requests),
         "referrers": ranked(r.referrer for r in requests if r.referrer is not None),
         "statuses": sorted(collections.Counter(r.status for r in requests).items()),
         "statuses_per_step": {
@@ -113,6 +114,15 @@ def ranked(values):
     """All values with their counts, most frequent first; equal counts in the order of the text."""
     counted = collections.Counter(values)
     return sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+
+
+def page_bytes(requests):
+    """Bytes served per path; a path none of whose requests has a size has none."""
+    total = {}
+    for r in requests:
+        if r.bytes is not None:
+            total[r.path] = total.get(r.path, 0) + r.bytes
+    return total
 
 
 def heat(requests):
