@@ -1,7 +1,7 @@
 // One number, large, with what it was before and a small line of how it got there.
 import type { PanelData, Point } from '../api/types';
 import { fill, h, svg } from '../dom';
-import { formatChange, formatValue } from '../format/value';
+import { formatChange, formatExact, formatValue } from '../format/value';
 import { summarise } from '../panel/summary';
 import type { Chart, Frame } from './chart';
 import { namedColor, seriesColor } from './palette';
@@ -21,7 +21,7 @@ function draw(element: HTMLElement, panel: PanelData, frame: Frame): void {
   const { value, compare, spark } = panel.data;
   const threshold = crossed(panel.thresholds, value);
   const color = threshold ? namedColor(threshold.color, frame.dark) : undefined;
-  const number = h('span', { class: 'stat-value', 'data-testid': 'stat-value' }, ...splitUnit(formatValue(value, panel.unit)));
+  const number = h('span', { class: 'stat-value', 'data-testid': 'stat-value', title: formatExact(value) }, ...splitUnit(formatValue(value, panel.unit)));
   if (color) number.style.color = color;
   element.setAttribute('aria-label', summarise(panel));
   fill(

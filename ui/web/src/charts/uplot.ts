@@ -7,7 +7,7 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import type { PanelData, Series } from '../api/types';
 import { fill, h, setAttribute } from '../dom';
-import { formatValue } from '../format/value';
+import { compactUnit, formatValue } from '../format/value';
 import { summarise } from '../panel/summary';
 import { formatMoment, formatTicks } from '../time/format';
 import { align, lonely, stack, type Aligned } from './align';
@@ -18,7 +18,7 @@ import { boundOf } from './threshold';
 import { hideTooltip, showTooltip, type TooltipRow } from './tooltip';
 
 const SYNC_KEY = 'serin';
-const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif';
+const FONT = '11px Inter, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
 // More rows than these would cover the page.
 const TOOLTIP_ROWS = 12;
 // A threshold further away than this many times the data would press the data flat.
@@ -144,8 +144,8 @@ class SeriesChart implements Chart {
           ...axis,
           gap: 6,
           space: 34,
-          size: (_plot, texts) => 16 + Math.max(14, ...(texts ?? []).map((text) => text.length * 6.1)),
-          values: (_plot, ticks) => ticks.map((value) => formatValue(Number(value.toPrecision(12)), panel.unit)),
+          size: (_plot, texts) => 16 + Math.max(14, ...(texts ?? []).map((text) => text.length * 5.9)),
+          values: (_plot, ticks) => ticks.map((value) => formatValue(Number(value.toPrecision(12)), compactUnit(panel.unit))),
         },
       ],
       series: [{}, ...series.map((one, index) => this.#seriesOptions(one, index, shape))],
@@ -179,7 +179,7 @@ class SeriesChart implements Chart {
       width: 1.5,
       ...(one.dashed ? { dash: [5, 4] } : {}),
       ...(isStacked ? { fill: withAlpha(color, 0.55) } : isAlone ? { fill: withAlpha(color, frame.dark ? 0.14 : 0.09) } : {}),
-      points: { show: true, size: 4, fill: color, filter: (plot, at, isDense) => (isDense ? null : lonely((plot.data[at] ?? []) as (number | null)[])) },
+      points: { show: true, size: 4, fill: color, filter: (plot, at) => lonely((plot.data[at] ?? []) as (number | null)[]) },
     };
   }
 
@@ -233,7 +233,13 @@ class SeriesChart implements Chart {
       ctx.textAlign = 'right';
       ctx.textBaseline = y - bbox.top > 16 * ratio ? 'bottom' : 'top';
       const name = threshold.name ?? `${threshold.above === undefined || threshold.above === null ? 'below' : 'above'} ${formatValue(bound, shape.panel.unit)}`;
-      ctx.fillText(name, bbox.left + bbox.width - 4 * ratio, y - (ctx.textBaseline === 'bottom' ? 2 : -3) * ratio);
+      ctx.setLineDash([]);
+      ctx.lineWidth = 4 * ratio;
+      ctx.strokeStyle = palette(shape.frame.dark).surface;
+      ctx.lineJoin = 'round';
+      const at = y - (ctx.textBaseline === 'bottom' ? 2 : -3) * ratio;
+      ctx.strokeText(name, bbox.left + bbox.width - 4 * ratio, at);
+      ctx.fillText(name, bbox.left + bbox.width - 4 * ratio, at);
       ctx.restore();
     }
   }

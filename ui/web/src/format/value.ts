@@ -14,11 +14,21 @@ const BYTES: Step[] = [[1e15, 'PB'], [1e12, 'TB'], [1e9, 'GB'], [1e6, 'MB'], [1e
 const SPANS: Step[] = [[86_400, 'd'], [3600, 'h'], [60, 'min'], [1, 's'], [1e-3, 'ms'], [1e-6, 'µs'], [1e-9, 'ns']];
 const SECONDS: Record<string, number> = { s: 1, ms: 1e-3, us: 1e-6, 'µs': 1e-6 };
 
+const SCALED = new Set(['ratio', 'percent', 'bytes']);
+
 /** A number with its unit, short enough for an axis. */
 export function formatValue(value: number | null | undefined, unit?: string | null): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return GAP;
   const text = formatSize(Math.abs(value), unit ?? 'count');
   return value < 0 && /[1-9]/.test(text) ? `-${text}` : text;
+}
+
+/**
+ * The unit for crowded places: one that scales with the number stays, one that would only be
+ * repeated is left out there and named once beside the title.
+ */
+export function compactUnit(unit: string | undefined): string | undefined {
+  return unit !== undefined && (unit in SECONDS || SCALED.has(unit)) ? unit : undefined;
 }
 
 /** The exact number for the data table: nothing rounded away. */

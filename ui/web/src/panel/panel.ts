@@ -9,6 +9,7 @@ import { statChart } from '../charts/stat';
 import { dataTable, tableChart, type DataTable } from '../charts/table';
 import { seriesChart } from '../charts/uplot';
 import { fill, h, setAttribute, setText } from '../dom';
+import { compactUnit } from '../format/value';
 import { icon } from '../icons';
 import { rowsOf, toCsv } from './rows';
 import { derive, type Known } from './state';
@@ -41,12 +42,14 @@ class PanelView implements Panel {
   readonly #body = h('div', { class: 'panel-body' });
   readonly #note = h('span', { class: 'panel-note', 'data-testid': 'panel-note', role: 'status' });
   readonly #title = h('h2', { class: 'panel-title' });
+  readonly #unit = h('span', { class: 'panel-unit' });
   readonly #description = h('p', { class: 'panel-description' });
   readonly #expand: HTMLButtonElement;
   readonly #toggle: HTMLButtonElement;
   #chart: Chart | undefined;
   #kind: string | undefined;
   #table: DataTable | undefined;
+  #view: HTMLElement | undefined;
   #drawn: { data: PanelData; frame: string } | undefined;
   #message = '';
   #input: PanelInput | undefined;
@@ -68,7 +71,7 @@ class PanelView implements Panel {
     this.element = h(
       'section',
       { class: `panel draw-${definition.draw}`, 'data-panel': name, 'data-state': 'loading', 'data-draw': definition.draw, 'aria-label': definition.title },
-      h('header', { class: 'panel-header' }, this.#title, this.#note, h('div', { class: 'panel-actions' }, this.#toggle, picture, this.#expand)),
+      h('header', { class: 'panel-header' }, this.#title, this.#unit, this.#note, h('div', { class: 'panel-actions' }, this.#toggle, picture, this.#expand)),
       this.#description,
       this.#body,
     );
@@ -89,6 +92,8 @@ class PanelView implements Panel {
     fill(this.#expand, icon(input.isAlone ? 'shrink' : 'expand'));
     setAttribute(this.#expand, 'aria-label', input.isAlone ? 'Back to the dashboard' : 'Fill the page with this panel');
     setAttribute(this.#expand, 'title', this.#expand.getAttribute('aria-label'));
+    const isSeries = shown.body === 'data' && data?.data?.kind === 'series';
+    setText(this.#unit, isSeries && data.unit !== 'count' && !compactUnit(data.unit) ? (data.unit ?? '') : '');
     this.#toggle.hidden = shown.body !== 'data';
     this.#describe(data?.title ?? this.definition.title, data?.description ?? this.definition.description);
     if (this.#table && shown.body !== 'data') this.#closeTable();
@@ -167,8 +172,6 @@ class PanelView implements Panel {
     this.#view = undefined;
     this.#toggle.setAttribute('aria-pressed', 'false');
   }
-
-  #view: HTMLElement | undefined;
 
   #tableView(): HTMLElement {
     this.#view ??= h(

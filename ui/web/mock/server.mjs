@@ -1,0 +1,93 @@
+// A server for developing the page without Serin: the built bundle and canned answers.
+//
+// `npm run build && npm run mock` serves http://127.0.0.1:7071 under the same content security policy
+// as the real one. `?` switches: start with MOCK=signedout, MOCK=none (no dashboards).
+import { createServer } from 'node:http';
+import { readFile } from 'node:fs/promises';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { dashboards, data, decisions, definition } from './data.mjs';
+
+const dist = fileURLToPath(new URL('../dist/', import.meta.url));
+const port = Number(process.env.MOCK_PORT ?? 7071);
+const mode = process.env.MOCK ?? '';
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
+
+const json = (response, status, body) => {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(JSON.stringify(body));
+};
+
+async function bodyOf(request) {
+  const parts = [];
+  for await (const part of request) parts.push(part);
+  return Buffer.concat(parts).toString();
+}
+
+function live(request, response, name, url) {
+  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+  const send = (event, body) => response.write(`event: ${event}\ndata: ${JSON.stringify(body)}\n\n`);
+  const tick = () => {
+    const now = new Date().toISOString();
+    const all = data(name, url.searchParams.get('from'), url.searchParams.get('to'));
+    if (dashboards[name].isLive) send('panels', all);
+    send('tick', { now, watermark: all.watermark });
+  };
+  tick();
+  const timer = setInterval(tick, 2000);
+  request.on('close', () => clearInterval(timer));
+}
+
+async function open(request, response) {
+  const body = await bodyOf(request);
+  response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  const total = body.length;
+  for (let step = 0; step <= 10; step += 1) {
+    response.write(`${JSON.stringify({ stage: step < 9 ? 'import' : 'propose', done: Math.round((total * step) / 10), total })}\n`);
+    await new Promise((resolve) => { setTimeout(resolve, 150); });
+  }
+  response.end(`${JSON.stringify({ dashboard: 'weblog', ...dashboards.weblog.range })}\n`);
+}
+
+async function api(request, response, url) {
+  if (mode === 'signedout') return json(response, 401, { error: 'no session; open the link that `serin up` printed', code: 'SER-AUTH-001' });
+  const path = url.pathname.slice('/api/v1/'.length).split('/').map(decodeURIComponent);
+  if (path[0] === 'session') return json(response, 200, { user: 'local', version: '0.1.0', instance: 'weblog@laptop' });
+  if (path[0] === 'decisions') return json(response, 200, mode === 'none' ? [] : decisions());
+  if (path[0] === 'open') return open(request, response);
+  if (path[0] === 'query') {
+    const { sql } = JSON.parse(await bodyOf(request));
+    if (/drop|delete|insert/i.test(sql)) return json(response, 400, { error: 'statement is not a query: only SELECT is allowed here', code: 'SER-SQL-002' });
+    if (/table_name/.test(sql)) return json(response, 200, { columns: [{ name: 'table_name', type: 'Utf8' }], rows: [['http.request'], ['refused'], ['serin.decision']], watermark: null, served_from: 'catalogue' });
+    const { columns, rows } = data('weblog').panels.slowest.data;
+    return json(response, 200, { columns, rows, watermark: '2015-05-20T21:05:59Z', served_from: 'files' });
+  }
+  if (path[0] !== 'dashboards') return json(response, 404, { error: `there is no ${url.pathname}`, code: 'SER-HTTP-002' });
+  if (path.length === 1) {
+    const list = Object.entries(dashboards).map(([name, { title, description }]) => ({ name, title, description }));
+    return json(response, 200, mode === 'none' ? [] : list);
+  }
+  const [, name, what] = path;
+  const found = definition(name, 1);
+  if (!found) return json(response, 404, { error: `there is no dashboard "${name}"; there are ${Object.keys(dashboards).join(', ')}`, code: 'SER-DASH-001' });
+  if (what === 'data') return json(response, 200, data(name, url.searchParams.get('from'), url.searchParams.get('to')));
+  if (what === 'live') return live(request, response, name, url);
+  return json(response, 200, found);
+}
+
+async function file(response, path) {
+  const wanted = extname(path) ? normalize(path).replace(/^(\.\.[/\\])+/, '') : 'index.html';
+  const content = await readFile(join(dist, wanted)).catch(() => undefined);
+  if (!content) return json(response, 404, { error: `there is no page ${path}`, code: 'SER-HTTP-002' });
+  response.writeHead(200, {
+    'content-type': TYPES[extname(wanted)] ?? 'application/octet-stream',
+    'content-security-policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+  });
+  response.end(content);
+}
+
+createServer((request, response) => {
+  const url = new URL(request.url, 'http://localhost');
+  const answer = url.pathname.startsWith('/api/') ? api(request, response, url) : file(response, url.pathname);
+  Promise.resolve(answer).catch((error) => json(response, 500, { error: String(error), code: 'MOCK' }));
+}).listen(port, '127.0.0.1', () => console.log(`mock on http://127.0.0.1:${port}`));

@@ -1,0 +1,25 @@
+import { expect, it } from 'vitest';
+import { readUrl, writeUrl } from './url';
+
+it('reads back what it wrote', () => {
+  for (const address of [
+    '/',
+    '/explore?sql=SELECT+1',
+    '/decisions',
+    '/d/weblog?from=2015-05-17T10:00:00Z&to=2015-05-20T21:10:00Z&panel=pages&only.status=4xx',
+    '/d/my%20shop?from=now-6h&to=now&theme=dark&kiosk=1',
+  ]) {
+    const [path = '', search = ''] = address.split(/(?=\?)/);
+    expect(writeUrl(readUrl(path, search))).toBe(address);
+  }
+});
+
+it('takes half a range for none', () => {
+  expect(readUrl('/d/weblog', '?from=now-1h').range).toBeUndefined();
+});
+
+it('does not guess pages', () => {
+  expect(readUrl('/nope', '').route).toEqual({ page: 'unknown', path: '/nope' });
+  expect(readUrl('/d/a/b', '').route.page).toBe('unknown');
+  expect(readUrl('/d/%E0%A4%A', '').route).toEqual({ page: 'dashboard', name: '%E0%A4%A' });
+});
