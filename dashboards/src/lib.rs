@@ -1,1 +1,35 @@
+//! Dashboards and KPIs in YAML: read, checked, watched, evaluated and drawn.
+//!
+//! Files come in, a [`Library`] goes out; a panel of it and a snapshot become [`PanelData`], which
+//! the browser draws and `draw` turns into SVG and PNG. This crate never reads the lake itself and
+//! never names the bus. Modules stand in the order a file passes them; start at [`load::Loader`].
 
+mod problem;
+mod spec;
+
+mod builtin;
+mod library;
+mod model;
+mod resolve;
+
+mod check;
+pub mod load;
+mod watch;
+
+pub mod evaluate;
+mod panel_data;
+mod shape;
+
+pub mod draw;
+pub mod format;
+
+pub use check::{Report, against, check, check_with};
+pub use library::Library;
+pub use model::{Dashboard, Draw, Panel, Source, Threshold};
+pub use panel_data::{
+    Axis, BarItem, Data, Mark, NO_VALUE, NamedSeries, PanelData, PanelError, PanelState, Point,
+    TableColumn,
+};
+pub use problem::{Place, Problem, code};
+pub use spec::{DefaultRange, FILE_BYTES_MAX, parse_span, parse_time, span_text};
+pub use watch::Watch;

@@ -1,0 +1,299 @@
+//! Asks the query engine what a panel shows, and makes [`PanelData`] of it.
+//!
+//! KPIs are asked in process, statements guarded and apart. A panel that fails is a panel with an
+//! error: the others of the dashboard go on. Start at [`panel`].
+
+use std::sync::Arc;
+
+use serin_query::calendar::rfc3339;
+use serin_query::kpi::{Better, KpiAnswer, KpiPlan, KpiRequest};
+use serin_query::{Engine, QueryError, Range, Snapshot, nice_step_us, render};
+
+use crate::library::Library;
+use crate::model::{Dashboard, Draw, Panel, Source};
+use crate::panel_data::{Data, Mark, PanelData, PanelError, PanelState};
+use crate::shape;
+
+/// Most points of a line; more are not seen on any screen.
+const POINTS_MAX: usize = 400;
+/// Pixels that one point should have at least.
+const PIXELS_PER_POINT: u32 = 3;
+/// Columns over time are wider than points of a line.
+const PIXELS_PER_COLUMN: u32 = 9;
+/// Points of the small line in a stat panel.
+const SPARK_POINTS: usize = 60;
+/// Most series that a KPI is asked for: those shown and what is summed up as others.
+const SERIES_MAX: usize = 1_000;
+/// Most cells of a heat map: a year of days by hour.
+const CELLS_MAX: usize = 9_000;
+/// Most marks of one panel.
+const MARKS_MAX: usize = 200;
+/// The table of decisions.
+const DECISIONS: &str = "decisions";
+
+/// What a panel is asked with.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// From when to when.
+    pub range: Range,
+    /// How wide it is drawn, in pixels.
+    pub width_px: u32,
+}
+
+/// What the panel of a dashboard shows; `None` where there is no such dashboard or panel.
+pub async fn panel(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    library: &Library,
+    dashboard: &str,
+    panel: &str,
+    asked: Asked,
+) -> Option<PanelData> {
+    let panel = library.dashboards.get(dashboard)?.panel(panel)?;
+    Some(evaluate(engine, snapshot, library, panel, asked).await)
+}
+
+/// All panels of a dashboard, in the order of its file.
+pub async fn dashboard(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    library: &Library,
+    dashboard: &Dashboard,
+    asked: Asked,
+) -> Vec<PanelData> {
+    let mut shown = Vec::new();
+    for panel in &dashboard.panels {
+        shown.push(evaluate(engine, snapshot, library, panel, asked).await);
+    }
+    shown
+}
+
+/// What one panel shows.
+pub async fn evaluate(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    library: &Library,
+    panel: &Panel,
+    asked: Asked,
+) -> PanelData {
+    let mut shown = shape::nothing(panel, asked.range);
+    shown.watermark = snapshot.watermark_us.map(rfc3339);
+    let asker = Asker { engine, snapshot, panel, asked };
+    let found = match &panel.source {
+        Source::Broken(message) => {
+            return failed(shown, crate::problem::code::VALUE, message.clone());
+        }
+        Source::Sql(sql) => asker.sql(sql).await,
+        Source::Kpis(names) => {
+            let plans: Vec<&Arc<KpiPlan>> = names.iter().filter_map(|name| library.kpis.get(name)).collect();
+            let Some(first) = plans.first() else {
+                let message = format!("there is no KPI {:?}", names.join(", "));
+                return failed(shown, crate::problem::code::NAME, message);
+            };
+            shown.unit = panel.unit.clone().or_else(|| first.unit().map(str::to_owned));
+            shown.better = first.definition().better.map(|better| match better {
+                Better::Higher => "higher",
+                Better::Lower => "lower",
+            });
+            shown.marks = asker.marks(names).await;
+            asker.kpis(&plans).await
+        }
+    };
+    match found {
+        Ok(found) => {
+            shown.state = if found.is_empty { PanelState::Empty } else { PanelState::Ok };
+            shown.data = Some(found.data);
+            shown.series_dropped = found.dropped;
+            shown
+        }
+        Err(Failed::Query(error)) => failed(shown, error.code(), error.to_string()),
+        Err(Failed::Shape(message)) => failed(shown, crate::problem::code::VALUE, message),
+    }
+}
+
+fn failed(shown: PanelData, code: &'static str, message: String) -> PanelData {
+    PanelData {
+        state: PanelState::Error,
+        error: Some(PanelError { code, message }),
+        ..shown
+    }
+}
+
+/// The numbers of a panel and what is known of them.
+struct Found {
+    data: Data,
+    is_empty: bool,
+    dropped: usize,
+}
+
+enum Failed {
+    Query(QueryError),
+    Shape(String),
+}
+
+impl From<QueryError> for Failed {
+    fn from(error: QueryError) -> Failed {
+        Failed::Query(error)
+    }
+}
+
+struct Asker<'a> {
+    engine: &'a Engine,
+    snapshot: &'a Arc<Snapshot>,
+    panel: &'a Panel,
+    asked: Asked,
+}
+
+impl Asker<'_> {
+    async fn ask(
+        &self,
+        plan: &KpiPlan,
+        by: &[String],
+        step_us: Option<i64>,
+        shift_us: i64,
+        series_max: usize,
+    ) -> Result<KpiAnswer, QueryError> {
+        let request = KpiRequest {
+            range: self.asked.range,
+            step_us,
+            by: by.to_vec(),
+            filters: Vec::new(),
+            shift_us,
+            series_max,
+        };
+        self.engine.kpi(self.snapshot, plan, &request).await
+    }
+
+    async fn kpis(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
+        match self.panel.draw {
+            Draw::Line => self.series(plans).await,
+            Draw::Bar if self.panel.by.is_empty() => self.series(plans).await,
+            Draw::Bar => self.bars(plans).await,
+            Draw::Stat => self.stat(plans[0]).await,
+            Draw::Table => self.table(plans).await,
+            Draw::Heatmap => self.heatmap(plans[0]).await,
+        }
+    }
+
+    fn step_us(&self) -> i64 {
+        let pixels = if self.panel.draw == Draw::Bar { PIXELS_PER_COLUMN } else { PIXELS_PER_POINT };
+        let points = (self.asked.width_px / pixels).clamp(20, POINTS_MAX as u32) as usize;
+        let fits = nice_step_us(self.asked.range, points);
+        match self.panel.step_us {
+            // A panel may ask for a finer step than fits, as long as an answer can hold it.
+            Some(step_us) if self.asked.range.span_us() / step_us <= 6_000 => step_us,
+            _ => fits,
+        }
+    }
+
+    async fn series(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
+        let step_us = self.step_us();
+        let (panel, is_alone) = (self.panel, plans.len() == 1);
+        let mut series = Vec::new();
+        let mut dropped = 0;
+        for plan in plans {
+            let answer = self.ask(plan, &panel.by, Some(step_us), 0, panel.top).await?;
+            dropped += answer.series_dropped;
+            series.extend(shape::series(plan, &answer, is_alone, None));
+        }
+        let is_empty = series.iter().all(|series| series.points.iter().all(|(_, value)| value.is_none()));
+        if let Some(shift_us) = panel.compare_us {
+            for plan in plans {
+                let answer = self.ask(plan, &panel.by, Some(step_us), shift_us, panel.top).await?;
+                series.extend(shape::series(plan, &answer, is_alone, Some(shift_us)));
+            }
+        }
+        let data = Data::Series {
+            step_s: step_us as f64 / 1e6,
+            stacked: panel.is_stacked,
+            series,
+        };
+        Ok(Found { data, is_empty, dropped })
+    }
+
+    async fn stat(&self, plan: &KpiPlan) -> Result<Found, Failed> {
+        let whole = self.ask(plan, &[], None, 0, 1).await?;
+        let step_us = self.panel.step_us.unwrap_or_else(|| nice_step_us(self.asked.range, SPARK_POINTS));
+        let spark = self.ask(plan, &[], Some(step_us), 0, 1).await?;
+        let compare = match self.panel.compare_us {
+            None => None,
+            Some(shift_us) => Some(shape::only_value(&self.ask(plan, &[], None, shift_us, 1).await?)),
+        };
+        let value = shape::only_value(&whole);
+        let data = Data::Stat {
+            value,
+            compare,
+            spark: spark.series.first().map(|series| shape::points(&series.points)).unwrap_or_default(),
+        };
+        Ok(Found { data, is_empty: value.is_none(), dropped: 0 })
+    }
+
+    async fn bars(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
+        let (panel, is_alone) = (self.panel, plans.len() == 1);
+        let mut bars = Vec::new();
+        let mut dropped = 0;
+        for plan in plans {
+            let answer = self.ask(plan, &panel.by, None, 0, panel.top).await?;
+            dropped += answer.series_dropped;
+            bars.extend(shape::bars(plan, &answer, is_alone));
+        }
+        let is_empty = bars.iter().all(|bar| bar.value.is_none());
+        Ok(Found { data: Data::Bars { bars }, is_empty, dropped })
+    }
+
+    async fn table(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
+        let mut answers = Vec::new();
+        for (index, plan) in plans.iter().enumerate() {
+            let series_max = if index == 0 { self.panel.top } else { SERIES_MAX };
+            answers.push(self.ask(plan, &self.panel.by, None, 0, series_max).await?);
+        }
+        let dropped = answers.first().map_or(0, |answer| answer.series_dropped);
+        let (columns, rows) = shape::table(&self.panel.by, plans, &answers);
+        let is_empty = answers.iter().all(shape::has_no_value);
+        Ok(Found { data: Data::Table { columns, rows }, is_empty, dropped })
+    }
+
+    async fn heatmap(&self, plan: &KpiPlan) -> Result<Found, Failed> {
+        let (Some(x), Some(y)) = (&self.panel.x, &self.panel.y) else {
+            return Err(Failed::Shape(String::from("a heat map needs x and y")));
+        };
+        let answer = self.ask(plan, &[x.clone(), y.clone()], None, 0, CELLS_MAX).await?;
+        let is_empty = shape::has_no_value(&answer);
+        let dropped = answer.series_dropped;
+        Ok(Found { data: shape::heatmap(x, y, &answer), is_empty, dropped })
+    }
+
+    async fn sql(&self, sql: &str) -> Result<Found, Failed> {
+        let answer = Box::pin(self.engine.sql(self.snapshot, sql, Some(self.asked.range))).await?;
+        let table = render::json_table(&answer);
+        let (columns, rows) = shape::json_table(&table);
+        let is_empty = rows.is_empty();
+        let data = shape::of_sql(self.panel, columns, rows).map_err(Failed::Shape)?;
+        Ok(Found { data, is_empty, dropped: 0 })
+    }
+
+    /// Decisions on the KPIs within the range. Without such a table no statement is run; a chart
+    /// without its marks is still a chart, so a failure here is only logged.
+    async fn marks(&self, kpis: &[String]) -> Vec<Mark> {
+        let range = self.asked.range;
+        let times = self.snapshot.tables.get(DECISIONS).and_then(|table| table.time_range_us());
+        if times.is_none_or(|(first, last)| last < range.from_us || first >= range.to_us) {
+            return Vec::new();
+        }
+        let names: Vec<String> = kpis.iter().map(|kpi| format!("'{}'", kpi.replace('\'', "''"))).collect();
+        let sql = format!(
+            "SELECT time, action, rule, why FROM {DECISIONS} WHERE $__range AND kpi IN ({}) ORDER BY time DESC LIMIT {MARKS_MAX}",
+            names.join(", ")
+        );
+        match Box::pin(self.engine.sql(self.snapshot, &sql, Some(range))).await {
+            Ok(answer) => {
+                let (_, rows) = shape::json_table(&render::json_table(&answer));
+                shape::marks(rows)
+            }
+            Err(error) => {
+                tracing::warn!(code = error.code(), %error, "cannot read the decisions for a chart");
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a panel shows, as data: the contract with the browser, with the drawings and with tests.
+//!
+//! Times are RFC 3339 in UTC, a gap is null and not a zero, shares are fractions.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::{Draw, Threshold};
+
+/// One panel with its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PanelData {
+    /// The panel's name.
+    pub panel: String,
+    /// What stands above it.
+    pub title: String,
+    /// What it shows, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How it is drawn.
+    pub draw: Draw,
+    /// What its values are counted in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// `higher` or `lower`, where one is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub better: Option<&'static str>,
+    /// Whether there is something to show.
+    pub state: PanelState,
+    /// Why there is nothing to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<PanelError>,
+    /// What to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
+    /// Bounds that colour it.
+    pub thresholds: Vec<Threshold>,
+    /// Decisions on its KPI within the range.
+    pub marks: Vec<Mark>,
+    /// How many series are not shown.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub series_dropped: usize,
+    /// The range it was asked for: from, to.
+    pub range: (String, String),
+    /// Up to when the data are complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<String>,
+    /// What was read.
+    pub served_from: &'static str,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Whether a panel has something to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PanelState {
+    /// It has.
+    Ok,
+    /// No data in the range.
+    Empty,
+    /// It failed; see the error.
+    Error,
+}
+
+/// Why a panel failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PanelError {
+    /// Under which the documentation explains it.
+    pub code: &'static str,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// A time and what was measured then.
+pub type Point = (String, Option<f64>);
+
+/// The numbers of a panel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Data {
+    /// Lines or columns over time.
+    Series {
+        /// The distance of points in seconds.
+        step_s: f64,
+        /// Whether they stand on each other.
+        stacked: bool,
+        /// The lines.
+        series: Vec<NamedSeries>,
+    },
+    /// One number.
+    Stat {
+        /// It; null where it could not be measured.
+        value: Option<f64>,
+        /// The same of an earlier range; null where that could not be measured.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compare: Option<Option<f64>>,
+        /// How it came about.
+        spark: Vec<Point>,
+    },
+    /// One bar per group.
+    Bars {
+        /// The bars, longest first.
+        bars: Vec<BarItem>,
+    },
+    /// Text in rows and columns.
+    Table {
+        /// The columns.
+        columns: Vec<TableColumn>,
+        /// The rows.
+        rows: Vec<Vec<Value>>,
+    },
+    /// Coloured cells.
+    Heatmap {
+        /// Across.
+        x: Axis,
+        /// Upward.
+        y: Axis,
+        /// One list per label of `y`, one cell per label of `x`.
+        cells: Vec<Vec<Option<f64>>>,
+    },
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamedSeries {
+    /// What it is called.
+    pub name: String,
+    /// The values of its dimensions.
+    pub by: BTreeMap<String, Option<String>>,
+    /// Whether it is drawn dashed: it is what the others are compared with.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dashed: bool,
+    /// Its points, in order of time.
+    pub points: Vec<Point>,
+}
+
+/// One bar.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BarItem {
+    /// What it stands for.
+    pub label: String,
+    /// How long it is.
+    pub value: Option<f64>,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// `text`, `int`, `double`, `time` or `bool`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What its values are counted in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}
+
+/// An axis with names instead of numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Axis {
+    /// What it is called.
+    pub title: String,
+    /// Its places in order.
+    pub labels: Vec<String>,
+}
+
+/// Something that happened, marked on a chart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mark {
+    /// When.
+    pub time: String,
+    /// What, in a sentence.
+    pub text: String,
+    /// The action: `notify`, `resolve`, ….
+    pub kind: String,
+}
+
+/// What stands for a dimension that an event had no value for.
+pub const NO_VALUE: &str = "(none)";

@@ -1,0 +1,124 @@
+//! What is wrong with a file, where, and what would be right.
+//!
+//! Every reader of YAML here ends in problems rather than in a first error, so that `serin check`
+//! tells all of them at once.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Something wrong in one file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// The file, relative to the folder that was read.
+    pub file: String,
+    /// The line, from 1; 0 where the whole file is meant.
+    pub line: u64,
+    /// The column in characters, from 1.
+    pub column: u64,
+    /// Under which the documentation explains it.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right, where we can tell.
+    pub hint: Option<String>,
+    /// Whether all works without it being mended.
+    pub is_warning: bool,
+}
+
+/// The codes, each with a page in the documentation.
+pub mod code {
+    /// The file cannot be read, is too large, or is no UTF-8.
+    pub const FILE: &str = "SER-DASH-001";
+    /// It is no YAML, or more of it than a file may hold.
+    pub const YAML: &str = "SER-DASH-002";
+    /// A key that is not known.
+    pub const KEY: &str = "SER-DASH-003";
+    /// A value of the wrong kind, or one that is missing.
+    pub const VALUE: &str = "SER-DASH-004";
+    /// A KPI, panel or column that does not exist.
+    pub const NAME: &str = "SER-DASH-005";
+    /// The same name twice.
+    pub const TWICE: &str = "SER-DASH-006";
+    /// Part of a later version.
+    pub const NOT_YET: &str = "SER-DASH-007";
+    /// A KPI that cannot be compiled.
+    pub const KPI: &str = "SER-DASH-008";
+    /// No such data have arrived yet.
+    pub const NO_DATA: &str = "SER-DASH-009";
+}
+
+/// A place in a file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The column in characters.
+    pub column: u64,
+}
+
+impl Place {
+    /// Of something that remembers where it stood.
+    pub(crate) fn of<T>(spanned: &serde_saphyr::Spanned<T>) -> Place {
+        Place::at(spanned.referenced)
+    }
+
+    pub(crate) fn at(location: serde_saphyr::Location) -> Place {
+        Place {
+            line: location.line(),
+            column: location.column(),
+        }
+    }
+}
+
+impl Problem {
+    /// An error at a place.
+    pub(crate) fn new(file: &str, place: Place, code: &'static str, message: String) -> Problem {
+        Problem {
+            file: file.to_owned(),
+            line: place.line,
+            column: place.column,
+            code,
+            message,
+            hint: None,
+            is_warning: false,
+        }
+    }
+
+    /// The same with what would be right.
+    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Problem {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file, self.line.max(1), self.column.max(1))?;
+        if self.is_warning {
+            f.write_str("warning: ")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// "did you mean …?" when a known name is near, else a list of all that are known.
+pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    /// More names than this do not help a reader.
+    const LISTED_MAX: usize = 20;
+    if let Some(near) = serin_query::kpi::nearest(name, known.clone()) {
+        return format!("did you mean {near:?}?");
+    }
+    let mut listed: Vec<&str> = known.clone().take(LISTED_MAX).collect();
+    if listed.is_empty() {
+        return String::from("there are none yet");
+    }
+    if known.count() > LISTED_MAX {
+        listed.push("…");
+    }
+    format!("there are {}", listed.join(", "))
+}

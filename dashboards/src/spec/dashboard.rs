@@ -1,0 +1,78 @@
+//! `dashboards/*.yaml`: one dashboard per file.
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::span::{DefaultRange, Span};
+use super::yaml::{Entries, Names};
+
+/// A dashboard as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDashboard {
+    pub(crate) dashboard: Spanned<String>,
+    pub(crate) title: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) range: Option<DefaultRange>,
+    pub(crate) refresh: Option<Spanned<Span>>,
+    /// Known so that it can be said that it comes later.
+    pub(crate) variables: Option<Spanned<serde::de::IgnoredAny>>,
+    pub(crate) panels: Entries<RawPanel>,
+    #[serde(default)]
+    pub(crate) layout: Vec<Entries<Spanned<f64>>>,
+}
+
+/// A panel as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPanel {
+    pub(crate) title: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) kpi: Option<Spanned<String>>,
+    pub(crate) kpis: Option<Vec<Spanned<String>>>,
+    pub(crate) sql: Option<Spanned<String>>,
+    pub(crate) draw: Option<Spanned<RawDraw>>,
+    pub(crate) by: Option<Spanned<Names>>,
+    pub(crate) top: Option<Spanned<u32>>,
+    pub(crate) stack: Option<Spanned<bool>>,
+    pub(crate) compare: Option<Spanned<Span>>,
+    #[serde(default)]
+    pub(crate) thresholds: Vec<RawThreshold>,
+    pub(crate) unit: Option<String>,
+    pub(crate) x: Option<Spanned<String>>,
+    pub(crate) y: Option<Spanned<String>>,
+    pub(crate) step: Option<Spanned<Span>>,
+}
+
+/// How a panel is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawDraw {
+    Line,
+    Bar,
+    Stat,
+    Table,
+    Heatmap,
+}
+
+/// A bound with a colour.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawThreshold {
+    pub(crate) above: Option<f64>,
+    pub(crate) below: Option<f64>,
+    pub(crate) color: Spanned<String>,
+    pub(crate) name: Option<String>,
+}
+
+impl From<RawDraw> for crate::model::Draw {
+    fn from(raw: RawDraw) -> crate::model::Draw {
+        match raw {
+            RawDraw::Line => crate::model::Draw::Line,
+            RawDraw::Bar => crate::model::Draw::Bar,
+            RawDraw::Stat => crate::model::Draw::Stat,
+            RawDraw::Table => crate::model::Draw::Table,
+            RawDraw::Heatmap => crate::model::Draw::Heatmap,
+        }
+    }
+}

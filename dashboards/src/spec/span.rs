@@ -1,0 +1,145 @@
+//! Spans of time as people write them: `90s`, `1m`, `6h`, `7d`, and ranges made of them.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A length of time in microseconds, never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span(pub(crate) i64);
+
+/// What a dashboard shows unless someone picks another range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultRange {
+    /// The last so many microseconds up to now.
+    Last(i64),
+    /// From one moment to another, microseconds since 1970.
+    Between(i64, i64),
+}
+
+/// Reads `500ms`, `90s`, `1m`, `6h`, `7d` or `2w`; microseconds.
+pub fn parse_span(text: &str) -> Option<i64> {
+    let at = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: i64 = text[..at].parse().ok()?;
+    let unit_us = match &text[at..] {
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        "d" => 86_400_000_000,
+        "w" => 604_800_000_000,
+        _ => return None,
+    };
+    number.checked_mul(unit_us).filter(|span| *span > 0)
+}
+
+/// Reads RFC 3339 or a bare date, which is its midnight UTC; microseconds since 1970.
+pub fn parse_time(text: &str) -> Option<i64> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp_micros());
+    }
+    let date: NaiveDate = text.parse().ok()?;
+    let midnight: DateTime<Utc> = date.and_hms_opt(0, 0, 0)?.and_utc();
+    Some(midnight.timestamp_micros())
+}
+
+/// Writes a span in the largest unit that divides it.
+pub fn span_text(span_us: i64) -> String {
+    [
+        (86_400_000_000, "d"),
+        (3_600_000_000, "h"),
+        (60_000_000, "m"),
+        (1_000_000, "s"),
+        (1_000, "ms"),
+    ]
+    .into_iter()
+    .find(|(unit, _)| span_us % unit == 0)
+    .map_or_else(|| format!("{span_us}us"), |(unit, name)| format!("{}{name}", span_us / unit))
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        struct Written;
+        impl Visitor<'_> for Written {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time such as 30s, 5m, 6h or 1d")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+                parse_span(text).map(Span).ok_or_else(|| not_a_span(text))
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+fn not_a_span<E: Error>(text: &str) -> E {
+    E::custom(format!("{text:?} is no length of time; write 30s, 5m, 6h or 1d"))
+}
+
+impl<'de> Deserialize<'de> for DefaultRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DefaultRange, D::Error> {
+        struct Written;
+        impl<'de> Visitor<'de> for Written {
+            type Value = DefaultRange;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time such as 6h, or {from: TIME, to: TIME}")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<DefaultRange, E> {
+                parse_span(text).map(DefaultRange::Last).ok_or_else(|| not_a_span(text))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DefaultRange, A::Error> {
+                const KEYS: &[&str] = &["from", "to"];
+                let (mut from, mut to) = (None, None);
+                while let Some((key, text)) = map.next_entry::<String, String>()? {
+                    let time = parse_time(&text).ok_or_else(|| {
+                        A::Error::custom(format!(
+                            "{text:?} is no time; write 2015-05-17 or 2015-05-17T10:00:00Z"
+                        ))
+                    })?;
+                    match key.as_str() {
+                        "from" => from = Some(time),
+                        "to" => to = Some(time),
+                        _ => return Err(A::Error::unknown_field(&key, KEYS)),
+                    }
+                }
+                match (from, to) {
+                    (Some(from), Some(to)) if from < to => Ok(DefaultRange::Between(from, to)),
+                    (Some(_), Some(_)) => Err(A::Error::custom("the range must end after it starts")),
+                    (None, _) => Err(A::Error::missing_field("from")),
+                    (_, None) => Err(A::Error::missing_field("to")),
+                }
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_back() {
+        for text in ["500ms", "90s", "1m", "6h", "7d"] {
+            assert_eq!(span_text(parse_span(text).expect(text)), text);
+        }
+        assert_eq!(parse_span("2w"), Some(14 * 86_400_000_000));
+        for text in ["", "5", "h", "0s", "-1s", "1.5h", "1 h", "99999999999999d", "1\u{e4}"] {
+            assert_eq!(parse_span(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_its_midnight() {
+        assert_eq!(parse_time("2015-05-17"), parse_time("2015-05-17T00:00:00Z"));
+        assert_eq!(parse_time("17/May/2015"), None);
+    }
+}
