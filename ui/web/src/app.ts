@@ -50,7 +50,8 @@ class App {
     addEventListener('popstate', () => this.#onUrl(readUrl(location.pathname, location.search)));
     document.addEventListener('click', (event) => this.#onClick(event));
     const keys = keyReader();
-    document.addEventListener('keydown', (event) => this.#onKey(event, keys.press));
+    // Captured, so that the second key of a shortcut does not also move the cursor of a focused chart.
+    document.addEventListener('keydown', (event) => this.#onKey(event, keys.press), { capture: true });
     onSettings(() => this.#drawBar());
     this.#session = await session().catch(() => undefined);
     if (!this.#page) this.#open();
@@ -166,9 +167,14 @@ class App {
   }
 
   #onKey(event: KeyboardEvent, press: (key: string, at: number) => string | undefined): void {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || this.#help.open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || this.#help.open) return;
+    if (event.target instanceof Element && event.target.closest('.popup')) return;
     const keys = press(event.key, event.timeStamp);
     if (keys === undefined) return;
+    if (keys.includes(' ')) {
+      event.preventDefault();
+      event.stopPropagation();
+    }
     if (keys === '?') this.#help.showModal();
     else if (keys === 'c t') this.#changeTheme();
     else this.#page?.onKeys?.(keys);

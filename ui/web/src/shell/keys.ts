@@ -27,6 +27,7 @@ export function keyReader(): KeyReader {
   let pressedAt = 0;
   return {
     press: (key, at) => {
+      if (key === 'Shift' || key === ' ') return undefined;
       const waiting = at - pressedAt < PAUSE_MS ? prefix : '';
       prefix = '';
       if (waiting) return `${waiting} ${key}`;
