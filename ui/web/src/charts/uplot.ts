@@ -57,6 +57,7 @@ class SeriesChart implements Chart {
     this.#spoken = h('div', { class: 'visually-hidden', 'aria-live': 'polite' });
     this.element = h('div', { class: 'chart series-chart' }, this.#plotArea, this.#legend, this.#spoken);
     this.#plotArea.addEventListener('blur', hideTooltip);
+    this.#plotArea.addEventListener('mouseleave', hideTooltip);
     this.#stopResize = onResize(this.#plotArea, (width, height) => {
       this.#size = { width, height };
       if (this.#plot) this.#plot.setSize(this.#size);

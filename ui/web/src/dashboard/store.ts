@@ -7,6 +7,8 @@ import { Live, type LiveStatus } from '../api/live';
 import type { DashboardData, DashboardDefinition, PanelData, Tick } from '../api/types';
 import { isRelative, resolve, type Range, type Span } from '../time/range';
 
+const RETRY_MS = 3000;
+
 export class DashboardStore {
   definition: DashboardDefinition | undefined;
   panels: Record<string, PanelData> = {};
@@ -22,6 +24,8 @@ export class DashboardStore {
   range: Range | undefined;
   readonly #live: Live;
   #request: AbortController | undefined;
+  #again: ReturnType<typeof setTimeout> | undefined;
+  #wasDown = false;
   /** The server's clock minus ours. */
   #ahead = 0;
 
@@ -52,7 +56,11 @@ export class DashboardStore {
 
   async start(range: Range | undefined): Promise<void> {
     this.range = range;
-    if (!(await this.#loadDefinition())) return;
+    clearTimeout(this.#again);
+    if (!(await this.#loadDefinition())) {
+      if (this.missing?.isUnreachable) this.#again = setTimeout(() => void this.start(this.range), RETRY_MS);
+      return;
+    }
     this.#live.start();
     await this.#loadData();
   }
@@ -84,6 +92,7 @@ export class DashboardStore {
   }
 
   stop(): void {
+    clearTimeout(this.#again);
     this.#request?.abort();
     this.#live.stop();
   }
@@ -123,7 +132,10 @@ export class DashboardStore {
 
   #onStatus(status: LiveStatus): void {
     // A stream that came back may have missed a change of the file and any number of events.
-    if (status === 'open' && this.updatedAt !== undefined) void this.#loadDefinition().then(() => this.#loadData());
+    if (status === 'down') this.#wasDown = true;
+    const isBack = status === 'open' && this.#wasDown;
+    if (status === 'open') this.#wasDown = false;
+    if (isBack) void this.#loadDefinition().then(() => this.#loadData());
     this.onChange();
   }
 

@@ -1,8 +1,10 @@
 // The first page: the dashboards there are, and where to drop a file; first steps where there is none.
-import { ApiError, dashboards } from '../api/client';
+import { ApiError, dashboard, dashboards } from '../api/client';
 import type { DashboardSummary } from '../api/types';
 import { fill, h } from '../dom';
 import { icon } from '../icons';
+import { currentZone } from '../settings';
+import { nameOf } from '../time/range';
 import type { Context, Page } from './page';
 
 export function homePage(context: Context, chooseFile: () => void): Page {
@@ -33,11 +35,23 @@ function state({ session }: Context): HTMLElement | null {
 }
 
 function card({ name, title, description }: DashboardSummary): HTMLElement {
+  const quick = h('small', { class: 'card-state' }, `dashboards/${name}.yaml`);
+  void dashboard(name).then(
+    (found) => {
+      const count = Object.keys(found.panels).length;
+      const problems = found.problems.length;
+      quick.textContent = `${count} ${count === 1 ? 'panel' : 'panels'} · ${nameOf(found.range, currentZone())}`;
+      if (problems > 0) quick.append(h('span', { class: 'card-problem' }, ` · ${problems} ${problems === 1 ? 'problem' : 'problems'}`));
+    },
+    (error: unknown) => {
+      if (error instanceof ApiError) quick.textContent = error.message;
+    },
+  );
   return h(
     'li',
     {},
     h('a', { class: 'card', href: `/d/${encodeURIComponent(name)}`, 'data-testid': 'dashboard-card' },
-      h('strong', {}, title), h('span', { class: 'muted' }, description ?? ''), h('code', {}, `dashboards/${name}.yaml`)),
+      h('strong', {}, title), h('span', { class: 'muted' }, description ?? ''), quick),
   );
 }
 
