@@ -105,6 +105,11 @@ class DashboardPage implements Page {
     for (const panel of this.#panels.values()) panel.destroy();
   }
 
+  get #isAllEmpty(): boolean {
+    const known = Object.values(this.#store.panels);
+    return known.length > 0 && known.every(({ state }) => state === 'empty');
+  }
+
   #choose(range: Range): void {
     this.context.go({ range });
   }
@@ -157,7 +162,7 @@ class DashboardPage implements Page {
         frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: url.isolated[name] },
         isAlone: alone === name,
         isLoading: store.isLoading,
-        canJump: Boolean(store.dataRange),
+        jump: store.dataRange ? (this.#isAllEmpty ? 'above' : 'here') : undefined,
       });
     }
     for (const row of this.#rows.children) {
@@ -198,7 +203,7 @@ class DashboardPage implements Page {
     const { definition, panels, dataRange, failure } = this.#store;
     const notices: Node[] = [];
     const known = Object.values(panels);
-    if (dataRange && known.length > 0 && known.every(({ state }) => state === 'empty')) {
+    if (dataRange && this.#isAllEmpty) {
       notices.push(
         h('div', { class: 'notice', 'data-testid': 'empty-range' }, icon('empty'),
           h('span', {}, `Nothing in this range. Data lie between ${formatDateTime(Date.parse(dataRange.from), currentZone())} and ${formatDateTime(Date.parse(dataRange.to), currentZone())}.`),

@@ -24,7 +24,8 @@ export interface PanelInput {
   frame: Frame;
   isAlone: boolean;
   isLoading: boolean;
-  canJump: boolean;
+  /** Where the way to the data is offered: in the panel, or once for all panels. */
+  jump: 'here' | 'above' | undefined;
 }
 
 export interface Panel {
@@ -98,7 +99,7 @@ class PanelView implements Panel {
     this.#describe(data?.title ?? this.definition.title, data?.description ?? this.definition.description);
     if (this.#table && shown.body !== 'data') this.#closeTable();
     if (shown.body === 'data' && data) this.#draw(data, frame);
-    else this.#say(shown.body, shown.failure, input.canJump);
+    else this.#say(shown.body, shown.failure, input.jump);
   }
 
   destroy(): void {
@@ -129,8 +130,8 @@ class PanelView implements Panel {
     this.#chart.update(data, frame);
   }
 
-  #say(body: 'loading' | 'empty' | 'error' | 'data', failure: { code: string; message: string } | undefined, canJump: boolean): void {
-    const message = JSON.stringify([body, failure, canJump]);
+  #say(body: 'loading' | 'empty' | 'error' | 'data', failure: { code: string; message: string } | undefined, jump: PanelInput['jump']): void {
+    const message = JSON.stringify([body, failure, jump]);
     if (message === this.#message) return;
     this.#message = message;
     this.#chart?.destroy();
@@ -151,8 +152,8 @@ class PanelView implements Panel {
           { class: 'message empty', 'data-testid': 'panel-empty' },
           icon('empty'),
           h('p', {}, 'No data in this range'),
-          h('p', { class: 'muted' }, canJump ? 'There is data at another time.' : 'Events of the kind that this panel reads will fill it.'),
-          canJump ? h('button', { type: 'button', class: 'button small', 'data-testid': 'panel-jump', onclick: this.actions.jumpToData }, 'Jump to the data') : null,
+          h('p', { class: 'muted' }, jump ? 'There is data at another time.' : 'Events of the kind that this panel reads will fill it.'),
+          jump === 'here' ? h('button', { type: 'button', class: 'button small', 'data-testid': 'panel-jump', onclick: this.actions.jumpToData }, 'Jump to the data') : null,
         ),
       );
     }
