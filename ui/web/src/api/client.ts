@@ -44,7 +44,7 @@ export function errorOf(status: number, body: unknown): ApiError {
     error?: unknown;
   };
   const message = [inner.message, inner.error].find((text) => typeof text === 'string');
-  const code = typeof inner.code === 'string' ? inner.code : `HTTP ${status}`;
+  const code = typeof inner.code === 'string' ? inner.code : status === 200 ? 'FAILED' : `HTTP ${status}`;
   return new ApiError(status, code, (message as string | undefined) ?? `the server answered with status ${status}`);
 }
 

@@ -102,6 +102,8 @@ export interface PanelData {
   data?: PanelContent | null;
   thresholds?: Threshold[];
   marks?: Mark[];
+  /** Series that were left out because there are too many. */
+  series_dropped?: number;
   watermark?: string | null;
   served_from?: string;
 }

@@ -94,7 +94,9 @@ class PanelView implements Panel {
     setAttribute(this.#expand, 'aria-label', input.isAlone ? 'Back to the dashboard' : 'Fill the page with this panel');
     setAttribute(this.#expand, 'title', this.#expand.getAttribute('aria-label'));
     const isSeries = shown.body === 'data' && data?.data?.kind === 'series';
-    setText(this.#unit, isSeries && data.unit !== 'count' && !compactUnit(data.unit) ? (data.unit ?? '') : '');
+    const unit = isSeries && data.unit !== 'count' && !compactUnit(data.unit) ? data.unit : undefined;
+    const dropped = shown.body === 'data' && data?.series_dropped ? `${data.series_dropped} more not shown` : undefined;
+    setText(this.#unit, [unit, dropped].filter(Boolean).join(' · '));
     this.#toggle.hidden = shown.body !== 'data';
     this.#describe(data?.title ?? this.definition.title, data?.description ?? this.definition.description);
     if (this.#table && shown.body !== 'data') this.#closeTable();
