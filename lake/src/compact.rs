@@ -167,8 +167,12 @@ fn choose_in(
         };
         (stored.file.is_import, window(stored), size)
     };
+    let mut tried = BTreeSet::new();
     for first in &small {
         let wanted = class(first);
+        if !tried.insert((wanted, &first.sort)) {
+            continue;
+        }
         let mut bytes = 0;
         let group: Vec<Arc<StoredFile>> = small
             .iter()

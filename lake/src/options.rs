@@ -11,7 +11,8 @@ pub struct LakeOptions {
     pub dir: PathBuf,
     /// How long rows stay.
     pub retention: Retention,
-    /// How long older DuckLake snapshots can still be read by `AT (VERSION => …)`.
+    /// How long older DuckLake snapshots can still be read by `AT (VERSION => …)`. DuckDB looks a
+    /// snapshot up in several steps, so this must be longer than its slowest look at the catalogue.
     pub snapshot_keep: Duration,
     /// How long a file that no snapshot names stays on disk for readers outside this process.
     pub delete_grace: Duration,

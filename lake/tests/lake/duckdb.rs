@@ -259,6 +259,8 @@ fn times_at_the_ends_of_the_calendar_are_found() {
 fn duckdb_reads_while_we_commit_compact_and_expire() {
     let dir = tempfile::tempdir().unwrap();
     let options = serin_lake::LakeOptions {
+        // Twenty flushes: DuckDB asks for the newest snapshot and then for its row.
+        snapshot_keep: std::time::Duration::from_secs(2),
         delete_grace: std::time::Duration::from_secs(600),
         ..kit::hasty(dir.path())
     };
