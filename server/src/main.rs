@@ -1,1 +1,91 @@
-fn main() {}
+//! The binary `serin`: reads the command line and does what it says.
+//!
+//! `serin up` wires all parts together (`up`); every other command talks to it over HTTP. Exit
+//! codes: 0 done, 1 refused or failed, 2 usage.
+
+mod cli;
+mod client;
+mod commands;
+mod edge;
+mod import;
+mod propose;
+mod run_file;
+mod table;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+use commands::{
+    check, decisions, down, emit, flush, import as import_command, kpi, open, query, remark,
+    render, status,
+};
+
+/// Threads for the sockets; queries and encoders have their own.
+const WORKER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            remark(&format!("error: {error:#}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    // A worker and a check want no runtime and no server.
+    match &cli.command {
+        Command::QueryWorker => return Ok(serin_query::worker_main()),
+        Command::Check(args) => return check::run(&cli.global, args),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()?;
+    let global = &cli.global;
+    runtime.block_on(async {
+        match &cli.command {
+            Command::Up(args) => Box::pin(up::run(global, args)).await?,
+            Command::Down(args) => down::run(global, args).await?,
+            Command::Emit(args) => emit::run(global, args).await?,
+            Command::Import(args) => return import_command::run(global, args).await,
+            Command::Open(args) => open::run(global, args).await?,
+            Command::Query(args) => query::run(global, args).await?,
+            Command::Kpi(args) => kpi::run(global, args).await?,
+            Command::Render(args) => render::run(global, args).await?,
+            Command::Decisions(args) => decisions::run(global, args).await?,
+            Command::Flush => flush::run(global).await?,
+            Command::Status => status::run(global).await?,
+            Command::Check(_) | Command::QueryWorker => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Logs go to standard error; the server tells warnings unless asked for more.
+fn start_log(cli: &Cli) {
+    let level = match cli.global.verbose {
+        0 => "warn",
+        1 => "info,async_nats=warn",
+        _ => "debug,hyper=info,hyper_util=info,datafusion=info,sqlparser=info",
+    };
+    let filter = EnvFilter::try_from_env("SERIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(cli.global.verbose > 1);
+    if cli.global.json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}

@@ -1,0 +1,291 @@
+//! The command line: what can be said, and the help for it.
+//!
+//! Only definitions; what is done is in `commands`. Start at [`Cli`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Serin: events in, KPIs and dashboards out, on one machine with one command.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The server to talk to; without it, the one that runs in this folder (.serin/run.json).
+    #[arg(long, global = true, env = "SERIN_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The server's token; without it, the one in .serin/run.json.
+    #[arg(long, global = true, env = "SERIN_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Print JSON instead of text for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more about what is done; twice for still more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything in a folder: bus, ingest, queries, dashboards
+    Up(Up),
+    /// Stop what `serin up` started in this folder
+    Down(Down),
+    /// Emit one event
+    Emit(Emit),
+    /// Bring in a file: NDJSON, CSV, Parquet or an access log
+    Import(Import),
+    /// Import a file, propose KPIs and a dashboard, and show it
+    Open(Open),
+    /// Ask in SQL
+    Query(Query),
+    /// Ask for a KPI
+    Kpi(Kpi),
+    /// Check the YAML files of a folder
+    Check(Check),
+    /// Draw a dashboard into a file
+    Render(Render),
+    /// List what was decided and why
+    Decisions(Decisions),
+    /// Commit everything taken so far
+    Flush,
+    /// Say what runs
+    Status,
+    /// Answer one statement for the server, with limits of the operating system
+    #[command(hide = true)]
+    QueryWorker,
+}
+
+/// Start everything in a folder and stay until Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin up                        in this folder, at http://127.0.0.1:7070
+  serin up shop --listen 127.0.0.1:0     in ./shop, at a free port
+  serin up --bus nats://10.0.0.5:4222    with a bus that runs already
+
+Everything is kept under DIR/.serin. Put KPIs into DIR/kpis/*.yaml and dashboards into
+DIR/dashboards/*.yaml; saving one shows it at once.")]
+pub(crate) struct Up {
+    /// The folder; made where it is missing.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Where the API and the dashboards are served. Other than loopback only if you say so here.
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// A port for our own bus, or the URL of one to join.
+    #[arg(long, value_name = "PORT|URL")]
+    pub(crate) bus: Option<String>,
+    /// Do not start the service `hello`; there is none in this version, so nothing changes.
+    #[arg(long)]
+    pub(crate) no_hello: bool,
+}
+
+/// Stop what `serin up` started in a folder, and a bus that it left.
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// The folder.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+}
+
+/// Emit one event; done when the bus has it on disk.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin emit order.paid amount=12.5 country=de
+  serin emit order.paid amount=3 id:=\\\"7\\\" items:='[1,2]' --service cart
+
+key=value takes numbers, true, false and null as such and everything else as text;
+key:=JSON takes the value as JSON.")]
+pub(crate) struct Emit {
+    /// The type of the event, such as order.paid.
+    #[arg(value_name = "TYPE")]
+    pub(crate) kind: String,
+    /// Its attributes.
+    #[arg(value_name = "key=value")]
+    pub(crate) attributes: Vec<String>,
+    /// The service that emits it.
+    #[arg(long, default_value = "cli")]
+    pub(crate) service: String,
+    /// When it happened, RFC 3339; without it, now.
+    #[arg(long)]
+    pub(crate) time: Option<String>,
+}
+
+/// What both `import` and `open` want to know of a file.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Source {
+    /// The file: .ndjson, .csv, .parquet or an access log, also packed (.gz).
+    pub(crate) file: PathBuf,
+    /// The type of its events; an access log is http.request unless said.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// The column with the time; without it, one that looks like it.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) time: Option<String>,
+    /// The service the events are counted under.
+    #[arg(long, default_value = "import")]
+    pub(crate) service: String,
+    /// Take the file once more, though it was imported before.
+    #[arg(long)]
+    pub(crate) again: bool,
+}
+
+/// Bring in a file over the bus. Importing the same file twice adds nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin import access.log                        an access log, as http.request
+  serin import orders.csv --type order.paid --time paid_at
+  serin import events.ndjson.gz --type signup
+
+An import that was cut off goes on where it stopped when it is started again.")]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+/// Import a file, write KPIs and a dashboard for it into this folder, and open the browser.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin open access.log
+  serin open orders.csv --type order.paid --no-browser
+
+Files that are there already are never overwritten.")]
+pub(crate) struct Open {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Print the link instead of opening the browser.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+}
+
+/// How a table is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// One array of row objects.
+    Json,
+    /// With a header.
+    Csv,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// Ask in SQL; each event type is a table.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin query 'SELECT count(*) FROM \"http.request\"'
+  serin query 'SELECT country, sum(amount) FROM \"order.paid\" WHERE $__range GROUP BY 1' --last 1h
+  serin query 'SELECT * FROM events ORDER BY time DESC LIMIT 5' --format csv")]
+pub(crate) struct Query {
+    /// The statement.
+    pub(crate) sql: String,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// How to print it.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+}
+
+/// A range of time.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RangeArgs {
+    /// The range from so long ago until now: 90s, 5m, 6h, 7d.
+    #[arg(long, value_name = "SPAN", conflicts_with_all = ["from", "to"])]
+    pub(crate) last: Option<String>,
+    /// Where the range begins: RFC 3339, now-6h.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Where it ends: RFC 3339, now.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+}
+
+/// Ask for a KPI, as points over a range.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin kpi revenue --last 1h
+  serin kpi revenue --by country --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --step 1h
+  serin kpi conversion --last 7d --format csv")]
+pub(crate) struct Kpi {
+    /// The KPI.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// Split by these dimensions.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) by: Vec<String>,
+    /// The distance of points, such as 1m; without it, what fits the range.
+    #[arg(long)]
+    pub(crate) step: Option<String>,
+    /// How to print it.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+}
+
+/// Check the YAML files of a folder; exits with 1 where something is wrong.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The folder.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+}
+
+/// Draw a dashboard on the server into a picture.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin render weblog -o weblog.png
+  serin render weblog --from 2015-05-17T00:00:00Z --to 2015-05-21T00:00:00Z -o weblog.svg")]
+pub(crate) struct Render {
+    /// The dashboard.
+    pub(crate) dashboard: String,
+    /// The file, .png or .svg.
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+}
+
+/// List what was decided and why, newest first.
+#[derive(Debug, Args)]
+pub(crate) struct Decisions {
+    /// Only those of this rule, KPI or service.
+    pub(crate) name: Option<String>,
+    /// How many.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_range_is_said_in_one_way_only() {
+        let both = Cli::try_parse_from(["serin", "kpi", "x", "--last", "1h", "--from", "now-1h"]);
+        assert!(both.is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! The commands' way to a running server: finds it, speaks HTTP with it, says what went wrong.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::Global;
+use crate::run_file::RunFile;
+
+/// A running server.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+    /// The folder it was found in.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: String,
+    code: Option<String>,
+}
+
+impl Client {
+    /// The server named by `--server`, else the one of this folder or the nearest above.
+    pub(crate) fn find(global: &Global) -> Result<Client> {
+        let found = RunFile::find(Path::new("."))?;
+        let (base, token, dir) = match (&global.server, found) {
+            (Some(server), found) => {
+                let token = match (&global.token, found) {
+                    (Some(token), _) => token.clone(),
+                    (None, Some((_, run))) if run.http == server.trim_end_matches('/') => run.token,
+                    (None, _) => bail!(
+                        "the server {server} wants a token; give it with --token or SERIN_TOKEN (it is in .serin/run.json where the server runs)"
+                    ),
+                };
+                (server.clone(), token, None)
+            }
+            (None, Some((dir, run))) => {
+                let token = global.token.clone().unwrap_or(run.token);
+                (run.http, token, Some(dir))
+            }
+            (None, None) => bail!(
+                "no server runs in this folder; start one with `serin up`, or name one with --server URL"
+            ),
+        };
+        Client::new(base, token, dir)
+    }
+
+    /// The server of a run file.
+    pub(crate) fn of(run: &RunFile, global: &Global, dir: &Path) -> Result<Client> {
+        let token = global.token.clone().unwrap_or_else(|| run.token.clone());
+        Client::new(run.http.clone(), token, Some(dir.to_path_buf()))
+    }
+
+    fn new(base: String, token: String, dir: Option<PathBuf>) -> Result<Client> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(std::time::Duration::from_secs(5))
+            // The server is on this machine or named by its address: never through a proxy.
+            .no_proxy()
+            .build()
+            .context("cannot set up HTTP")?;
+        Ok(Client {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+            token,
+            dir,
+        })
+    }
+
+    /// Where the server is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A link that signs a browser in and shows `next`.
+    pub(crate) fn sign_in_link(&self, next: &str) -> String {
+        format!(
+            "{}/signin?token={}&next={}",
+            self.base,
+            self.token,
+            percent_encoded(next)
+        )
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token)
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T> {
+        self.json(self.request(Method::GET, path).query(query))
+            .await
+    }
+
+    pub(crate) async fn post(&self, path: &str) -> Result<()> {
+        self.send(self.request(Method::POST, path)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
+        let answer = self.send(request).await?;
+        answer
+            .json()
+            .await
+            .with_context(|| format!("cannot understand the answer of {}", self.base))
+    }
+
+    /// Sends a request; an answer that is not a success becomes an error with the server's words.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        let answer = self.send_any(request).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(error_of(answer).await)
+    }
+
+    /// Sends a request; any answer will do.
+    pub(crate) async fn send_any(&self, request: RequestBuilder) -> Result<Response> {
+        request.send().await.with_context(|| {
+            format!(
+                "no answer from {}; is the server still running? (`serin status`, `serin up`)",
+                self.base
+            )
+        })
+    }
+}
+
+/// What the server says of a refused request.
+pub(crate) async fn error_of(answer: Response) -> anyhow::Error {
+    let status = answer.status();
+    let text = answer.text().await.unwrap_or_default();
+    match serde_json::from_str::<ErrorBody>(&text) {
+        Ok(ErrorBody {
+            error,
+            code: Some(code),
+        }) if status != StatusCode::UNAUTHORIZED => anyhow!("{error} [{code}]"),
+        Ok(body) => anyhow!("{}", body.error),
+        Err(_) => anyhow!("the server answered {status}"),
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                char::from(b).to_string()
+            }
+            _ => format!("%{b:02X}"),
+        })
+        .collect()
+}

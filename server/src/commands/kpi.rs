@@ -1,0 +1,170 @@
+//! `serin kpi`: a KPI over a range, with a line of little bars for each series.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::query::{format_of, range_of};
+use super::{print, write_out};
+use crate::cli::{Format, Global, Kpi};
+use crate::client::Client;
+use crate::table::{Table, sparkline};
+
+/// Bars of a line: what fits beside the names on a usual terminal.
+const BARS: usize = 48;
+
+#[derive(Deserialize)]
+struct Answer {
+    unit: Option<String>,
+    series: Vec<Series>,
+    watermark: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Series {
+    by: BTreeMap<String, Option<String>>,
+    points: Vec<(String, Option<f64>)>,
+}
+
+pub(crate) async fn run(global: &Global, kpi: &Kpi) -> Result<()> {
+    let format = format_of(global, kpi.format);
+    let client = Client::find(global)?;
+    let (from, to) = range_of(&kpi.range);
+    let mut query: Vec<(&str, String)> = Vec::new();
+    query.extend(from.map(|from| ("from", from)));
+    query.extend(to.map(|to| ("to", to)));
+    query.extend(kpi.step.clone().map(|step| ("step", step)));
+    if !kpi.by.is_empty() {
+        query.push(("by", kpi.by.join(",")));
+    }
+    let path = format!("/api/v1/kpis/{}", kpi.name);
+    match format {
+        Format::Json => {
+            let answer: Value = client.get(&path, &query).await?;
+            print(&answer.to_string());
+        }
+        Format::Arrow => {
+            let request = client
+                .request(Method::GET, &path)
+                .query(&query)
+                .header("accept", "application/vnd.apache.arrow.stream");
+            write_out(&client.send(request).await?.bytes().await?);
+        }
+        Format::Csv => {
+            let answer: Answer = client.get(&path, &query).await?;
+            write_out(&csv_of(&kpi.by, &answer)?);
+        }
+        Format::Table => {
+            // The same once more as one point over the whole range: a share is not a mean of shares.
+            let answer: Answer = client.get(&path, &query).await?;
+            let mut over_all = query.clone();
+            over_all.retain(|(name, _)| *name != "step");
+            over_all.push(("step", String::from("all")));
+            let whole: Answer = client.get(&path, &over_all).await?;
+            write_out(shown(kpi, &answer, &whole).as_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn shown(kpi: &Kpi, answer: &Answer, whole: &Answer) -> String {
+    let unit = answer.unit.as_deref();
+    let mut head: Vec<(&str, bool)> = kpi.by.iter().map(|name| (name.as_str(), false)).collect();
+    head.extend([(kpi.name.as_str(), true), ("", false)]);
+    let mut table = Table::new(head);
+    for series in &answer.series {
+        let over_all = whole.series.iter().find(|other| other.by == series.by);
+        let value = over_all
+            .and_then(|series| series.points.first())
+            .and_then(|point| point.1);
+        let mut cells: Vec<String> = kpi
+            .by
+            .iter()
+            .map(|name| {
+                series
+                    .by
+                    .get(name)
+                    .cloned()
+                    .flatten()
+                    .unwrap_or_else(|| String::from("-"))
+            })
+            .collect();
+        cells.push(serin_dashboards::format::format_value(value, unit));
+        cells.push(sparkline(&thinned(&series.points)));
+        table.push(cells);
+    }
+    let mut text = table.to_text();
+    let span = answer.series.first().and_then(|series| {
+        Some((
+            series.points.first()?.0.clone(),
+            series.points.last()?.0.clone(),
+        ))
+    });
+    if let Some((first, last)) = span {
+        text.push_str(&format!("{first} … {last}"));
+        if let Some(watermark) = &answer.watermark {
+            text.push_str(&format!(", complete up to {watermark}"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// So many points that they fit: of each stretch the greatest, so that a peak is not lost.
+fn thinned(points: &[(String, Option<f64>)]) -> Vec<Option<f64>> {
+    let stretch = points.len().div_ceil(BARS).max(1);
+    points
+        .chunks(stretch)
+        .map(|chunk| {
+            let values = chunk.iter().filter_map(|(_, value)| *value);
+            values.reduce(f64::max)
+        })
+        .collect()
+}
+
+fn csv_of(by: &[String], answer: &Answer) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let names = ["time"]
+        .into_iter()
+        .chain(by.iter().map(String::as_str))
+        .chain(["value"]);
+    writer.write_record(names)?;
+    for series in &answer.series {
+        for (time, value) in &series.points {
+            let dimensions = by
+                .iter()
+                .map(|name| series.by.get(name).cloned().flatten().unwrap_or_default());
+            let value = value.map_or(Value::Null, |value| json!(value));
+            let value = match value {
+                Value::Null => String::new(),
+                value => value.to_string(),
+            };
+            writer.write_record([time.clone()].into_iter().chain(dimensions).chain([value]))?;
+        }
+    }
+    Ok(writer.into_inner()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_is_not_thinned_away() {
+        let points: Vec<(String, Option<f64>)> = (0..96)
+            .map(|at| {
+                (
+                    String::new(),
+                    (at != 90 && at != 91).then_some(if at == 13 { 9.0 } else { 1.0 }),
+                )
+            })
+            .collect();
+        let thin = thinned(&points);
+        assert_eq!(thin.len(), BARS);
+        assert_eq!(thin[6], Some(9.0));
+        assert_eq!(thin[45], None);
+    }
+}

@@ -1,0 +1,115 @@
+//! `serin open`: hands a file to the server, which imports it and proposes a dashboard; shows it.
+
+use std::io::IsTerminal;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use reqwest::Method;
+use serde::Deserialize;
+use tokio_util::io::ReaderStream;
+
+use super::{print, remark};
+use crate::cli::{Global, Open};
+use crate::client::Client;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    At {
+        stage: String,
+        done: u64,
+        total: u64,
+    },
+    Done {
+        dashboard: String,
+        from: String,
+        to: String,
+    },
+    Failed {
+        error: String,
+    },
+}
+
+pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
+    let client = Client::find(global)?;
+    let path = &open.source.file;
+    let file = tokio::fs::File::open(path)
+        .await
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut query = vec![("name", name), ("service", open.source.service.clone())];
+    query.extend(open.source.kind.clone().map(|kind| ("type", kind)));
+    query.extend(open.source.time.clone().map(|time| ("time", time)));
+    if open.source.again {
+        query.push(("again", String::from("true")));
+    }
+    let request = client
+        .request(Method::POST, "/api/v1/open")
+        .query(&query)
+        .body(reqwest::Body::wrap_stream(ReaderStream::new(file)));
+    let answer = client.send(request).await?;
+    let (dashboard, from, to) = follow(global, answer).await?;
+    let page = format!("/d/{dashboard}?from={from}&to={to}");
+    let link = client.sign_in_link(&page);
+    if global.json {
+        let told =
+            serde_json::json!({"dashboard": dashboard, "from": from, "to": to, "link": link});
+        print(&told.to_string());
+        return Ok(());
+    }
+    print(&link);
+    if !open.no_browser && std::io::stdout().is_terminal() {
+        show(&link);
+    }
+    Ok(())
+}
+
+/// Reads the lines of progress up to the last.
+async fn follow(global: &Global, answer: reqwest::Response) -> Result<(String, String, String)> {
+    let mut stream = answer.bytes_stream();
+    let mut text = Vec::new();
+    while let Some(piece) = stream.next().await {
+        text.extend_from_slice(
+            &piece.context("the server went away; run the command again to go on")?,
+        );
+        while let Some(end) = text.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            match serde_json::from_slice(&line).context("cannot understand the server")? {
+                Line::Failed { error } => bail!("{error}"),
+                Line::Done {
+                    dashboard,
+                    from,
+                    to,
+                } => return Ok((dashboard, from, to)),
+                Line::At { stage, done, total } if !global.json => {
+                    remark(&format!("{stage}: {} %", done * 100 / total.max(1)));
+                }
+                Line::At { .. } => {}
+            }
+        }
+    }
+    bail!("the server ended its answer early; run the command again to go on")
+}
+
+/// Opens the browser where there is one; the link is printed in any case.
+fn show(link: &str) {
+    let program = if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
+    let started = Command::new(program)
+        .arg(link)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    if let Err(error) = started {
+        tracing::debug!(%error, program, "cannot open a browser");
+    }
+}

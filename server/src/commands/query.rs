@@ -1,0 +1,147 @@
+//! `serin query`: a statement, its answer as a table, JSON, CSV or Arrow.
+
+use anyhow::{Result, bail};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{print, remark, write_out};
+use crate::cli::{Format, Global, Query, RangeArgs};
+use crate::client::Client;
+use crate::table::{self, Table};
+
+#[derive(Deserialize)]
+struct Answer {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Value>>,
+    #[serde(default)]
+    truncated: bool,
+}
+
+#[derive(Deserialize)]
+struct Column {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+pub(crate) async fn run(global: &Global, query: &Query) -> Result<()> {
+    let format = format_of(global, query.format);
+    let (from, to) = range_of(&query.range);
+    let client = Client::find(global)?;
+    let accept = match format {
+        Format::Csv => "text/csv",
+        Format::Arrow => "application/vnd.apache.arrow.stream",
+        Format::Table | Format::Json => "application/json",
+    };
+    let request = client
+        .request(Method::POST, "/api/v1/query")
+        .header("accept", accept)
+        .json(&json!({"sql": query.sql, "from": from, "to": to}));
+    match format {
+        Format::Csv | Format::Arrow => {
+            write_out(&client.send(request).await?.bytes().await?);
+        }
+        Format::Json => {
+            let answer: Answer = client.json(request).await?;
+            remark_cut(&answer);
+            print(&Value::from(objects(answer)).to_string());
+        }
+        Format::Table => {
+            let answer: Answer = client.json(request).await?;
+            remark_cut(&answer);
+            write_out(shown(&answer).as_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// `--json` is `--format json`; on its own, a table.
+pub(crate) fn format_of(global: &Global, format: Option<Format>) -> Format {
+    match format {
+        Some(format) => format,
+        None if global.json => Format::Json,
+        None => Format::Table,
+    }
+}
+
+/// What the API calls the range, where one is given.
+pub(crate) fn range_of(range: &RangeArgs) -> (Option<String>, Option<String>) {
+    match &range.last {
+        Some(span) => (Some(format!("now-{span}")), Some(String::from("now"))),
+        None => (range.from.clone(), range.to.clone()),
+    }
+}
+
+fn remark_cut(answer: &Answer) {
+    if answer.truncated {
+        remark("note: rows were cut off at the limit query.rows_max; ask for fewer with LIMIT");
+    }
+}
+
+fn objects(answer: Answer) -> Vec<Value> {
+    let names: Vec<String> = answer
+        .columns
+        .into_iter()
+        .map(|column| column.name)
+        .collect();
+    answer
+        .rows
+        .into_iter()
+        .map(|row| Value::from(names.iter().cloned().zip(row).collect::<Map<_, _>>()))
+        .collect()
+}
+
+fn shown(answer: &Answer) -> String {
+    let mut table = Table::new(answer.columns.iter().map(|column| {
+        let is_number = matches!(column.kind.as_str(), "int" | "double");
+        (column.name.as_str(), is_number)
+    }));
+    for row in &answer.rows {
+        table.push(row.iter().map(table::cell));
+    }
+    table.to_text()
+}
+
+/// The bytes of a download, or what the server says against it.
+pub(crate) async fn download(
+    client: &Client,
+    path: &str,
+    query: &[(&str, String)],
+) -> Result<Vec<u8>> {
+    let answer = client
+        .send(client.request(Method::GET, path).query(query))
+        .await?;
+    let bytes = answer.bytes().await?;
+    if bytes.is_empty() {
+        bail!("the server's answer to {path} is empty");
+    }
+    Ok(bytes.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_objects() {
+        let answer = Answer {
+            columns: vec![
+                Column {
+                    name: "a".into(),
+                    kind: "int".into(),
+                },
+                Column {
+                    name: "b".into(),
+                    kind: "text".into(),
+                },
+            ],
+            rows: vec![vec![json!(1), json!("x")], vec![Value::Null, json!("y")]],
+            truncated: false,
+        };
+        assert_eq!(
+            Value::from(objects(answer)),
+            json!([{"a": 1, "b": "x"}, {"a": null, "b": "y"}])
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! CSV with a header: the first thousands of rows say what kind each column is.
+//!
+//! A later value that does not fit its column's kind is sent as text; the lake keeps it in `_rest`.
+//! An empty field is null. The delimiter is the one of `,` `;` tab that cuts the header most.
+
+use std::borrow::Cow;
+use std::io::BufRead;
+
+use anyhow::{Context, Result, bail};
+use csv::{ByteRecord, ReaderBuilder};
+
+use super::records::{Cell, Data, Record, Take};
+use super::time;
+
+/// So many rows are looked at before the first is sent.
+const LOOKED_AT_MAX: usize = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// No value seen.
+    Empty,
+    Bool,
+    Int,
+    Double,
+    Text,
+}
+
+pub(crate) fn read(
+    mut reader: impl BufRead,
+    time_column: Option<&str>,
+    take: &mut Take<'_>,
+) -> Result<()> {
+    let delimiter = delimiter(reader.fill_buf()?);
+    let mut reader = ReaderBuilder::new()
+        .delimiter(delimiter)
+        .flexible(true)
+        .from_reader(reader);
+    let header = names(reader.byte_headers().context("cannot read the header")?)?;
+    if let Some(column) = time_column
+        && !header.iter().any(|name| name == column)
+    {
+        bail!(
+            "there is no column {column:?}; it has {}",
+            header.join(", ")
+        );
+    }
+    let mut looked_at = Vec::new();
+    let mut record = ByteRecord::new();
+    while looked_at.len() < LOOKED_AT_MAX && reader.read_byte_record(&mut record)? {
+        looked_at.push(record.clone());
+    }
+    let kinds = kinds(header.len(), &looked_at);
+    let mut finder = time::Finder::new(time_column);
+    let mut give = |row: &ByteRecord| {
+        let line = row.position().map_or(0, csv::Position::line);
+        take(line, cells(row, &header, &kinds, &mut finder))
+    };
+    for row in &looked_at {
+        give(row)?;
+    }
+    drop(looked_at);
+    while reader.read_byte_record(&mut record)? {
+        give(&record)?;
+    }
+    Ok(())
+}
+
+fn delimiter(head: &[u8]) -> u8 {
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let count = |delimiter: u8| line.iter().filter(|b| **b == delimiter).count();
+    *b",;\t"
+        .iter()
+        .rev()
+        .max_by_key(|delimiter| count(**delimiter))
+        .expect("there are three")
+}
+
+/// The header's names; an empty one is named by its place, a second one of a name is refused.
+fn names(header: &ByteRecord) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for (index, name) in header.iter().enumerate() {
+        let name = String::from_utf8_lossy(name);
+        let name = name.trim_start_matches('\u{feff}').trim();
+        let name = match name.is_empty() {
+            true => format!("column_{}", index + 1),
+            false => name.to_owned(),
+        };
+        if names.contains(&name) {
+            bail!("the header has the column {name:?} twice");
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+fn kinds(columns: usize, rows: &[ByteRecord]) -> Vec<Kind> {
+    let mut kinds = vec![Kind::Empty; columns];
+    for row in rows {
+        for (kind, field) in kinds.iter_mut().zip(row) {
+            *kind = join(*kind, kind_of(&String::from_utf8_lossy(field)));
+        }
+    }
+    kinds
+}
+
+fn join(known: Kind, seen: Kind) -> Kind {
+    match (known, seen) {
+        (known, Kind::Empty) => known,
+        (Kind::Empty, seen) => seen,
+        (Kind::Int, Kind::Double) | (Kind::Double, Kind::Int) => Kind::Double,
+        (known, seen) if known == seen => known,
+        _ => Kind::Text,
+    }
+}
+
+/// What a field looks like; a number with leading zeros is a name (a postcode), not a number.
+fn kind_of(field: &str) -> Kind {
+    let field = field.trim();
+    let digits = field.trim_start_matches('-');
+    let is_name = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    let is_numeric = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    match field {
+        "" => Kind::Empty,
+        "true" | "false" | "True" | "False" | "TRUE" | "FALSE" => Kind::Bool,
+        _ if is_name || !is_numeric => Kind::Text,
+        _ if field.parse::<i64>().is_ok() => Kind::Int,
+        _ if field.parse::<f64>().is_ok_and(f64::is_finite) => Kind::Double,
+        _ => Kind::Text,
+    }
+}
+
+fn cells<'a>(
+    row: &'a ByteRecord,
+    header: &'a [String],
+    kinds: &[Kind],
+    finder: &mut time::Finder,
+) -> Result<Record<'a>, String> {
+    if row.len() != header.len() {
+        return Err(format!(
+            "it has {} fields, the header {}",
+            row.len(),
+            header.len()
+        ));
+    }
+    let field = |column: &str| {
+        let index = header.iter().position(|name| name == column)?;
+        Some(String::from_utf8_lossy(row.get(index)?))
+    };
+    let time_us = finder.find(
+        |column| time::parse(&field(column)?).filter(|time| time::is_usual(*time)),
+        header.iter().map(String::as_str),
+    )?;
+    let cells = header
+        .iter()
+        .zip(kinds)
+        .zip(row)
+        .map(|((name, kind), field)| {
+            let text = String::from_utf8_lossy(field);
+            (Cow::Borrowed(name.as_str()), cell(text, *kind))
+        });
+    Ok(Record {
+        kind: None,
+        time_us,
+        data: Data::Cells(cells.collect()),
+    })
+}
+
+fn cell(text: Cow<'_, str>, kind: Kind) -> Cell<'_> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Cell::Null;
+    }
+    let typed = match kind {
+        Kind::Bool => trimmed.to_ascii_lowercase().parse().ok().map(Cell::Bool),
+        Kind::Int => trimmed.parse().ok().map(Cell::Int),
+        Kind::Double => trimmed
+            .parse()
+            .ok()
+            .filter(|n: &f64| n.is_finite())
+            .map(Cell::Double),
+        Kind::Text | Kind::Empty => None,
+    };
+    typed.unwrap_or(Cell::Text(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &str, time: Option<&str>) -> Vec<String> {
+        let mut out = Vec::new();
+        read(text.as_bytes(), time, &mut |line, record| {
+            out.push(match record {
+                Ok(record) => format!(
+                    "{line} {:?} {}",
+                    record.time_us,
+                    serde_json::to_string(&record.data).expect("values")
+                ),
+                Err(why) => format!("{line} {why}"),
+            });
+            Ok(())
+        })
+        .expect("read");
+        out
+    }
+
+    #[test]
+    fn a_column_has_one_kind() {
+        let text = "a,b,zip,ok,note\n1,1,01234,true,\"x, y\"\n,2.5,99999,FALSE,\n3,4,1";
+        assert_eq!(
+            rows(text, None),
+            [
+                r#"2 None {"a":1,"b":1.0,"zip":"01234","ok":true,"note":"x, y"}"#,
+                r#"3 None {"a":null,"b":2.5,"zip":"99999","ok":false,"note":null}"#,
+                "4 it has 3 fields, the header 5",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_delimiter_and_the_time_are_found() {
+        assert_eq!(
+            rows("v;date\n7;2015-05-17\n", None),
+            [r#"2 Some(1431820800000000) {"v":7,"date":"2015-05-17"}"#]
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! One JSON object a line: CloudEvents, or plain objects whose fields are the attributes.
+
+use std::borrow::Cow;
+use std::io::BufRead;
+
+use anyhow::Result;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::records::{Data, Record, Take};
+use super::time;
+
+/// A line longer than this is no record: an event may have 256 KiB.
+pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Deserialize)]
+struct CloudEvent<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// Whether the first line is a CloudEvent, so that all are read as such.
+pub(crate) fn is_cloud_events(head: &[u8]) -> bool {
+    let Some(line) = head
+        .split(|b| *b == b'\n')
+        .find(|line| !line.trim_ascii().is_empty())
+    else {
+        return false;
+    };
+    serde_json::from_slice::<Map<String, Value>>(line).is_ok_and(|first| {
+        first.contains_key("specversion")
+            || (first.get("type").is_some_and(Value::is_string)
+                && first.get("data").is_some_and(Value::is_object))
+    })
+}
+
+pub(crate) fn read(
+    mut reader: impl BufRead,
+    time_column: Option<&str>,
+    take: &mut Take<'_>,
+) -> Result<()> {
+    let mut are_cloud_events = None;
+    let mut finder = time::Finder::new(time_column);
+    each_line(&mut reader, &mut |number, line| {
+        let Some(line) = line else {
+            let why = format!("the line is longer than {} KiB", LINE_BYTES_MAX >> 10);
+            return take(number, Err(why));
+        };
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return Ok(());
+        }
+        let is_cloud_event =
+            time_column.is_none() && *are_cloud_events.get_or_insert_with(|| is_cloud_events(line));
+        let record = match is_cloud_event {
+            true => cloud_event(line),
+            false => plain(line, &mut finder),
+        };
+        take(number, record)
+    })
+}
+
+fn cloud_event(line: &[u8]) -> Result<Record<'_>, String> {
+    let event: CloudEvent<'_> =
+        serde_json::from_slice(line).map_err(|error| format!("not a CloudEvent: {error}"))?;
+    let time_us = match event.time {
+        None => None,
+        Some(text) => Some(
+            serin_wire::time::parse_rfc3339(&text)
+                .ok_or_else(|| format!("time {text:?} is not RFC 3339"))?,
+        ),
+    };
+    Ok(Record {
+        kind: Some(event.kind),
+        time_us,
+        data: match event.data {
+            Some(data) if data.get().starts_with('{') => Data::Json(data),
+            Some(data) if data.get() != "null" => {
+                return Err(String::from("data is not a JSON object"));
+            }
+            _ => Data::Cells(Vec::new()),
+        },
+    })
+}
+
+fn plain<'a>(line: &'a [u8], finder: &mut time::Finder) -> Result<Record<'a>, String> {
+    let data: &RawValue =
+        serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
+    let fields: Map<String, Value> =
+        serde_json::from_slice(line).map_err(|_| String::from("not a JSON object"))?;
+    let time_us = finder.find(
+        |column| match fields.get(column)? {
+            Value::String(text) => time::parse(text),
+            Value::Number(number) => time::from_number(number.as_f64()?),
+            _ => None,
+        },
+        fields.keys().map(String::as_str),
+    )?;
+    Ok(Record {
+        kind: None,
+        time_us,
+        data: Data::Json(data),
+    })
+}
+
+/// Is given each line with its number.
+type TakeLine<'t> = dyn FnMut(u64, Option<&[u8]>) -> Result<()> + 't;
+
+/// Gives each line with its number from 1, without its end; `None` stands for one that is too long.
+pub(crate) fn each_line(reader: &mut impl BufRead, take: &mut TakeLine<'_>) -> Result<()> {
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let mut is_too_long = false;
+        let mut has_any = false;
+        loop {
+            let piece = reader.fill_buf()?;
+            if piece.is_empty() {
+                break;
+            }
+            has_any = true;
+            let end = piece.iter().position(|b| *b == b'\n');
+            let length = end.map_or(piece.len(), |end| end + 1);
+            is_too_long |= line.len() + length > LINE_BYTES_MAX;
+            if !is_too_long {
+                line.extend_from_slice(&piece[..length]);
+            }
+            reader.consume(length);
+            if end.is_some() {
+                break;
+            }
+        }
+        if !has_any {
+            return Ok(());
+        }
+        while matches!(line.last(), Some(b'\n' | b'\r')) {
+            line.pop();
+        }
+        take(number, (!is_too_long).then_some(line.as_slice()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(text: &str, time: Option<&str>) -> Vec<String> {
+        let mut out = Vec::new();
+        read(text.as_bytes(), time, &mut |line, record| {
+            out.push(match record {
+                Ok(record) => format!(
+                    "{line} {:?} {:?} {}",
+                    record.kind,
+                    record.time_us,
+                    serde_json::to_string(&record.data).expect("values")
+                ),
+                Err(why) => format!("{line} {why}"),
+            });
+            Ok(())
+        })
+        .expect("read");
+        out
+    }
+
+    #[test]
+    fn plain_objects_are_the_data() {
+        let text = "{\"b\":1,\"at\":\"1970-01-01T00:00:01Z\"}\r\n\n[1]\n{\"at\":2}";
+        assert_eq!(
+            records(text, Some("at")),
+            [
+                "1 None Some(1000000) {\"b\":1,\"at\":\"1970-01-01T00:00:01Z\"}",
+                "3 not a JSON object",
+                "4 None Some(2000000) {\"at\":2}",
+            ]
+        );
+    }
+
+    #[test]
+    fn cloud_events_say_their_own_type() {
+        let text =
+            "{\"type\":\"a.b\",\"data\":{\"x\":1}}\n{\"type\":\"c\"}\n{\"type\":\"c\",\"data\":[]}";
+        assert_eq!(
+            records(text, None),
+            [
+                "1 Some(\"a.b\") None {\"x\":1}",
+                "2 Some(\"c\") None {}",
+                "3 data is not a JSON object",
+            ]
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! One record of a file after the other, whatever its format.
+//!
+//! The format is told by the content, not by the name. A record is an event: type, time, and data
+//! in the order of the file's columns. Lines that cannot be read are told apart, never guessed.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
+
+use super::source::{self, Progress};
+use super::{access_log, csv, ndjson, parquet};
+
+/// What the user says about a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) file: PathBuf,
+    pub(crate) kind: Option<String>,
+    pub(crate) time: Option<String>,
+    pub(crate) service: String,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    AccessLog,
+    Csv,
+    Ndjson,
+    Parquet,
+}
+
+/// A value of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cell<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Text(Cow<'a, str>),
+}
+
+/// The attributes of a record.
+#[derive(Debug)]
+pub(crate) enum Data<'a> {
+    /// Name and value, in the file's order.
+    Cells(Vec<(Cow<'a, str>, Cell<'a>)>),
+    /// The text of a JSON object.
+    Json(&'a RawValue),
+}
+
+/// One event of a file.
+#[derive(Debug)]
+pub(crate) struct Record<'a> {
+    /// Where the file itself says it (CloudEvents).
+    pub(crate) kind: Option<Cow<'a, str>>,
+    pub(crate) time_us: Option<i64>,
+    pub(crate) data: Data<'a>,
+}
+
+/// Something between two line ends that is no record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadLine {
+    pub(crate) line: u64,
+    pub(crate) why: String,
+}
+
+/// Is given each record with its line, from 1; an error ends the reading.
+pub(crate) type Take<'t> = dyn FnMut(u64, Result<Record<'_>, String>) -> Result<()> + 't;
+
+/// A file that was looked at and can be read, once or again.
+#[derive(Debug)]
+pub(crate) struct Records {
+    pub(crate) asked: Asked,
+    pub(crate) format: Format,
+    /// The type of its events, unless each record says its own.
+    pub(crate) kind: Option<String>,
+    pub(crate) bytes: u64,
+    hash: blake3::Hash,
+}
+
+impl Records {
+    /// [`Records::look`], with a type to fall back on where neither file nor format says one.
+    pub(crate) fn look_or(asked: Asked, fallback: &str) -> Result<Records> {
+        Records::look_with(asked, Some(fallback))
+    }
+
+    /// Looks at the whole file once: what it is, and the name of its content.
+    pub(crate) fn look(asked: Asked) -> Result<Records> {
+        Records::look_with(asked, None)
+    }
+
+    fn look_with(asked: Asked, fallback: Option<&str>) -> Result<Records> {
+        let looked = source::look(&asked.file)?;
+        let format = detect(&looked.head)
+            .with_context(|| format!("cannot import {}", asked.file.display()))?;
+        let kind = match (&asked.kind, format) {
+            (Some(kind), _) => Some(kind.clone()),
+            (None, Format::AccessLog) => Some(String::from("http.request")),
+            (None, Format::Ndjson) if ndjson::is_cloud_events(&looked.head) => None,
+            (None, _) if fallback.is_some() => fallback.map(str::to_owned),
+            (None, _) => bail!(
+                "say what the events of {} are called, such as --type order.paid",
+                asked.file.display()
+            ),
+        };
+        if let Some(kind) = &kind {
+            serin_wire::name::check_type(kind)?;
+        }
+        serin_wire::name::check_service(&asked.service)?;
+        let bytes = std::fs::metadata(&asked.file)
+            .with_context(|| format!("cannot read {}", asked.file.display()))?
+            .len();
+        Ok(Records {
+            asked,
+            format,
+            kind,
+            bytes,
+            hash: looked.hash,
+        })
+    }
+
+    /// The producer's name of this import: the content and everything that shapes its events.
+    pub(crate) fn producer(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.hash.as_bytes());
+        for part in [
+            self.kind.as_deref().unwrap_or_default(),
+            self.asked.time.as_deref().unwrap_or_default(),
+            &self.asked.service,
+        ] {
+            hasher.update(part.as_bytes());
+            hasher.update(&[0]);
+        }
+        // 160 bits name a content well enough; a producer's name has at most 64 characters.
+        format!("import-{}", &hasher.finalize().to_hex()[..40])
+    }
+
+    /// Reads the file from its start.
+    pub(crate) fn read(&self, progress: Progress, take: &mut Take<'_>) -> Result<()> {
+        let path: &Path = &self.asked.file;
+        let time = self.asked.time.as_deref();
+        match self.format {
+            Format::AccessLog => access_log::read(source::open(path, progress)?, take),
+            Format::Csv => csv::read(source::open(path, progress)?, time, take),
+            Format::Ndjson => ndjson::read(source::open(path, progress)?, time, take),
+            Format::Parquet => parquet::read(path, time, take),
+        }
+        .with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+fn detect(head: &[u8]) -> Result<Format> {
+    if head.starts_with(b"PAR1") {
+        return Ok(Format::Parquet);
+    }
+    let text = String::from_utf8_lossy(head);
+    let text = text.trim_start_matches('\u{feff}');
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else {
+        bail!("it is empty");
+    };
+    if first.starts_with('{') {
+        return Ok(Format::Ndjson);
+    }
+    if first.starts_with('[') {
+        bail!("it is a JSON array; write one object a line (jq -c '.[]' does it)");
+    }
+    // A log may begin with a broken line.
+    let is_log = std::iter::once(first)
+        .chain(lines.take(20))
+        .any(|line| access_log::parse(line).is_ok());
+    if is_log {
+        return Ok(Format::AccessLog);
+    }
+    if first.contains([',', ';', '\t']) && !first.contains('\0') {
+        return Ok(Format::Csv);
+    }
+    bail!(
+        "it is none of NDJSON, CSV with a header, Parquet and a common or combined access log; its first line is {:?}",
+        first.chars().take(80).collect::<String>()
+    )
+}
+
+impl Serialize for Cell<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Cell::Null => serializer.serialize_unit(),
+            Cell::Bool(value) => serializer.serialize_bool(*value),
+            Cell::Int(value) => serializer.serialize_i64(*value),
+            Cell::Double(value) => serializer.serialize_f64(*value),
+            Cell::Text(value) => serializer.serialize_str(value),
+        }
+    }
+}
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Data::Json(object) => object.serialize(serializer),
+            Data::Cells(cells) => {
+                let mut map = serializer.serialize_map(Some(cells.len()))?;
+                for (name, cell) in cells {
+                    map.serialize_entry(name, cell)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_says_the_format() {
+        let log = "broken\n1.2.3.4 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 5\n";
+        for (text, format) in [
+            ("{\"a\":1}\n", Format::Ndjson),
+            ("\u{feff}a,b\n1,2\n", Format::Csv),
+            (log, Format::AccessLog),
+            ("PAR1\0\0", Format::Parquet),
+        ] {
+            assert_eq!(detect(text.as_bytes()).expect(text), format, "{text}");
+        }
+        for text in ["", "\n \n", "[1]", "hello"] {
+            assert!(detect(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! KPIs and a dashboard for data nobody has described yet, from what an import saw of them.
+//!
+//! A count of each type, sums and high percentiles of its numbers, splits by its few-valued texts;
+//! for an access log what people ask of one. Pure but for [`Proposal::write`], which never
+//! overwrites a file.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::import::profile::{Profile, Seen};
+
+/// Types, numbers and dimensions that are proposed; a page with more is no overview.
+const TYPES_MAX: usize = 4;
+const NUMBERS_MAX: usize = 4;
+const DIMENSIONS_MAX: usize = 4;
+
+/// YAML for a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    /// The dashboard's name.
+    pub(crate) dashboard: String,
+    pub(crate) kpis_yaml: String,
+    pub(crate) dashboard_yaml: String,
+}
+
+impl Proposal {
+    /// Writes `kpis/NAME.yaml` and `dashboards/NAME.yaml` where they are not there yet.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let files = [
+            ("kpis", &self.kpis_yaml),
+            ("dashboards", &self.dashboard_yaml),
+        ];
+        // A dashboard of the user's own needs no KPIs of ours beside it.
+        let is_there = dir
+            .join("dashboards")
+            .join(format!("{}.yaml", self.dashboard))
+            .exists();
+        if is_there {
+            return Ok(());
+        }
+        for (folder, text) in files {
+            let folder = dir.join(folder);
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            let path = folder.join(format!("{}.yaml", self.dashboard));
+            match File::create_new(&path) {
+                Ok(mut file) => file
+                    .write_all(text.as_bytes())
+                    .with_context(|| format!("cannot write {}", path.display()))?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot write {}", path.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `Orders 2024.csv.gz` → `orders_2024`: an event type, a file name and the start of KPI names.
+pub(crate) fn kind_of_name(name: &str) -> String {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let stem = name
+        .split('.')
+        .find(|part| !part.is_empty())
+        .unwrap_or("data");
+    let mut kind: String = stem
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .take(40)
+        .collect();
+    if !kind.starts_with(|c: char| c.is_ascii_lowercase()) {
+        kind.insert_str(0, "f_");
+    }
+    if serin_wire::name::check_type(&kind).is_err() {
+        kind.push_str("_rows");
+    }
+    kind
+}
+
+/// `taken` are names of KPIs that are defined already; none of them is proposed.
+pub(crate) fn propose(file: &str, profile: &Profile, taken: &[String]) -> Proposal {
+    let dashboard = kind_of_name(file);
+    let mut page = Page::new(&dashboard, taken);
+    for (kind, seen) in profile.types.iter().take(TYPES_MAX) {
+        let is_access_log = ["client", "path", "status", "bytes"]
+            .iter()
+            .all(|name| seen.columns.iter().any(|column| column.name == *name));
+        match is_access_log {
+            true => page.access_log(kind),
+            false => page.any(kind, seen, profile.types.len() > 1),
+        }
+    }
+    page.finish(profile.times_us)
+}
+
+/// What is written so far.
+struct Page {
+    name: String,
+    prefix: String,
+    kpis: String,
+    panels: String,
+    rows: Vec<Vec<String>>,
+}
+
+impl Page {
+    fn new(name: &str, taken: &[String]) -> Page {
+        let mut prefix = name.to_owned();
+        while taken
+            .iter()
+            .any(|kpi| kpi.starts_with(&format!("{prefix}_")))
+        {
+            prefix.push_str("_x");
+        }
+        Page {
+            name: name.to_owned(),
+            prefix,
+            kpis: String::new(),
+            panels: String::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a KPI; its whole name.
+    fn kpi(&mut self, name: &str, body: &str) -> String {
+        let name = format!("{}_{name}", self.prefix);
+        line(&mut self.kpis, format_args!("  {name}: {{{body}}}"));
+        name
+    }
+
+    fn panel(&mut self, name: &str, body: &str) -> String {
+        line(&mut self.panels, format_args!("  {name}: {{{body}}}"));
+        name.to_owned()
+    }
+
+    fn access_log(&mut self, kind: &str) {
+        let event = quoted(kind);
+        let of = |measure: &str| format!("event: {event}, measure: {measure}");
+        let requests = self.kpi(
+            "requests",
+            &format!("title: Requests, unit: count, {}", of("count()")),
+        );
+        let failed = self.kpi(
+            "failed",
+            &format!(
+                "title: Failed requests, unit: count, better: lower, {}, where: status >= 400",
+                of("count()")
+            ),
+        );
+        let errors = self.kpi(
+            "error_share",
+            &format!("title: Share of errors, unit: ratio, better: lower, ratio: {{numerator: {failed}, denominator: {requests}}}"),
+        );
+        let bytes = self.kpi(
+            "bytes",
+            &format!("title: Bytes served, unit: bytes, {}", of("sum(bytes)")),
+        );
+        let visitors = self.kpi(
+            "visitors",
+            &format!(
+                "title: Unique visitors, unit: count, {}",
+                of("approx_distinct(client)")
+            ),
+        );
+        let stats = [
+            ("total", &requests),
+            ("people", &visitors),
+            ("served", &bytes),
+            ("errors", &errors),
+        ];
+        let stats = stats.map(|(name, kpi)| self.panel(name, &format!("kpi: {kpi}, draw: stat")));
+        self.rows.push(stats.to_vec());
+        for (name, body) in [
+            ("requests", format!("kpi: {requests}, draw: line")),
+            (
+                "statuses",
+                format!(
+                    "title: Requests by status, kpi: {requests}, by: status, draw: bar, stack: true"
+                ),
+            ),
+            ("error_share", format!("kpi: {errors}, draw: line")),
+            (
+                "rhythm",
+                format!(
+                    "title: By hour and weekday, kpi: {requests}, draw: heatmap, x: hour_of_day, y: day_of_week"
+                ),
+            ),
+            (
+                "pages",
+                format!(
+                    "title: Top pages, kpis: [{requests}, {bytes}], by: path, draw: table, top: 10"
+                ),
+            ),
+        ] {
+            let panel = self.panel(name, &body);
+            self.rows.push(vec![panel]);
+        }
+    }
+
+    fn any(&mut self, kind: &str, seen: &Seen, is_one_of_many: bool) {
+        let event = quoted(kind);
+        let own = match is_one_of_many {
+            true => format!("{}_", identifier(kind)),
+            false => String::new(),
+        };
+        let title = |what: &str| {
+            quoted(&match is_one_of_many {
+                true => format!("{kind}: {what}"),
+                false => what.to_owned(),
+            })
+        };
+        let count = self.kpi(
+            &format!("{own}count"),
+            &format!(
+                "title: {}, unit: count, event: {event}, measure: count()",
+                title("Events")
+            ),
+        );
+        let total = self.panel(&format!("{own}total"), &format!("kpi: {count}, draw: stat"));
+        let over_time = self.panel(
+            &format!("{own}over_time"),
+            &format!("kpi: {count}, draw: line"),
+        );
+        self.rows.push(vec![total, over_time]);
+        let mut numbers = Vec::new();
+        for column in seen
+            .columns
+            .iter()
+            .filter(|c| c.is_number() && is_plain(&c.name))
+            .take(NUMBERS_MAX)
+        {
+            let (name, id) = (&column.name, identifier(&column.name));
+            let body = format!(
+                "title: {}, event: {event}, measure: sum({name})",
+                title(&format!("Sum of {name}"))
+            );
+            let sum = self.kpi(&format!("{own}sum_{id}"), &body);
+            let body = format!(
+                "title: {}, event: {event}, measure: p95({name})",
+                title(&format!("95th percentile of {name}"))
+            );
+            let p95 = self.kpi(&format!("{own}p95_{id}"), &body);
+            numbers.push(self.panel(
+                &format!("{own}sum_{id}"),
+                &format!("kpi: {sum}, draw: line"),
+            ));
+            numbers.push(self.panel(
+                &format!("{own}p95_{id}"),
+                &format!("kpi: {p95}, draw: line"),
+            ));
+        }
+        self.rows.extend(numbers.chunks(2).map(<[String]>::to_vec));
+        let mut splits = Vec::new();
+        for column in seen
+            .columns
+            .iter()
+            .filter(|c| c.is_dimension() && is_plain(&c.name))
+            .take(DIMENSIONS_MAX)
+        {
+            let (name, id) = (&column.name, identifier(&column.name));
+            let body = format!(
+                "title: {}, kpi: {count}, by: {name}, draw: bar, top: 10",
+                title(&format!("By {name}"))
+            );
+            splits.push(self.panel(&format!("{own}by_{id}"), &body));
+        }
+        self.rows.extend(splits.chunks(2).map(<[String]>::to_vec));
+    }
+
+    fn finish(self, times_us: Option<(i64, i64)>) -> Proposal {
+        let from =
+            |time_us: i64| serin_wire::time::to_rfc3339(time_us - time_us.rem_euclid(60_000_000));
+        let range = match times_us {
+            Some((first, last)) => {
+                format!("{{from: {}, to: {}}}", from(first), from(last + 60_000_000))
+            }
+            None => String::from("24h"),
+        };
+        let mut layout = String::new();
+        for row in &self.rows {
+            let places: Vec<String> = row.iter().map(|panel| format!("{panel}: 1")).collect();
+            line(&mut layout, format_args!("  - {{{}}}", places.join(", ")));
+        }
+        let note = "# Proposed by `serin open`; yours to change.\n";
+        Proposal {
+            kpis_yaml: format!("{note}kpis:\n{}", self.kpis),
+            dashboard_yaml: format!(
+                "{note}dashboard: {}\ntitle: {}\nrange: {range}\nrefresh: 5s\npanels:\n{}layout:\n{layout}",
+                self.name,
+                quoted(&self.name.replace('_', " ")),
+                self.panels
+            ),
+            dashboard: self.name,
+        }
+    }
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to a String never fails");
+}
+
+/// Whether a column can be named in a measure as it is.
+fn is_plain(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn identifier(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+/// A text as YAML takes it for a text, whatever it holds: JSON's quotes are YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use expect_test::expect;
+
+    use super::*;
+    use crate::import::profile::Profile;
+    use crate::import::records::{Cell, Data, Record};
+
+    fn profile(kind: &str, rows: &[&[(&'static str, Cell<'static>)]]) -> Profile {
+        let mut profile = Profile::default();
+        for (index, row) in rows.iter().enumerate() {
+            let cells = row
+                .iter()
+                .map(|(name, cell)| (Cow::Borrowed(*name), cell.clone()));
+            let record = Record {
+                kind: None,
+                time_us: Some(1_431_820_800_000_000 + index as i64),
+                data: Data::Cells(cells.collect()),
+            };
+            profile.add(kind, &record);
+        }
+        profile
+    }
+
+    #[test]
+    fn names_become_types() {
+        assert_eq!(kind_of_name("/x/Orders 2024.csv.gz"), "orders_2024");
+        assert_eq!(kind_of_name("2024.csv"), "f_2024");
+        assert_eq!(kind_of_name("logs.csv"), "logs_rows");
+        assert_eq!(kind_of_name(""), "data");
+    }
+
+    #[test]
+    fn numbers_are_summed_and_few_texts_split() {
+        let text = |text: &'static str| Cell::Text(Cow::Borrowed(text));
+        let seen = profile(
+            "order.paid",
+            &[
+                &[("amount", Cell::Double(1.5)), ("country", text("de"))],
+                &[("amount", Cell::Int(2)), ("country", text("fr"))],
+            ],
+        );
+        let proposal = propose("orders.csv", &seen, &[]);
+        expect![[r#"
+            # Proposed by `serin open`; yours to change.
+            kpis:
+              orders_count: {title: "Events", unit: count, event: "order.paid", measure: count()}
+              orders_sum_amount: {title: "Sum of amount", event: "order.paid", measure: sum(amount)}
+              orders_p95_amount: {title: "95th percentile of amount", event: "order.paid", measure: p95(amount)}
+        "#]]
+        .assert_eq(&proposal.kpis_yaml);
+        expect![[r#"
+            # Proposed by `serin open`; yours to change.
+            dashboard: orders
+            title: "orders"
+            range: {from: 2015-05-17T00:00:00Z, to: 2015-05-17T00:01:00Z}
+            refresh: 5s
+            panels:
+              total: {kpi: orders_count, draw: stat}
+              over_time: {kpi: orders_count, draw: line}
+              sum_amount: {kpi: orders_sum_amount, draw: line}
+              p95_amount: {kpi: orders_p95_amount, draw: line}
+              by_country: {title: "By country", kpi: orders_count, by: country, draw: bar, top: 10}
+            layout:
+              - {total: 1, over_time: 1}
+              - {sum_amount: 1, p95_amount: 1}
+              - {by_country: 1}
+        "#]]
+        .assert_eq(&proposal.dashboard_yaml);
+    }
+
+    #[test]
+    fn what_is_proposed_passes_the_check_and_is_never_overwritten() {
+        let text = |text: &'static str| Cell::Text(Cow::Borrowed(text));
+        let log = profile(
+            "http.request",
+            &[&[
+                ("client", text("a")),
+                ("path", text("/")),
+                ("status", Cell::Int(200)),
+                ("bytes", Cell::Int(5)),
+            ]],
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let proposal = propose("access.log", &log, &[]);
+        proposal.write(folder.path()).expect("written");
+        let report = serin_dashboards::check(folder.path());
+        assert!(!report.has_errors(), "{:?}", report.problems);
+        let path = folder.path().join("kpis/access.yaml");
+        std::fs::write(&path, "kpis: {}\n").expect("changed");
+        proposal.write(folder.path()).expect("again");
+        assert_eq!(std::fs::read_to_string(path).expect("there"), "kpis: {}\n");
+    }
+}

@@ -1,0 +1,179 @@
+//! `DIR/.serin/run.json`: how a running server is found, and the lock that keeps a second one out.
+//!
+//! The file is readable by its owner alone: it holds the token and the bus's credentials.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// What a running server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunFile {
+    pub(crate) pid: u32,
+    pub(crate) http: String,
+    pub(crate) gateway: Option<String>,
+    /// With credentials.
+    pub(crate) bus: String,
+    pub(crate) token: String,
+    /// What DuckDB attaches.
+    pub(crate) catalogue: String,
+}
+
+/// The folder everything is kept under.
+pub(crate) fn data_dir(dir: &Path) -> PathBuf {
+    dir.join(".serin")
+}
+
+fn path(dir: &Path) -> PathBuf {
+    data_dir(dir).join("run.json")
+}
+
+impl RunFile {
+    /// Writes it whole or not at all.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let path = path(dir);
+        let aside = path.with_extension("new");
+        let write = || -> std::io::Result<()> {
+            let mut file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&aside)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.write_all(b"\n")?;
+            drop(file);
+            fs::rename(&aside, &path)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The server that runs in `dir`, if its file is there.
+    pub(crate) fn read(dir: &Path) -> Result<Option<RunFile>> {
+        let path = path(dir);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let run = serde_json::from_slice(&text)
+            .with_context(|| format!("cannot understand {}", path.display()))?;
+        Ok(Some(run))
+    }
+
+    /// The server of `start` or of the nearest folder above it.
+    pub(crate) fn find(start: &Path) -> Result<Option<(PathBuf, RunFile)>> {
+        let start = std::path::absolute(start).context("cannot tell where we are")?;
+        for dir in start.ancestors() {
+            if let Some(run) = RunFile::read(dir)? {
+                return Ok(Some((dir.to_path_buf(), run)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes it, where it is there.
+    pub(crate) fn forget(dir: &Path) {
+        let path = path(dir);
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "cannot remove the run file");
+        }
+    }
+}
+
+/// Held by the one server of a folder until it is dropped; the system lets go after a crash.
+#[derive(Debug)]
+pub(crate) struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    pub(crate) fn take(dir: &Path) -> Result<RunLock> {
+        match RunLock::try_take(dir)? {
+            Ok(lock) => Ok(lock),
+            Err(pid) => bail!(
+                "a server runs in {} already (process {pid}); stop it with `serin down {}`, or choose another folder",
+                dir.display(),
+                dir.display()
+            ),
+        }
+    }
+
+    /// The lock, or the process that has it.
+    pub(crate) fn try_take(dir: &Path) -> Result<Result<RunLock, String>> {
+        let path = data_dir(dir).join("up.lock");
+        let open = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let failed = || format!("cannot lock {}", path.display());
+        let mut file = open.with_context(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                file.read_to_string(&mut pid).with_context(failed)?;
+                return Ok(Err(pid.trim().to_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
+        }
+        file.set_len(0).with_context(failed)?;
+        file.seek(SeekFrom::Start(0)).with_context(failed)?;
+        writeln!(file, "{}", std::process::id()).with_context(failed)?;
+        Ok(Ok(RunLock { _file: file }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_run_file_reads_back_and_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(data_dir(folder.path())).expect("made");
+        assert_eq!(RunFile::read(folder.path()).expect("no file"), None);
+        let run = RunFile {
+            pid: 7,
+            http: "http://127.0.0.1:7070".into(),
+            gateway: None,
+            bus: "nats://a:b@127.0.0.1:4222".into(),
+            token: "t".into(),
+            catalogue: "ducklake:sqlite:/x".into(),
+        };
+        run.write(folder.path()).expect("written");
+        let below = folder.path().join("a/b");
+        fs::create_dir_all(&below).expect("made");
+        let (dir, found) = RunFile::find(&below).expect("read").expect("found");
+        assert_eq!((dir.as_path(), found), (folder.path(), run));
+        let mode = fs::metadata(path(folder.path()))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_second_server_is_kept_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(data_dir(folder.path())).expect("made");
+        let lock = RunLock::take(folder.path()).expect("free");
+        let error = RunLock::take(folder.path()).expect_err("taken").to_string();
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        drop(lock);
+        RunLock::take(folder.path()).expect("free again");
+    }
+}

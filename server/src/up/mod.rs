@@ -1,0 +1,350 @@
+//! `serin up`: wires all parts together, stays until told to end, and ends in order.
+//!
+//! Start: lock, bus, lake, ingest, dashboards, own telemetry, doors, control. End: doors first, so
+//! that nothing new comes; then what was taken is committed; the bus last.
+
+mod open;
+mod process;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serin_bus::{Bus, BusOptions};
+use serin_dashboards::Watch;
+use serin_ingest::{Edge, Ingest, IngestOptions};
+use serin_lake::{Lake, LakeOptions, Recovered};
+use serin_query::{Engine, Limits, WorkerCommand};
+use serin_sdk::Serin;
+use serin_ui::{Doors, DoorsOptions, Parts};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Global, Up};
+use crate::commands::{print, remark};
+use crate::edge;
+use crate::run_file::{RunFile, RunLock, data_dir};
+use process::Process;
+
+/// What the stream of events may hold before it refuses.
+const EVENTS_BYTES_MAX: u64 = 8 << 30;
+/// How long our own last events may take.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+/// File descriptors wanted: five thousand connections and the files of queries.
+const FILES_WANTED: u64 = 16_384;
+
+/// The service under which Serin tells its own events.
+const OWN_SERVICE: &str = "serin";
+
+/// Everything that runs, in the order it was started.
+struct Running {
+    bus: Arc<Bus>,
+    lake: Lake,
+    ingest: Arc<Ingest>,
+    engine: Arc<Engine>,
+    watch: Watch,
+    serin: Serin,
+    doors: Doors,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
+    let begun_us = edge::now_us();
+    let dir = prepare(&up.dir)?;
+    let lock = RunLock::take(&dir)?;
+    let listener = TcpListener::bind(up.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen, or 127.0.0.1:0 for a free port", up.listen)
+    })?;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        remark(&format!(
+            "note: {address} can be reached from other machines; whoever has the token can read and write everything"
+        ));
+    }
+    raise_files();
+    let stop = CancellationToken::new();
+    let token = edge::random_token();
+    let running = start(&dir, up, listener, &token, stop.clone()).await?;
+    let run = RunFile {
+        pid: std::process::id(),
+        http: format!("http://{address}"),
+        gateway: None,
+        bus: running.bus.url().to_owned(),
+        token,
+        catalogue: format!(
+            "ducklake:sqlite:{}",
+            running.lake.catalogue_path().display()
+        ),
+    };
+    run.write(&dir)?;
+    let ready_ms = (edge::now_us() - begun_us) / 1_000;
+    running.serin.emit(
+        "serin.started",
+        &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
+    );
+    announce(global, &dir, &run, &running.lake, ready_ms);
+    let ended = until_told(&running, &stop).await;
+    if !global.json {
+        remark("stopping: committing what was taken");
+    }
+    let stopped = running.end(ended.is_ok()).await;
+    RunFile::forget(&dir);
+    drop(lock);
+    ended.and(stopped)
+}
+
+/// The folder, made where it is missing, with its `.serin` for the owner alone.
+fn prepare(dir: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = std::path::absolute(dir).context("cannot tell where we are")?;
+    for folder in [data_dir(&dir), data_dir(&dir).join("tmp")] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(dir.canonicalize().unwrap_or(dir))
+}
+
+/// Takes as many file descriptors as the system grants, up to what is wanted.
+fn raise_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let granted = limit
+        .maximum
+        .map_or(FILES_WANTED, |most| most.min(FILES_WANTED));
+    if limit.current.is_some_and(|current| current < granted) {
+        let raised = Rlimit {
+            current: Some(granted),
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, granted, "cannot raise the number of open files");
+        }
+    }
+}
+
+async fn start(
+    dir: &Path,
+    up: &Up,
+    listener: TcpListener,
+    token: &str,
+    stop: CancellationToken,
+) -> Result<Running> {
+    let data = data_dir(dir);
+    let (lake, recovered) = open_lake(data.join("lake")).await?;
+    let bus = Bus::start(bus_options(up, data.clone())).await?;
+    let edge = Edge::of_machine().context("cannot read random bytes")?;
+    let ingest = Ingest::start(
+        lake.clone(),
+        recovered,
+        &bus,
+        IngestOptions::default(),
+        edge,
+    )
+    .await;
+    let ingest = match ingest {
+        Ok(ingest) => Arc::new(ingest),
+        Err(error) => {
+            bus.stop().await;
+            return Err(error).context("cannot start the ingester");
+        }
+    };
+    let bus = Arc::new(bus);
+    let worker = WorkerCommand {
+        program: std::env::current_exe().context("cannot tell where this program is")?,
+        args: vec![String::from("query-worker")],
+    };
+    let engine = Arc::new(Engine::new(
+        Limits::default(),
+        data.join("tmp/query"),
+        Some(worker),
+    ));
+    let watch = Watch::start(dir);
+    let serin = own_telemetry(bus.url(), &data, &ingest)?;
+    let process = Arc::new(Process {
+        dir: dir.to_path_buf(),
+        lake: lake.clone(),
+        ingest: Arc::downgrade(&ingest),
+        library: watch.library(),
+        stop: stop.clone(),
+        started_us: edge::now_us(),
+    });
+    let doors = Doors::open(
+        listener,
+        Parts {
+            lake: lake.clone(),
+            engine: Arc::clone(&engine),
+            library: watch.library(),
+            accept: ingest.door(),
+            operate: process,
+        },
+        DoorsOptions {
+            token: token.to_owned(),
+            sessions_file: Some(data.join("sessions.json")),
+            upload_dir: data.join("tmp"),
+            now_us: edge::now_us,
+            random: edge::random,
+        },
+    );
+    let mut running = Running {
+        bus,
+        lake,
+        ingest,
+        engine,
+        watch,
+        serin,
+        doors,
+        stop,
+        tasks: Vec::new(),
+    };
+    running.start_tasks();
+    Ok(running)
+}
+
+async fn open_lake(dir: PathBuf) -> Result<(Lake, Recovered)> {
+    let options = LakeOptions {
+        dir,
+        ..LakeOptions::default()
+    };
+    let opening = tokio::task::spawn_blocking(move || Lake::open(options, edge::now_us()));
+    let (lake, recovered) = opening
+        .await
+        .context("opening the lake broke")?
+        .context("cannot open the lake")?;
+    for damaged in &recovered.damaged {
+        tracing::error!(?damaged, "a file of the lake is damaged");
+    }
+    Ok((lake, recovered))
+}
+
+fn bus_options(up: &Up, data_dir: PathBuf) -> BusOptions {
+    let port = up.bus.as_ref().and_then(|bus| bus.parse().ok());
+    BusOptions {
+        data_dir,
+        joined: up.bus.clone().filter(|_| port.is_none()),
+        port,
+        events_bytes_max: EVENTS_BYTES_MAX,
+        server_binary: std::env::var_os("SERIN_NATS_SERVER").map(PathBuf::from),
+        search_path: std::env::var_os("PATH"),
+        beside: std::env::current_exe()
+            .ok()
+            .and_then(|program| program.parent().map(Path::to_path_buf)),
+    }
+}
+
+/// Serin tells its own events and beats by its own SDK, like every service.
+fn own_telemetry(bus: &str, data: &Path, ingest: &Arc<Ingest>) -> Result<Serin> {
+    let version = format!("v{}", env!("CARGO_PKG_VERSION").replace('.', "-"));
+    let serin = Serin::connect(serin_sdk::Options {
+        version,
+        instance: format!("serin-{}", std::process::id()),
+        spill_dir: Some(data.join("spill")),
+        drain_deadline: DRAIN_DEADLINE,
+        emits_own_types: true,
+        // A few events a minute and decisions: a busy service needs thirty times this.
+        queue_bytes_max: 1 << 20,
+        ..serin_sdk::Options::new(bus, OWN_SERVICE)
+    })
+    .context("cannot connect to our own bus")?;
+    let gauge = |read: fn(&serin_ingest::IngestStats) -> f64| {
+        let ingest = Arc::downgrade(ingest);
+        move || ingest.upgrade().map_or(0.0, |ingest| read(&ingest.stats()))
+    };
+    serin.gauge("ingest.rate", gauge(|stats| stats.rate));
+    serin.gauge(
+        "ingest.lag_messages",
+        gauge(|stats| stats.lag_messages as f64),
+    );
+    serin.gauge(
+        "ingest.buffer_bytes",
+        gauge(|stats| stats.buffer_bytes as f64),
+    );
+    Ok(serin)
+}
+
+fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i64) {
+    let link = format!("{}/signin?token={}", run.http, run.token);
+    if global.json {
+        let ready = serde_json::json!({"http": run.http, "signin": link, "ready_ms": ready_ms});
+        print(&ready.to_string());
+        return;
+    }
+    print(&format!(
+        "Serin is ready after {ready_ms} ms, in {}",
+        dir.display()
+    ));
+    print(&format!("  sign in      {link}"));
+    print(&format!(
+        "  API          {}  (the token is in .serin/run.json)",
+        run.http
+    ));
+    print(&format!("  DuckDB       {}", lake.attach_statement()));
+    print("Ctrl-C or `serin down` stops it.");
+}
+
+/// Waits for Ctrl-C, SIGTERM, a request to stop, or a failure that must not be worked around.
+async fn until_told(running: &Running, stop: &CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("cannot wait for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+        () = stop.cancelled() => Ok(()),
+        error = running.ingest.failed() => Err(anyhow::Error::new(error).context(
+            "Serin must end: what was acknowledged is safe on the bus and is read again by the next `serin up`",
+        )),
+    }
+}
+
+impl Running {
+    fn start_tasks(&mut self) {
+        let tidying = tidy::run(self.lake.clone(), self.serin.clone(), self.stop.clone());
+        self.tasks.push(tokio::spawn(tidying));
+        let (lake, library) = (self.lake.clone(), self.watch.library());
+        let control = serin_control::run(serin_control::Parts {
+            engine: Arc::clone(&self.engine),
+            serin: self.serin.clone(),
+            snapshot: Box::new(move || lake.snapshot()),
+            rules: Box::new(move || Arc::clone(&library.borrow().rules)),
+            now_us: edge::now_us,
+        });
+        let stop = self.stop.clone();
+        self.tasks.push(tokio::spawn(async move {
+            tokio::select! {
+                () = control => {}
+                () = stop.cancelled() => {}
+            }
+        }));
+    }
+
+    /// Ends everything in order. After a failure the bus is left for the next start.
+    async fn end(self, stops_bus: bool) -> Result<()> {
+        self.doors.close().await;
+        self.stop.cancel();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "a background task broke");
+            }
+        }
+        if !self.serin.drain(DRAIN_DEADLINE).await {
+            tracing::warn!("our own last events wait for the next start");
+        }
+        drop((self.watch, self.engine));
+        let ingest = Arc::into_inner(self.ingest).context("the ingester is still in use")?;
+        let stopped = match stops_bus {
+            true => ingest.stop().await.context("cannot commit what was taken"),
+            // It has ended by itself, and its error is told already.
+            false => Ok(()),
+        };
+        let bus = Arc::into_inner(self.bus).context("the bus is still in use")?;
+        if stops_bus && stopped.is_ok() {
+            bus.stop().await;
+        }
+        stopped
+    }
+}

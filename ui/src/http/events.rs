@@ -1,0 +1,144 @@
+//! `POST /api/v1/events`: one CloudEvent, a JSON array of them, or one a line.
+//!
+//! The body is read and unpacked with bounds, then handed to `lake::Accept`, which answers once the
+//! bus has the events on disk. Of many, the good are stored and the others told line by line.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serin_lake::accept::Numbered;
+use serin_lake::{Door, Receipt};
+
+use super::App;
+use super::body;
+use super::dto::{EventsBody, RefusedBody};
+use super::error::ApiError;
+
+/// The name of an import's part, `<producer>/<epoch>/<number>`: taking it twice adds nothing.
+const NUMBER_HEADER: &str = "serin-number";
+/// `true` where the events are of old and must not move the watermark.
+const IMPORT_HEADER: &str = "serin-import";
+/// So many refused lines are told; more are only counted.
+const REFUSED_SHOWN_MAX: usize = 1_000;
+
+pub(crate) async fn post(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let numbered = numbered(&headers)?;
+    let body = body::read(&app.budget, &headers, body).await?;
+    let door = door_of(&headers, &body.bytes);
+    // The bytes are shared, not copied; the share of the budget is held until the answer.
+    let receipt = app
+        .accept
+        .accept(door, body.bytes.clone(), numbered)
+        .await?;
+    drop(body);
+    app.counts.add_events(&receipt);
+    Ok(answer(receipt))
+}
+
+fn answer(receipt: Receipt) -> Response {
+    let status = if receipt.refused.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::MULTI_STATUS
+    };
+    let refused_total = receipt.refused.len();
+    let body = EventsBody {
+        accepted: receipt.accepted,
+        duplicates: receipt.duplicates,
+        refused: receipt
+            .refused
+            .into_iter()
+            .take(REFUSED_SHOWN_MAX)
+            .map(|refused| RefusedBody {
+                line: refused.line,
+                error: refused.error,
+            })
+            .collect(),
+        refused_total,
+    };
+    (status, Json(body)).into_response()
+}
+
+fn numbered(headers: &HeaderMap) -> Result<Option<Numbered>, ApiError> {
+    let Some(number) = headers.get(NUMBER_HEADER) else {
+        return Ok(None);
+    };
+    let number = number
+        .to_str()
+        .ok()
+        .filter(|text| text.parse::<serin_wire::Number>().is_ok())
+        .ok_or_else(|| {
+            ApiError::bad(
+                "the header Serin-Number must be <producer>/<epoch>/<number>, such as 01J9/0/17",
+            )
+        })?;
+    let is_import = headers
+        .get(IMPORT_HEADER)
+        .is_some_and(|value| value == "true");
+    Ok(Some(Numbered {
+        number: number.to_owned(),
+        is_import,
+    }))
+}
+
+/// By the content type where it says, else by the look of the body.
+fn door_of(headers: &HeaderMap, body: &[u8]) -> Door {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase())
+        .unwrap_or_default();
+    match kind.as_str() {
+        "application/cloudevents+json" => Door::One,
+        "application/cloudevents-batch+json" => Door::Batch,
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Door::Ndjson,
+        _ => look(body, kind == "application/json"),
+    }
+}
+
+fn look(body: &[u8], is_json: bool) -> Door {
+    let text = body.trim_ascii();
+    if text.first() == Some(&b'[') {
+        return Door::Batch;
+    }
+    // A JSON object may be spread over lines; two whole objects on two lines are NDJSON.
+    let is_one_a_line = text
+        .iter()
+        .position(|b| *b == b'\n')
+        .is_some_and(|end| text[..end].trim_ascii_end().ends_with(b"}"));
+    if is_one_a_line && !is_json {
+        Door::Ndjson
+    } else {
+        Door::One
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_door_is_named_or_seen() {
+        let door = |kind: &str, body: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, kind.parse().expect("a value"));
+            door_of(&headers, body.as_bytes())
+        };
+        assert_eq!(door("application/cloudevents+json", "[]"), Door::One);
+        assert_eq!(
+            door("application/x-ndjson; charset=utf-8", "{}"),
+            Door::Ndjson
+        );
+        assert_eq!(door("application/json", " [{}]"), Door::Batch);
+        assert_eq!(door("application/json", "{\n}"), Door::One);
+        assert_eq!(door("text/plain", "{\"a\":{}}\n{}"), Door::Ndjson);
+        assert_eq!(door("text/plain", "{\n\"a\":1}"), Door::One);
+    }
+}

@@ -1,0 +1,182 @@
+//! `GET /api/v1/kpis` and `/api/v1/kpis/{name}`: what is measured, and what it comes to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serin_query::kpi::Better;
+use serin_query::{KpiAnswer, KpiRequest, nice_step_us};
+use serin_wire::time::to_rfc3339;
+
+use super::App;
+use super::dto::{KpiBody, KpiSummary, SeriesBody};
+use super::error::ApiError;
+use super::query::{ARROW, wants};
+use super::range::{parse_range, parse_span};
+
+/// Points that are given where no step is asked for.
+const POINTS: usize = 300;
+/// Most points of one series: a day of seconds.
+const POINTS_MAX: i64 = 100_000;
+/// Most series of an answer.
+const SERIES_MAX: usize = 1_000;
+const DEFAULT_RANGE: (&str, &str) = ("now-1h", "now");
+
+pub(crate) async fn list(State(app): State<App>) -> Json<Vec<KpiSummary>> {
+    let library = app.library();
+    let kpis = library.kpis.values().map(|plan| {
+        let definition = plan.definition();
+        KpiSummary {
+            name: plan.name().to_owned(),
+            title: definition.title.clone(),
+            unit: plan.unit().map(str::to_owned),
+            better: definition.better.map(|better| match better {
+                Better::Higher => "higher",
+                Better::Lower => "lower",
+            }),
+            by: plan.dimensions(),
+        }
+    });
+    Json(kpis.collect())
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    from: Option<String>,
+    to: Option<String>,
+    step: Option<String>,
+    by: Option<String>,
+}
+
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let library = app.library();
+    let plan = library.kpis.get(&name).ok_or_else(|| {
+        let near = serin_query::kpi::nearest(&name, library.kpis.keys().map(String::as_str));
+        match near {
+            Some(near) => {
+                ApiError::not_found(format!("there is no KPI {name:?}; did you mean {near:?}?"))
+            }
+            None => ApiError::not_found(format!(
+                "there is no KPI {name:?}; define it in kpis/*.yaml"
+            )),
+        }
+    })?;
+    let range = parse_range(
+        asked.from.as_deref(),
+        asked.to.as_deref(),
+        DEFAULT_RANGE,
+        (app.now_us)(),
+    )?;
+    let step_us = step_us(
+        asked.step.as_deref(),
+        range.span_us(),
+        nice_step_us(range, POINTS),
+    )?;
+    let request = KpiRequest {
+        range,
+        step_us,
+        by: split(asked.by.as_deref()),
+        filters: Vec::new(),
+        shift_us: 0,
+        series_max: SERIES_MAX,
+    };
+    let answer = app.engine.kpi(&app.lake.snapshot(), plan, &request).await?;
+    if wants(&headers, ARROW) {
+        let bytes = to_arrow(&answer)
+            .map_err(|error| ApiError::internal(format!("cannot write Arrow: {error}")))?;
+        return Ok(([(header::CONTENT_TYPE, ARROW)], bytes).into_response());
+    }
+    Ok(Json(body(answer)).into_response())
+}
+
+/// `all` asks for one point over the whole range.
+fn step_us(asked: Option<&str>, span_us: i64, usual_us: i64) -> Result<Option<i64>, ApiError> {
+    match asked {
+        None => Ok(Some(usual_us)),
+        Some("all") => Ok(None),
+        Some(text) => {
+            let step_us = parse_span(text).filter(|step| *step > 0).ok_or_else(|| {
+                ApiError::bad(format!("step {text:?} is not a span such as 1m, or all"))
+            })?;
+            if span_us / step_us > POINTS_MAX {
+                return Err(ApiError::bad(format!(
+                    "a step of {text} makes more than {POINTS_MAX} points; take a longer one"
+                )));
+            }
+            Ok(Some(step_us))
+        }
+    }
+}
+
+fn split(by: Option<&str>) -> Vec<String> {
+    let names = by.unwrap_or_default().split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn body(answer: KpiAnswer) -> KpiBody {
+    KpiBody {
+        name: answer.name,
+        unit: answer.unit,
+        step_s: answer.step_us.map(|step| step as f64 / 1e6),
+        series: answer
+            .series
+            .into_iter()
+            .map(|series| SeriesBody {
+                by: series.by.into_iter().collect::<BTreeMap<_, _>>(),
+                points: series
+                    .points
+                    .into_iter()
+                    .map(|(time_us, value)| (to_rfc3339(time_us), value))
+                    .collect(),
+                parts: series.parts,
+            })
+            .collect(),
+        coverage: answer.coverage,
+        samples: answer.samples,
+        series_dropped: answer.series_dropped,
+        watermark: answer.watermark_us.map(to_rfc3339),
+        served_from: answer.served_from.as_str(),
+    }
+}
+
+/// One row a point: `time`, a column per dimension, `value`.
+fn to_arrow(answer: &KpiAnswer) -> Result<Vec<u8>, ArrowError> {
+    let points = || answer.series.iter().flat_map(|series| series.points.iter());
+    let times = TimestampMicrosecondArray::from_iter_values(points().map(|(time, _)| *time));
+    let mut columns: Vec<(String, ArrayRef)> =
+        vec![(String::from("time"), Arc::new(times.with_timezone("UTC")))];
+    let dimensions = answer.series.first().map_or(0, |series| series.by.len());
+    for index in 0..dimensions {
+        let name = answer.series[0].by[index].0.clone();
+        let values = answer.series.iter().flat_map(|series| {
+            let value = series.by.get(index).and_then(|(_, value)| value.as_deref());
+            std::iter::repeat_n(value, series.points.len())
+        });
+        columns.push((name, Arc::new(values.collect::<StringArray>())));
+    }
+    let values: Float64Array = points().map(|(_, value)| *value).collect();
+    columns.push((String::from("value"), Arc::new(values)));
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true)),
+    )?;
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
+    writer.write(&batch)?;
+    writer.into_inner()
+}

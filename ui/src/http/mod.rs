@@ -1,0 +1,325 @@
+//! The router: which path is answered by whom, and what they all share.
+//!
+//! Three rings: every answer passes the host check and gets the protecting headers; the API behind
+//! it wants a token or a session; only the doors for events and files take bodies of size.
+
+mod auth;
+mod body;
+mod dashboards;
+mod decisions;
+mod docs;
+mod dto;
+mod error;
+mod events;
+mod kpis;
+mod live;
+pub(crate) mod metrics;
+mod open;
+mod pages;
+mod pictures;
+mod query;
+mod range;
+mod run;
+mod serve;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use futures::future::BoxFuture;
+use serin_dashboards::Library;
+use serin_lake::{Accept, Lake};
+use serin_query::Engine;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::compression::CompressionLayer;
+
+use auth::Gate;
+use body::Budget;
+use error::ApiError;
+use live::Hub;
+use metrics::{DoorCounts, Metric};
+use session::Sessions;
+
+/// A request to the API other than events and files; the longest is a statement.
+const API_BODY_BYTES_MAX: usize = 256 << 10;
+
+/// What the doors ask of the process as a whole. Implemented by the server.
+pub trait Operate: Send + Sync {
+    /// What is not ready yet, or `None`.
+    fn not_ready(&self) -> Option<String>;
+    /// Commits every row taken so far.
+    fn flush(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// Asks the process to end; returns at once.
+    fn stop(&self);
+    /// Counters and gauges of every part but the doors.
+    fn metrics(&self) -> Vec<Metric>;
+    /// What `serin status` shows.
+    fn status(&self) -> serde_json::Value;
+    /// Imports a file, proposes KPIs and a dashboard; tells its progress.
+    fn open(&self, upload: Upload) -> mpsc::Receiver<OpenProgress>;
+}
+
+/// A file that was dropped on the page.
+#[derive(Debug)]
+pub struct Upload {
+    /// Its name as the browser gives it; never used as a path.
+    pub name: String,
+    /// The type of its events, where the user says it.
+    pub kind: Option<String>,
+    /// The column with the time, likewise.
+    pub time: Option<String>,
+    /// The service its events are counted under, likewise.
+    pub service: Option<String>,
+    /// Whether it is taken once more though it was imported before.
+    pub again: bool,
+    /// Where its content is; removed when the value is dropped.
+    pub file: tempfile::TempPath,
+}
+
+/// A line of the answer to a dropped file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenProgress {
+    /// Under way.
+    At {
+        /// What is being done.
+        stage: Stage,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Done.
+    Done {
+        /// The dashboard to show.
+        dashboard: String,
+        /// The range that has data, RFC 3339.
+        from: String,
+        /// Its end.
+        to: String,
+    },
+    /// It did not work.
+    Failed(String),
+}
+
+/// What is done with a dropped file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It comes in.
+    Upload,
+    /// Its lines are sent over the bus.
+    Import,
+    /// KPIs and a dashboard are written.
+    Propose,
+}
+
+impl Stage {
+    /// As the API says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Upload => "upload",
+            Stage::Import => "import",
+            Stage::Propose => "propose",
+        }
+    }
+}
+
+/// What the doors lead to.
+#[derive(Clone)]
+pub struct Parts {
+    /// What rests.
+    pub lake: Lake,
+    /// Who answers.
+    pub engine: Arc<Engine>,
+    /// What YAML defines, as it changes.
+    pub library: watch::Receiver<Arc<Library>>,
+    /// Where events go.
+    pub accept: Arc<dyn Accept>,
+    /// The process.
+    pub operate: Arc<dyn Operate>,
+}
+
+/// How the doors are set up.
+#[derive(Debug, Clone)]
+pub struct DoorsOptions {
+    /// This start's token.
+    pub token: String,
+    /// Where hashes of sessions are kept for the next start.
+    pub sessions_file: Option<PathBuf>,
+    /// Where dropped files rest while they are read.
+    pub upload_dir: PathBuf,
+    /// The clock.
+    pub now_us: fn() -> i64,
+    /// Randomness for the names of sessions.
+    pub random: fn() -> [u8; 32],
+}
+
+/// The doors, open.
+#[derive(Debug)]
+pub struct Doors {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What every handler shares.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) lake: Lake,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) library: watch::Receiver<Arc<Library>>,
+    pub(crate) accept: Arc<dyn Accept>,
+    pub(crate) operate: Arc<dyn Operate>,
+    pub(crate) gate: Gate,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) counts: DoorCounts,
+    pub(crate) hub: Hub,
+    pub(crate) instance: String,
+    pub(crate) upload_dir: PathBuf,
+    pub(crate) now_us: fn() -> i64,
+    pub(crate) random: fn() -> [u8; 32],
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// What YAML defines at this moment.
+    pub(crate) fn library(&self) -> Arc<Library> {
+        Arc::clone(&self.library.borrow())
+    }
+}
+
+impl Doors {
+    /// Opens the doors on a bound listener.
+    pub fn open(listener: TcpListener, parts: Parts, options: DoorsOptions) -> Doors {
+        let is_loopback = listener
+            .local_addr()
+            .is_ok_and(|address| address.ip().is_loopback());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let app = App(Arc::new(Shared {
+            lake: parts.lake,
+            engine: parts.engine,
+            library: parts.library,
+            accept: parts.accept,
+            operate: parts.operate,
+            gate: Gate::new(
+                &options.token,
+                Sessions::load(options.sessions_file),
+                is_loopback,
+            ),
+            budget: Budget::new(body::BUDGET_BYTES),
+            counts: DoorCounts::default(),
+            hub: Hub::default(),
+            // The first half of a hash tells starts apart and gives nothing of the token away.
+            instance: blake3::hash(options.token.as_bytes()).to_hex()[..16].to_owned(),
+            upload_dir: options.upload_dir,
+            now_us: options.now_us,
+            random: options.random,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        }));
+        let connections = Arc::clone(&app.counts.connections);
+        tasks.spawn(serve::run(
+            listener,
+            router(app),
+            connections,
+            stop.clone(),
+            tasks.clone(),
+        ));
+        Doors { stop, tasks }
+    }
+
+    /// Takes no new connection, lets the requests under way finish, and ends live pushes.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/", get(pages::index))
+        .route("/d/{dashboard}", get(pages::index))
+        .route("/decisions", get(pages::index))
+        .route("/explore", get(pages::index))
+        .route("/assets/{*path}", get(pages::asset))
+        .route("/signin", get(pages::sign_in))
+        .route("/docs", get(docs::first))
+        .route("/docs/{page}", get(docs::page))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .merge(admitted(app.clone()))
+        .fallback(pages::top)
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn_with_state(app.clone(), auth::guard))
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
+        .with_state(app)
+}
+
+/// What wants a token or a session.
+fn admitted(app: App) -> Router<App> {
+    Router::new()
+        .route("/metrics", get(metrics::get))
+        .route("/session", get(pages::session))
+        .route("/api/v1/session", get(pages::session))
+        .route("/api/v1/query", post(query::post))
+        .route("/api/v1/kpis", get(kpis::list))
+        .route("/api/v1/kpis/{name}", get(kpis::get))
+        .route("/api/v1/dashboards", get(dashboards::list))
+        .route("/api/v1/dashboards/{name}", get(dashboards::get))
+        .route("/api/v1/dashboards/{name}/data", get(dashboards::data))
+        .route("/api/v1/dashboards/{name}/live", get(live::get))
+        .route(
+            "/api/v1/dashboards/{name}/picture",
+            get(pictures::dashboard),
+        )
+        .route("/api/v1/decisions", get(decisions::get))
+        .route("/d/{dashboard}/{file}", get(pictures::panel))
+        .route("/api/v1/status", get(run::status))
+        .route("/api/v1/flush", post(run::flush))
+        .route("/api/v1/stop", post(run::stop))
+        .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
+        // The bounds of these are their own.
+        .route("/api/v1/events", post(events::post))
+        .route("/api/v1/open", post(open::post))
+        .route_layer(middleware::from_fn_with_state(app, auth::admit))
+        .route("/api/{*path}", get(no_such_path).post(no_such_path))
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    match app.operate.not_ready() {
+        None => "ready\n".into_response(),
+        Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")).into_response(),
+    }
+}
+
+async fn no_such_path(uri: axum::http::Uri) -> ApiError {
+    ApiError::not_found(format!("there is no {} in this API", uri.path()))
+}
+
+/// A plain "done".
+pub(crate) fn done() -> Json<dto::DoneBody> {
+    Json(dto::DoneBody { done: true })
+}

@@ -1,0 +1,143 @@
+//! The browser application, out of the binary; and signing in.
+//!
+//! Paths of the application itself (`/`, `/d/…`, `/decisions`, `/explore`) all get the same page.
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use rust_embed::Embed;
+use serde::Deserialize;
+
+use super::App;
+use super::auth::COOKIE;
+use super::dto::SessionBody;
+use super::error::ApiError;
+use super::session;
+
+#[derive(Embed)]
+#[folder = "web/dist/"]
+struct Bundle;
+
+/// The application's page.
+pub(crate) async fn index() -> Response {
+    file("index.html")
+}
+
+/// A file of the application.
+pub(crate) async fn asset(Path(path): Path<String>) -> Response {
+    file(&format!("assets/{path}"))
+}
+
+/// A file at the top of the application, or nothing.
+pub(crate) async fn top(uri: axum::http::Uri) -> Response {
+    file(uri.path().trim_start_matches('/'))
+}
+
+fn file(path: &str) -> Response {
+    let Some(found) = Bundle::get(path) else {
+        return ApiError::not_found(format!("there is no page {path:?}")).into_response();
+    };
+    let mut response = found.data.into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(kind_of(path)),
+    );
+    // Names under assets/ carry a hash of their content.
+    let caching = if path.starts_with("assets/") {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    response
+}
+
+fn kind_of(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, end)| end) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js" | "mjs") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("ico") => "image/x-icon",
+        Some("json" | "map" | "webmanifest") => "application/json",
+        Some("woff2") => "font/woff2",
+        Some("txt") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct SignIn {
+    token: Option<String>,
+    next: Option<String>,
+}
+
+/// Swaps the token of the printed link for a session of this browser's own.
+pub(crate) async fn sign_in(
+    State(app): State<App>,
+    Query(query): Query<SignIn>,
+) -> Result<Response, ApiError> {
+    let Some(token) = query.token else {
+        return Ok(index().await);
+    };
+    if !app.gate.is_token(&token) {
+        return Err(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "SER-AUTH-004",
+            "the sign-in link is of an earlier start; take the one that `serin up` printed last, or `serin status`",
+        ));
+    }
+    let session = app.gate.sessions.begin((app.random)(), (app.now_us)());
+    let next = query.next.filter(|next| is_own_page(next));
+    let mut response = Redirect::to(next.as_deref().unwrap_or("/")).into_response();
+    let cookie = format!(
+        "{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
+        session::LIFETIME_S
+    );
+    response.headers_mut().insert(
+        header::SET_COOKIE,
+        HeaderValue::from_str(&cookie).map_err(|error| ApiError::internal(error.to_string()))?,
+    );
+    Ok(response)
+}
+
+/// Only a dashboard of ours may follow signing in, never another site.
+fn is_own_page(next: &str) -> bool {
+    next.starts_with("/d/")
+        && !next.contains("//")
+        && next
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"/-_.~?&=:%+".contains(&b))
+}
+
+/// Who is signed in, and which start of the server this is.
+pub(crate) async fn session(State(app): State<App>) -> axum::Json<SessionBody> {
+    axum::Json(SessionBody {
+        user: "owner",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: app.instance.clone(),
+        now: serin_wire::time::to_rfc3339((app.now_us)()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signing_in_leads_only_to_our_own_dashboards() {
+        assert!(is_own_page("/d/weblog?from=2015-05-17T00:00:00Z&to=now"));
+        for bad in [
+            "//evil.example",
+            "/d//evil",
+            "/d/\\evil",
+            "https://evil",
+            "/",
+            "/d/a b",
+        ] {
+            assert!(!is_own_page(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `/d/{dashboard}/{panel}.svg|png`, and a whole dashboard as one picture.
+
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serin_dashboards::draw::{
+    DrawError, Size, ThemeName, dashboard_png, dashboard_svg, panel_png, panel_svg,
+};
+use serin_dashboards::evaluate::{self, Asked};
+
+use super::App;
+use super::dashboards::{find, range_of};
+use super::error::ApiError;
+use super::query::sentence;
+
+const PANEL: Size = Size {
+    width: 800,
+    height: 320,
+};
+const DASHBOARD_WIDTH: u32 = 1_200;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wanted {
+    from: Option<String>,
+    to: Option<String>,
+    width: Option<u32>,
+    height: Option<u32>,
+    theme: Option<String>,
+    format: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Svg,
+    Png,
+}
+
+pub(crate) async fn panel(
+    State(app): State<App>,
+    Path((dashboard, file)): Path<(String, String)>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, ApiError> {
+    let (panel, format) = match file.rsplit_once('.') {
+        Some((panel, "svg")) => (panel, Format::Svg),
+        Some((panel, "png")) => (panel, Format::Png),
+        _ => return Err(ApiError::not_found("a picture ends in .svg or .png")),
+    };
+    let theme = theme(&wanted)?;
+    let library = app.library();
+    let range = range_of(
+        &app,
+        find(&library, &dashboard)?,
+        wanted.from.as_deref(),
+        wanted.to.as_deref(),
+    )?;
+    let size = Size {
+        width: wanted.width.unwrap_or(PANEL.width),
+        height: wanted.height.unwrap_or(PANEL.height),
+    };
+    let asked = Asked {
+        range,
+        width_px: size.width,
+    };
+    let snapshot = app.lake.snapshot();
+    let data = evaluate::panel(&app.engine, &snapshot, &library, &dashboard, panel, asked)
+        .await
+        .ok_or_else(|| {
+            ApiError::not_found(format!("dashboard {dashboard:?} has no panel {panel:?}"))
+        })?;
+    drawn(format, move || match format {
+        Format::Svg => panel_svg(&data, size, theme).map(String::into_bytes),
+        Format::Png => panel_png(&data, size, theme),
+    })
+    .await
+}
+
+pub(crate) async fn dashboard(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, ApiError> {
+    let format = match wanted.format.as_deref() {
+        None | Some("png") => Format::Png,
+        Some("svg") => Format::Svg,
+        Some(other) => {
+            return Err(ApiError::bad(format!(
+                "format {other:?} must be svg or png"
+            )));
+        }
+    };
+    let theme = theme(&wanted)?;
+    let library = app.library();
+    let dashboard = std::sync::Arc::clone(find(&library, &name)?);
+    let range = range_of(
+        &app,
+        &dashboard,
+        wanted.from.as_deref(),
+        wanted.to.as_deref(),
+    )?;
+    let width = wanted.width.unwrap_or(DASHBOARD_WIDTH);
+    let asked = Asked {
+        range,
+        width_px: width,
+    };
+    let snapshot = app.lake.snapshot();
+    let panels = evaluate::dashboard(&app.engine, &snapshot, &library, &dashboard, asked).await;
+    drawn(format, move || match format {
+        Format::Svg => dashboard_svg(&dashboard, &panels, width, theme).map(String::into_bytes),
+        Format::Png => dashboard_png(&dashboard, &panels, width, theme),
+    })
+    .await
+}
+
+fn theme(wanted: &Wanted) -> Result<ThemeName, ApiError> {
+    match wanted.theme.as_deref() {
+        None => Ok(ThemeName::Light),
+        Some(text) => ThemeName::parse(text)
+            .ok_or_else(|| ApiError::bad(format!("theme {text:?} must be light or dark"))),
+    }
+}
+
+/// Draws away from the sockets: a picture takes tens of milliseconds.
+async fn drawn(
+    format: Format,
+    draw: impl FnOnce() -> Result<Vec<u8>, DrawError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let bytes = tokio::task::spawn_blocking(draw)
+        .await
+        .map_err(|error| ApiError::internal(format!("cannot draw: {error}")))?
+        .map_err(|error| ApiError::internal(sentence(&error)))?;
+    let kind = match format {
+        Format::Svg => "image/svg+xml",
+        Format::Png => "image/png",
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
+}

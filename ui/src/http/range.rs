@@ -1,0 +1,99 @@
+//! Times in a request: RFC 3339, `now`, or `now-6h`.
+
+use serin_query::Range;
+
+use super::error::ApiError;
+
+const SECOND: i64 = 1_000_000;
+
+/// Reads one time.
+pub(crate) fn parse_time(text: &str, now_us: i64) -> Result<i64, ApiError> {
+    let text = text.trim();
+    if text == "now" {
+        return Ok(now_us);
+    }
+    if let Some(back) = text.strip_prefix("now-") {
+        return parse_span(back)
+            .and_then(|span| now_us.checked_sub(span))
+            .ok_or_else(|| bad_time(text));
+    }
+    serin_wire::time::parse_rfc3339(text).ok_or_else(|| bad_time(text))
+}
+
+/// Reads a span of time such as `90s`, `6h` or `7d`, in microseconds.
+pub(crate) fn parse_span(text: &str) -> Option<i64> {
+    let unit = text.chars().last()?;
+    let number = &text[..text.len() - unit.len_utf8()];
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: i64 = number.parse().ok()?;
+    let unit_us = match unit {
+        's' => SECOND,
+        'm' => 60 * SECOND,
+        'h' => 3_600 * SECOND,
+        'd' => 86_400 * SECOND,
+        'w' => 7 * 86_400 * SECOND,
+        _ => return None,
+    };
+    number.checked_mul(unit_us)
+}
+
+/// Reads a range; what is left out takes the defaults.
+pub(crate) fn parse_range(
+    from: Option<&str>,
+    to: Option<&str>,
+    default: (&str, &str),
+    now_us: i64,
+) -> Result<Range, ApiError> {
+    let from_us = parse_time(from.unwrap_or(default.0), now_us)?;
+    let to_us = parse_time(to.unwrap_or(default.1), now_us)?;
+    if from_us >= to_us {
+        return Err(ApiError::bad(format!(
+            "the range ends at {} before it starts at {}; exchange from and to",
+            serin_wire::time::to_rfc3339(to_us),
+            serin_wire::time::to_rfc3339(from_us),
+        )));
+    }
+    Ok(Range { from_us, to_us })
+}
+
+fn bad_time(text: &str) -> ApiError {
+    let shown: String = text.chars().take(64).collect();
+    ApiError::bad(format!(
+        "{shown:?} is not a time; write RFC 3339 such as 2026-11-24T03:00:00Z, now, or now-6h"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_absolute_or_relative_to_now() {
+        let now = 1_000_000 * SECOND;
+        assert_eq!(parse_time("now", now), Ok(now));
+        assert_eq!(parse_time("now-6h", now), Ok(now - 21_600 * SECOND));
+        assert_eq!(parse_time("1970-01-01T00:00:01Z", now), Ok(SECOND));
+        for bad in [
+            "",
+            "now-",
+            "now-h",
+            "now-1y",
+            "now+1h",
+            "6h",
+            "now-99999999999999999w",
+            "now-1é",
+        ] {
+            let error = parse_time(bad, now).expect_err(bad);
+            assert!(error.message.contains("is not a time"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_range_must_go_forward() {
+        assert!(parse_range(Some("now"), Some("now-1h"), ("now-6h", "now"), 0).is_err());
+        let range = parse_range(None, None, ("now-1m", "now"), 0).expect("the default");
+        assert_eq!(range.span_us(), 60 * SECOND);
+    }
+}

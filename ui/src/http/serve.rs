@@ -1,0 +1,176 @@
+//! Accepts connections and keeps slow ones from crowding out the others.
+//!
+//! A client gets ten seconds for the head of a request. When all places are taken, the connection
+//! that has waited longest without sending a whole head gives up its place, so that thousands of
+//! half-open ones never keep a real client waiting.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// Connections at one moment: about 40 KiB each makes 200 MiB at the very worst.
+pub(crate) const CONNECTIONS_MAX: usize = 5_000;
+/// How long the head of a request may take, also the first one after an idle time.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the head of a request may be; hyper wants at least 8 KiB.
+const HEADER_BYTES_MAX: usize = 32 << 10;
+/// The pause when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Counters of the connections.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionCounts {
+    pub(crate) opened: AtomicU64,
+    pub(crate) open: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+}
+
+/// Connections that have not sent a whole head yet, oldest first.
+#[derive(Debug, Default)]
+struct Silent {
+    queue: Mutex<VecDeque<Arc<Place>>>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    has_spoken: AtomicBool,
+    evict: CancellationToken,
+}
+
+impl Silent {
+    fn enter(&self) -> Arc<Place> {
+        let place = Arc::new(Place::default());
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have spoken or are gone leave when they reach the front.
+        while queue.front().is_some_and(|oldest| oldest.is_settled()) {
+            queue.pop_front();
+        }
+        if queue.len() >= 2 * CONNECTIONS_MAX {
+            queue.retain(|place| !place.is_settled());
+        }
+        queue.push_back(Arc::clone(&place));
+        place
+    }
+
+    /// Ends the one that has been silent longest; false where all have spoken.
+    fn evict_oldest(&self) -> bool {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(oldest) = queue.pop_front() {
+            if !oldest.is_settled() {
+                oldest.evict.cancel();
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Place {
+    fn is_settled(self: &Arc<Place>) -> bool {
+        // The queue's own reference is the only one left where the connection has ended.
+        self.has_spoken.load(Ordering::Relaxed) || Arc::strong_count(self) == 1
+    }
+}
+
+/// Serves until `stop`; connections are tracked, so that the caller can wait for the last one.
+pub(crate) async fn run(
+    listener: TcpListener,
+    router: Router,
+    counts: Arc<ConnectionCounts>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let silent = Silent::default();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                silent.evict_oldest();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let permit = match Arc::clone(&places).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                if silent.evict_oldest() {
+                    counts.evicted.fetch_add(1, Ordering::Relaxed);
+                }
+                tokio::select! {
+                    permit = Arc::clone(&places).acquire_owned() => match permit {
+                        Ok(permit) => permit,
+                        Err(_) => return,
+                    },
+                    () = stop.cancelled() => return,
+                }
+            }
+        };
+        counts.opened.fetch_add(1, Ordering::Relaxed);
+        let connection = Connection {
+            stream,
+            place: silent.enter(),
+            counts: Arc::clone(&counts),
+            _permit: permit,
+        };
+        tasks.spawn(connection.serve(router.clone(), stop.clone()));
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    place: Arc<Place>,
+    counts: Arc<ConnectionCounts>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve(self, router: Router, stop: CancellationToken) {
+        self.counts.open.fetch_add(1, Ordering::Relaxed);
+        // Small answers and pushed lines should leave at once.
+        if let Err(error) = self.stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot turn off delays on a connection");
+        }
+        let place = Arc::clone(&self.place);
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            place.has_spoken.store(true, Ordering::Relaxed);
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(self.stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.place.evict.cancelled() => Ok(()),
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
