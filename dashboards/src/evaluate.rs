@@ -167,7 +167,7 @@ impl Asker<'_> {
     async fn kpis(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
         match self.panel.draw {
             Draw::Line => self.series(plans).await,
-            Draw::Bar if self.panel.by.is_empty() => self.series(plans).await,
+            Draw::Bar if self.panel.has_columns_over_time() => self.series(plans).await,
             Draw::Bar => self.bars(plans).await,
             Draw::Stat => self.stat(plans[0]).await,
             Draw::Table => self.table(plans).await,

@@ -104,6 +104,14 @@ pub struct Threshold {
     pub name: Option<String>,
 }
 
+impl Panel {
+    /// Whether bars stand side by side over time, and are not one per group: nothing to group by,
+    /// or a step or a stack is asked for.
+    pub fn has_columns_over_time(&self) -> bool {
+        self.by.is_empty() || self.is_stacked || self.step_us.is_some()
+    }
+}
+
 impl Dashboard {
     /// The panel of that name.
     pub fn panel(&self, name: &str) -> Option<&Panel> {

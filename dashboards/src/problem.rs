@@ -110,7 +110,10 @@ impl fmt::Display for Problem {
 pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     /// More names than this do not help a reader.
     const LISTED_MAX: usize = 20;
-    if let Some(near) = serin_query::kpi::nearest(name, known.clone()) {
+    /// Shorter names are near to nearly everything.
+    const CHARS_MIN: usize = 4;
+    let near = serin_query::kpi::nearest(name, known.clone());
+    if let Some(near) = near.filter(|_| name.chars().count() >= CHARS_MIN) {
         return format!("did you mean {near:?}?");
     }
     let mut listed: Vec<&str> = known.clone().take(LISTED_MAX).collect();

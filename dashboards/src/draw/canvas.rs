@@ -140,8 +140,19 @@ where
 
     pub(crate) fn path(&self, points: &[(f64, f64)], color: Color, width: f64) -> Result<(), DrawError> {
         let stroke = (width * self.scale).round().max(1.0) as u32;
-        let points: Vec<(i32, i32)> = points.iter().map(|point| self.at(*point)).collect();
-        self.draw(&PathElement::new(points, color.0.stroke_width(stroke)))
+        let mut points: Vec<(i32, i32)> = points.iter().map(|point| self.at(*point)).collect();
+        points.dedup();
+        let mut from = 0;
+        for at in 1..points.len() {
+            // The bitmap backend draws a sharp corner as a spike far beyond it: begin anew there.
+            let is_end = at + 1 == points.len();
+            if is_end || is_sharp(points[at - 1], points[at], points[at + 1]) {
+                let piece = points[from..=at].to_vec();
+                self.draw(&PathElement::new(piece, color.0.stroke_width(stroke)))?;
+                from = at;
+            }
+        }
+        Ok(())
     }
 
     /// A path of dashes, `dash` long and as far apart.
@@ -248,6 +259,13 @@ where
         }
         lines.iter().map(|line| self.cut(line, font, width)).collect()
     }
+}
+
+/// Whether a path turns by more than 60 degrees.
+fn is_sharp(a: (i32, i32), b: (i32, i32), c: (i32, i32)) -> bool {
+    let (x, y) = (f64::from(b.0 - a.0), f64::from(b.1 - a.1));
+    let (x2, y2) = (f64::from(c.0 - b.0), f64::from(c.1 - b.1));
+    x * x2 + y * y2 < 0.5 * x.hypot(y) * x2.hypot(y2)
 }
 
 /// Control characters are not allowed in SVG, and have no look in a PNG.
