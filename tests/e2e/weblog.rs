@@ -13,7 +13,7 @@ use serin_tests::{Serin, duck, place};
 const DISTINCT_ERROR_MAX: f64 = 0.02;
 const SEEN_DEADLINE: Duration = Duration::from_secs(60);
 const REQUESTS: i64 = 10_000;
-const PANELS: usize = 12;
+pub(crate) const PANELS: usize = 12;
 /// 2015-05-01T00:00:00Z.
 const MAY_2015: i64 = 1_430_438_400;
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -139,7 +139,7 @@ async fn panels_are_right(serin: &Serin) -> Result<()> {
     Ok(())
 }
 
-fn panel_is_right(name: &str, data: &Value) -> Result<()> {
+pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
     let step_s = data["step_s"].as_f64().unwrap_or(3600.0) as u64;
     let wanted = expected(step_s)?;
     match name {

@@ -1,0 +1,80 @@
+// Opens the weblog dashboard in Chromium as a user does and tells what it shows.
+//
+// Driven by `e2e/browser.rs`: reads commands as JSON lines from standard input, answers each with a
+// JSON line. Decides nothing: the test that asks compares. Times are waited for, never slept.
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const browser = await chromium.launch({
+  executablePath: process.env.SERIN_CHROMIUM_PATH,
+  args: ["--no-sandbox", "--disable-dev-shm-usage"],
+});
+const context = await browser.newContext({ viewport: { width: 1400, height: 1000 } });
+const page = await context.newPage();
+const faults = [];
+page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
+page.on("console", (message) => {
+  const text = message.text();
+  // A server that was killed on purpose cannot be reached; that alone is no fault.
+  if (message.type() === "error" && !/ERR_CONNECTION|Failed to load resource|net::/.test(text)) {
+    faults.push(`console: ${text}`);
+  }
+});
+
+const panelAt = (name) => page.locator(`[data-panel="${name}"]`);
+
+const commands = {
+  /** Follows a link and waits until no panel loads any more. */
+  async open({ url }) {
+    await page.goto(url);
+    await page.waitForFunction(() => {
+      const panels = [...document.querySelectorAll("[data-panel]")];
+      return panels.length > 0 && panels.every((panel) => panel.dataset.state !== "loading");
+    });
+    return { url: page.url(), title: await page.title() };
+  },
+  /** The state of every panel. */
+  async states() {
+    return await page.$$eval("[data-panel]", (panels) =>
+      Object.fromEntries(panels.map((panel) => [panel.dataset.panel, panel.dataset.state])),
+    );
+  },
+  /** The table behind a panel: headings and cells as text. */
+  async table({ panel }) {
+    const at = panelAt(panel);
+    const toggle = at.getByTestId("panel-table-toggle");
+    if ((await toggle.getAttribute("aria-pressed")) !== "true") await toggle.click();
+    const table = at.getByTestId("panel-data").locator("table");
+    await table.waitFor();
+    return await table.evaluate((table) => {
+      const cells = (row) => [...row.cells].map((cell) => cell.textContent);
+      return { head: cells(table.tHead.rows[0]), rows: [...table.tBodies[0].rows].map(cells) };
+    });
+  },
+  /** Waits until an expression in the page is true. */
+  async until({ expression }) {
+    const start = performance.now();
+    await page.waitForFunction(expression);
+    return { ms: performance.now() - start };
+  },
+  async faults() {
+    return faults;
+  },
+  async screenshot({ path }) {
+    await page.screenshot({ path, fullPage: true });
+    return {};
+  },
+};
+
+page.setDefaultTimeout(60_000);
+for await (const line of createInterface({ input: process.stdin })) {
+  const { command, ...given } = JSON.parse(line);
+  let answer;
+  try {
+    answer = { ok: await commands[command](given) };
+  } catch (error) {
+    answer = { error: String(error.message ?? error) };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();
