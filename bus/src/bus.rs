@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::{ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -21,7 +21,7 @@ use crate::binary::{self, Binary};
 use crate::error::BusError;
 use crate::process::Process;
 use crate::settings::{self, Files, Settings};
-use crate::stream::{self, EventStream};
+use crate::stream::{self, Connection, EventStream};
 
 /// How long a server may take to be ready while its process lives: it reads back what it stored.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ pub struct BusOptions {
 /// The bus, for as long as Serin runs.
 #[derive(Debug)]
 pub struct Bus {
-    client: async_nats::Client,
+    connection: Connection,
     url: String,
     monitor_url: Option<String>,
     events_bytes_max: u64,
@@ -102,12 +102,12 @@ impl Bus {
     /// Starts a private bus, adopts the one a killed Serin left, or joins the one named.
     pub async fn start(options: BusOptions) -> Result<Bus, BusError> {
         if let Some(url) = &options.joined {
-            let client = connect(url).await.map_err(|source| BusError::Join {
+            let connection = connect(url).await.map_err(|source| BusError::Join {
                 host: without_credentials(url),
                 source: source.into(),
             })?;
             return Ok(Bus {
-                client,
+                connection,
                 url: url.clone(),
                 monitor_url: None,
                 events_bytes_max: options.events_bytes_max,
@@ -117,7 +117,7 @@ impl Bus {
         let files = open_folder(&options.data_dir)?;
         let lock = lock(&files)?;
         let mut start = Start::new(&options, files)?;
-        let (process, client) = match start.adopt(options.port).await? {
+        let (process, connection) = match start.adopt(options.port).await? {
             Some(adopted) => adopted,
             None => start.afresh(options.port).await?,
         };
@@ -128,14 +128,14 @@ impl Bus {
         let watch = Watch {
             start,
             watched: Arc::clone(&watched),
-            client: client.clone(),
+            client: connection.client.clone(),
         };
         watched
             .pid
             .store(process.id().unsigned_abs().into(), Ordering::Relaxed);
         let task = tokio::spawn(watch.run(process, stopped));
         Ok(Bus {
-            client,
+            connection,
             url,
             monitor_url,
             events_bytes_max: options.events_bytes_max,
@@ -150,7 +150,7 @@ impl Bus {
 
     /// Our connection; it comes back by itself after an outage.
     pub fn client(&self) -> &async_nats::Client {
-        &self.client
+        &self.connection.client
     }
 
     /// Where services connect, with credentials.
@@ -165,21 +165,21 @@ impl Bus {
 
     /// The stream of events, made where it is missing.
     pub async fn events(&self) -> Result<EventStream, BusError> {
-        stream::open_events(&self.client, self.events_bytes_max).await
+        stream::open_events(&self.connection, self.events_bytes_max).await
     }
 
     /// The memory stream of beats, logs and spans, made where it is missing.
     pub async fn telemetry(&self) -> Result<EventStream, BusError> {
-        stream::open_telemetry(&self.client).await
+        stream::open_telemetry(&self.connection).await
     }
 
     /// How the bus is at this moment.
     pub async fn health(&self) -> BusHealth {
         let watched = self.private.as_ref().map(|private| &private.watched);
         BusHealth {
-            is_connected: self.client.connection_state() == State::Connected,
-            has_jetstream: has_jetstream(&self.client).await,
-            version: self.client.server_info().version,
+            is_connected: self.client().connection_state() == State::Connected,
+            has_jetstream: has_jetstream(self.client()).await,
+            version: self.client().server_info().version,
             pid: watched.map(|watched| watched.pid.load(Ordering::Relaxed)),
             restarts: watched.map_or(0, |watched| watched.restarts.load(Ordering::Relaxed)),
         }
@@ -236,7 +236,7 @@ impl Start {
     async fn adopt(
         &mut self,
         port: Option<u16>,
-    ) -> Result<Option<(Process, async_nats::Client)>, BusError> {
+    ) -> Result<Option<(Process, Connection)>, BusError> {
         let Some(mut process) = Process::left(&self.files) else {
             return Ok(None);
         };
@@ -246,9 +246,9 @@ impl Start {
         let is_same = std::fs::read(self.files.conf()).is_ok_and(|old| old == conf);
         if is_same && port.is_none_or(|port| port == self.settings.port) {
             let ready = self.ready(&mut process);
-            if let Ok(Ok(client)) = tokio::time::timeout(ADOPT_DEADLINE, ready).await {
+            if let Ok(Ok(connection)) = tokio::time::timeout(ADOPT_DEADLINE, ready).await {
                 tracing::info!(pid = process.id(), "adopted the bus of an earlier run");
-                return Ok(Some((process, client)));
+                return Ok(Some((process, connection)));
             }
         }
         tracing::info!(pid = process.id(), "replacing the bus of an earlier run");
@@ -256,10 +256,7 @@ impl Start {
         Ok(None)
     }
 
-    async fn afresh(
-        &mut self,
-        port: Option<u16>,
-    ) -> Result<(Process, async_nats::Client), BusError> {
+    async fn afresh(&mut self, port: Option<u16>) -> Result<(Process, Connection), BusError> {
         let options = &self.options;
         let binary = binary::find(
             options.server_binary.as_deref(),
@@ -285,7 +282,7 @@ impl Start {
         }
         let mut process = self.spawn(&binary)?;
         match self.ready(&mut process).await {
-            Ok(client) => Ok((process, client)),
+            Ok(connection) => Ok((process, connection)),
             Err(error) => {
                 process.stop().await;
                 Err(error)
@@ -303,17 +300,17 @@ impl Start {
     }
 
     /// Connects as soon as the server answers, and makes sure that it is ours and has JetStream.
-    async fn ready(&self, process: &mut Process) -> Result<async_nats::Client, BusError> {
+    async fn ready(&self, process: &mut Process) -> Result<Connection, BusError> {
         let ready = async {
             loop {
                 if process.has_ended() {
                     return Err(BusError::Ended(self.files.last_words()));
                 }
-                if let Ok(client) = connect(&self.settings.url()).await
-                    && client.server_info().server_name == self.settings.server_name
-                    && has_jetstream(&client).await
+                if let Ok(connection) = connect(&self.settings.url()).await
+                    && connection.client.server_info().server_name == self.settings.server_name
+                    && has_jetstream(&connection.client).await
                 {
-                    return Ok(client);
+                    return Ok(connection);
                 }
                 tokio::time::sleep(CONNECT_EVERY).await;
             }
@@ -431,14 +428,22 @@ fn lock(files: &Files) -> Result<File, BusError> {
     Ok(file)
 }
 
-async fn connect(url: &str) -> Result<async_nats::Client, async_nats::ConnectError> {
+/// Connects; the second value changes whenever the connection breaks or stands again.
+async fn connect(url: &str) -> Result<Connection, async_nats::ConnectError> {
     let address: ServerAddr = url.parse()?;
+    let (told, changes) = watch::channel(0_u64);
     let options = ConnectOptions::new()
         .name("serin")
         .connection_timeout(CONNECT_TIMEOUT)
         .reconnect_delay_callback(|attempts| {
             let doubled = CONNECT_EVERY * 2_u32.saturating_pow(attempts.min(8) as u32);
             doubled.min(Duration::from_millis(500))
+        })
+        .event_callback(move |event| {
+            if matches!(event, Event::Connected | Event::Disconnected) {
+                told.send_modify(|changes| *changes += 1);
+            }
+            std::future::ready(())
         });
     // async-nats does not take credentials from the address by itself.
     let options = match (address.username(), address.password()) {
@@ -446,7 +451,8 @@ async fn connect(url: &str) -> Result<async_nats::Client, async_nats::ConnectErr
         (Some(token), None) => options.token(token.into()),
         _ => options,
     };
-    options.connect(address).await
+    let client = options.connect(address).await?;
+    Ok(Connection { client, changes })
 }
 
 /// Whether JetStream answers within two seconds.

@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::sync::watch;
 
 use crate::error::BusError;
 use crate::stream::EventStream;
@@ -25,7 +27,9 @@ const PULL_EXPIRES: Duration = Duration::from_secs(30);
 /// The bus forgets the consumer of a reader that went away after this.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// Between two tries to get a consumer while the bus is away.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// While disconnected we wait to be told of the connection, and look by ourselves this often.
+const AWAY_LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What comes from the stream next.
 #[derive(Debug)]
@@ -83,6 +87,8 @@ pub struct Messages {
     /// A message that waits because a gap before it is told first.
     held: Option<Message>,
     open: Option<Open>,
+    /// Tells when the connection breaks: then the consumer is made again without awaiting silence.
+    changes: watch::Receiver<u64>,
 }
 
 /// A consumer on the bus, alive until something goes wrong.
@@ -104,7 +110,10 @@ impl std::fmt::Debug for Messages {
 impl Messages {
     pub(crate) async fn open(stream: EventStream, next: u64) -> Result<Messages, BusError> {
         let state = stream.state().await?;
+        let mut changes = stream.connection().changes.clone();
+        changes.mark_unchanged();
         let mut messages = Messages {
+            changes,
             stream,
             incarnation: state.incarnation,
             next: next.max(1),
@@ -128,7 +137,12 @@ impl Messages {
                 self.reopen().await?;
                 continue;
             };
-            match open.pulled.next().await {
+            let pulled = tokio::select! {
+                biased;
+                pulled = open.pulled.next() => pulled,
+                _ = self.changes.changed() => None,
+            };
+            match pulled {
                 Some(Ok(raw)) => {
                     let Some((message, delivered)) = read(raw) else {
                         self.open = None;
@@ -170,6 +184,12 @@ impl Messages {
     /// Makes a consumer again once the bus is back, if the stream is still the one we read.
     async fn reopen(&mut self) -> Result<(), BusError> {
         loop {
+            self.changes.mark_unchanged();
+            if self.stream.connection().client.connection_state() != State::Connected {
+                let changed = tokio::time::timeout(AWAY_LOOK_EVERY, self.changes.changed()).await;
+                tracing::trace!(is_changed = changed.is_ok(), "the bus is away");
+                continue;
+            }
             match self.stream.find().await {
                 Ok(Some(state)) => {
                     if state.incarnation != self.incarnation || state.last + 1 < self.next {

@@ -15,6 +15,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use serin_wire::subject;
+use tokio::sync::watch;
 
 use crate::error::{BusError, PublishError};
 use crate::messages::Messages;
@@ -29,16 +30,25 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const TELEMETRY_AGE_MAX: Duration = Duration::from_secs(600);
 /// Bounds on every request: a bus that is down must not hold a caller.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Room for the headers within the bus's limit of a message.
+const HEADERS_ROOM: usize = 1 << 10;
 /// JetStream's "maximum bytes exceeded" and "maximum messages exceeded" come under this code.
 const STORE_FAILED: u64 = 10077;
 /// Its words when the stream is full, since the code stands for any failure to store.
 const FULL: [&str; 2] = ["maximum bytes exceeded", "maximum messages exceeded"];
 
+/// Our connection, and a count that rises whenever it breaks or stands again.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    pub(crate) client: async_nats::Client,
+    pub(crate) changes: watch::Receiver<u64>,
+}
+
 /// A stream of ours: events, or telemetry.
 #[derive(Debug, Clone)]
 pub struct EventStream {
     name: &'static str,
-    client: async_nats::Client,
+    connection: Connection,
     context: jetstream::Context,
     /// As it is made; the metadata are a life's own and not in it.
     config: Arc<Config>,
@@ -71,7 +81,7 @@ pub struct PubAck {
 }
 
 pub(crate) async fn open_events(
-    client: &async_nats::Client,
+    connection: &Connection,
     bytes_max: u64,
 ) -> Result<EventStream, BusError> {
     let config = Config {
@@ -84,10 +94,10 @@ pub(crate) async fn open_events(
         duplicate_window: DUPLICATE_WINDOW,
         ..Config::default()
     };
-    open(client, EVENTS, config).await
+    open(connection, EVENTS, config).await
 }
 
-pub(crate) async fn open_telemetry(client: &async_nats::Client) -> Result<EventStream, BusError> {
+pub(crate) async fn open_telemetry(connection: &Connection) -> Result<EventStream, BusError> {
     let config = Config {
         name: TELEMETRY.to_owned(),
         subjects: subject::TELEMETRY.map(str::to_owned).to_vec(),
@@ -99,20 +109,20 @@ pub(crate) async fn open_telemetry(client: &async_nats::Client) -> Result<EventS
         duplicate_window: DUPLICATE_WINDOW,
         ..Config::default()
     };
-    open(client, TELEMETRY, config).await
+    open(connection, TELEMETRY, config).await
 }
 
 /// Makes the stream with a fresh incarnation, or brings the limits of the one there up to date.
 async fn open(
-    client: &async_nats::Client,
+    connection: &Connection,
     name: &'static str,
     mut config: Config,
 ) -> Result<EventStream, BusError> {
-    let mut context = jetstream::new(client.clone());
+    let mut context = jetstream::new(connection.client.clone());
     context.set_timeout(ANSWER_WITHIN);
     let stream = EventStream {
         name,
-        client: client.clone(),
+        connection: connection.clone(),
         context,
         config: Arc::new(config.clone()),
     };
@@ -165,6 +175,10 @@ impl EventStream {
         self.name
     }
 
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(crate) fn context(&self) -> &jetstream::Context {
         &self.context
     }
@@ -183,7 +197,7 @@ impl EventStream {
         if let Some(state) = self.find().await? {
             return Ok(state);
         }
-        open(&self.client, self.name, Config::clone(&self.config)).await?;
+        open(&self.connection, self.name, Config::clone(&self.config)).await?;
         self.state().await
     }
 
@@ -233,15 +247,18 @@ impl EventStream {
         headers: &[(&str, &str)],
         payload: Bytes,
     ) -> Result<PubAck, PublishError> {
+        let Connection { client, changes } = &self.connection;
+        let mut changes = changes.clone();
+        changes.mark_unchanged();
         // async-nats queues 2,048 messages while disconnected and then blocks: do not begin.
-        if self.client.connection_state() != State::Connected {
+        if client.connection_state() != State::Connected {
             return Err(PublishError::Unavailable("not connected"));
         }
-        let bytes_max = self.client.max_payload();
-        if payload.len() + 512 > bytes_max {
+        let bytes_max = client.max_payload().saturating_sub(HEADERS_ROOM);
+        if payload.len() > bytes_max {
             return Err(PublishError::TooLarge {
                 bytes: payload.len(),
-                bytes_max: bytes_max.saturating_sub(512),
+                bytes_max,
             });
         }
         let mut map = HeaderMap::new();
@@ -249,11 +266,15 @@ impl EventStream {
             map.insert(name, value);
         }
         let request = Request::new().headers(map).payload(payload).timeout(None);
-        let sent = self.client.send_request(subject.to_owned(), request);
-        match tokio::time::timeout(ANSWER_WITHIN, sent).await {
-            Err(_) => Err(PublishError::Unavailable("no answer in time")),
-            Ok(Err(error)) => Err(refusal_of(&error)),
-            Ok(Ok(answer)) => read_ack(&answer.payload),
+        tokio::select! {
+            answer = client.send_request(subject.to_owned(), request) => match answer {
+                Ok(answer) => read_ack(&answer.payload),
+                Err(error) => Err(refusal_of(&error)),
+            },
+            _ = changes.changed() => Err(PublishError::Unavailable("the connection broke")),
+            () = tokio::time::sleep(ANSWER_WITHIN) => {
+                Err(PublishError::Unavailable("no answer in time"))
+            }
         }
     }
 

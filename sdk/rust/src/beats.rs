@@ -33,12 +33,12 @@ pub(crate) async fn run(shared: Arc<Shared>, client: Client, mut finished: watch
     while !*finished.borrow() {
         tokio::select! {
             biased;
-            _ = ticks.tick() => send(&client, &beat_subject, beats.next(&shared)).await,
+            _ = ticks.tick() => beats.send(&client, &beat_subject, &shared).await,
             _ = pulses.tick() => send(&client, &pulse_subject, Bytes::new()).await,
             changed = finished.changed() => if changed.is_err() { break },
         }
     }
-    send(&client, &beat_subject, beats.next(&shared)).await;
+    beats.send(&client, &beat_subject, &shared).await;
     if client.connection_state() == State::Connected {
         let flushed = tokio::time::timeout(HAND_OVER_WITHIN, client.flush()).await;
         tracing::trace!(is_flushed = flushed.is_ok(), "the last beat is out");
@@ -71,6 +71,13 @@ impl Beats {
             number: 0,
             usage: usage::read(),
             at: Instant::now(),
+        }
+    }
+
+    /// Sends a beat if there is a connection; else the requests it would tell wait for the next.
+    async fn send(&mut self, client: &Client, subject: &str, shared: &Shared) {
+        if client.connection_state() == State::Connected {
+            send(client, subject, self.next(shared)).await;
         }
     }
 
