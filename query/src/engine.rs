@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use serin_lake::{ColumnKind, Snapshot, TableView};
@@ -17,12 +18,15 @@ use serin_lake::{ColumnKind, Snapshot, TableView};
 use crate::calendar;
 use crate::error::{KpiRunError, QueryError};
 use crate::guard;
-use crate::kpi::plan::{KpiPlan, Simple, names};
+use crate::kpi::funnel::{self, Tries};
+use crate::kpi::gauge::{self, Levels};
+use crate::kpi::plan::{Funnel, Gauge, KpiPlan, Node, Simple, names};
 use crate::kpi::run::{self, Finds, Found, Source, Wanted};
-use crate::kpi::scan::{self, Cells, Cut, Span};
+use crate::kpi::scan::{self, Cells, Cut, Key, Span};
 use crate::kpi::{KpiAnswer, KpiRequest};
 use crate::limits::{Limits, Range};
 use crate::session;
+use crate::worker::pool::Pool;
 
 /// How a worker process is started: the program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,7 @@ pub struct SqlAnswer {
 pub struct Engine {
     limits: Arc<Limits>,
     asker: Arc<Asker>,
+    workers: Option<Arc<Pool>>,
     threads: Option<tokio::runtime::Runtime>,
 }
 
@@ -57,14 +62,20 @@ impl Engine {
     /// An engine with its own threads. Without a worker command statements run in this process,
     /// where limits on memory and time hold only as far as DataFusion keeps them.
     pub fn new(limits: Limits, spill_dir: PathBuf, worker: Option<WorkerCommand>) -> Engine {
-        drop(worker);
         let limits = Arc::new(limits);
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("query")
-            .enable_time()
+            .enable_all()
             .build()
             .expect("threads can be started when a process starts");
+        let workers = worker
+            .map(|command| Arc::new(Pool::new(command, Arc::clone(&limits), spill_dir.clone())));
+        if let Some(workers) = &workers {
+            let workers = Arc::clone(workers);
+            // One that cannot be started now is tried again, and reported, with the first statement.
+            threads.spawn(async move { drop(workers.warm_up()) });
+        }
         let runtime = session::runtime(&limits, &spill_dir)
             .expect("a memory pool and a folder's name are all it takes");
         let asker = Asker {
@@ -74,6 +85,7 @@ impl Engine {
         Engine {
             limits,
             asker: Arc::new(asker),
+            workers,
             threads: Some(threads),
         }
     }
@@ -99,9 +111,15 @@ impl Engine {
         range: Option<Range>,
     ) -> Result<SqlAnswer, QueryError> {
         let admitted = guard::admit(sql, range, &self.limits)?;
-        let (asker, snapshot) = (Arc::clone(&self.asker), Arc::clone(snapshot));
-        self.run(async move { asker.sql(&snapshot, admitted).await })
-            .await
+        let snapshot = Arc::clone(snapshot);
+        if let Some(workers) = &self.workers {
+            let (workers, sql) = (Arc::clone(workers), sql.to_owned());
+            let asked = async move { workers.ask(&snapshot, &sql, range, &admitted).await };
+            return self.spawn(asked).await;
+        }
+        let asker = Arc::clone(&self.asker);
+        let asked = Box::pin(async move { asker.sql(&snapshot, admitted).await });
+        self.run(asked).await
     }
 
     /// Runs on the query threads until done, dropped or out of time.
@@ -116,12 +134,20 @@ impl Engine {
                 Err(_) => Err(QueryError::Deadline { deadline }),
             }
         };
+        self.spawn(timed).await
+    }
+
+    /// Runs on the query threads until done or dropped.
+    async fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
         let Some(threads) = &self.threads else {
             return Err(QueryError::Worker(std::io::Error::other(
                 "the engine is shut down",
             )));
         };
-        let mut running = Running(threads.spawn(timed));
+        let mut running = Running(threads.spawn(work));
         match (&mut running.0).await {
             Ok(done) => done,
             Err(failed) => Err(QueryError::Worker(std::io::Error::other(failed))),
@@ -178,6 +204,9 @@ impl Asker {
         request: &KpiRequest,
     ) -> Result<KpiAnswer, QueryError> {
         let span = run::span(plan, request)?;
+        if let Node::Funnel(funnel) = &plan.0.node {
+            return self.funnel(snapshot, (plan, request), funnel, span).await;
+        }
         let first_us = |event: &str| Some(snapshot.tables.get(event)?.time_range_us()?.0);
         let mut groups: Vec<(Span, String, Vec<Wanted>)> = Vec::new();
         for wanted in run::sources(plan, span, &first_us) {
@@ -191,12 +220,11 @@ impl Asker {
             }
         }
         let mut finds = Finds::default();
-        for (span, event, group) in groups {
+        for (_, event, group) in groups {
             let Some(view) = snapshot.tables.get(&event) else {
                 continue;
             };
-            let cut = cut(plan, request, view)?;
-            self.scan(snapshot, view, plan, span, &cut, group, &mut finds)
+            self.scan(snapshot, view, (plan, request), group, &mut finds)
                 .await?;
         }
         let watermark = snapshot.watermark_us;
@@ -205,34 +233,148 @@ impl Asker {
         ))
     }
 
+    /// Scans one table for all that is wanted of it over one span.
     async fn scan(
         &self,
         snapshot: &Snapshot,
         view: &Arc<TableView>,
-        plan: &KpiPlan,
-        span: Span,
-        cut: &Cut,
+        ask: (&KpiPlan, &KpiRequest),
         group: Vec<Wanted>,
         finds: &mut Finds,
     ) -> Result<(), QueryError> {
+        let (plan, request) = ask;
+        let cut = cut(plan, request, view)?;
+        for column in group.iter().flat_map(|wanted| wanted.source.columns()) {
+            known(plan, view, &column)?;
+        }
         let mut simples: Vec<Arc<Simple>> = Vec::new();
+        let mut scanned: Vec<&Wanted> = Vec::new();
         for wanted in &group {
-            if let Source::Simple(simple) = &wanted.source {
-                let arguments = simple
-                    .leaves
-                    .iter()
-                    .filter_map(|leaf| leaf.argument.as_ref());
-                for column in simple.filter.iter().chain(arguments).flat_map(names) {
-                    known(plan, view, &column)?;
+            match &wanted.source {
+                Source::Simple(simple) => {
+                    simples.push(Arc::clone(simple));
+                    scanned.push(wanted);
                 }
-                simples.push(Arc::clone(simple));
+                Source::Gauge(gauge) => {
+                    let cells = self.levels(view, gauge, wanted.span, &cut).await?;
+                    finds.add(wanted, found(snapshot, view, wanted.span, cells));
+                }
             }
         }
-        let cells = self.leaves(view, &simples, span, cut).await?;
-        for (wanted, cells) in group.iter().zip(cells) {
-            finds.add(wanted, found(snapshot, view, span, cells));
+        if let Some(first) = scanned.first() {
+            let cells = self.leaves(view, &simples, first.span, &cut).await?;
+            for (wanted, cells) in scanned.into_iter().zip(cells) {
+                finds.add(wanted, found(snapshot, view, wanted.span, cells));
+            }
         }
         Ok(())
+    }
+
+    /// Runs a plan and gives each batch to `take`.
+    async fn stream(
+        &self,
+        plan: LogicalPlan,
+        mut take: impl FnMut(&RecordBatch) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let wrong = |error| session::explain(error, &self.limits);
+        let frame = self
+            .context
+            .execute_logical_plan(plan)
+            .await
+            .map_err(wrong)?;
+        let mut stream = frame.execute_stream().await.map_err(wrong)?;
+        while let Some(batch) = stream.next().await {
+            take(&batch.map_err(wrong)?)?;
+        }
+        Ok(())
+    }
+
+    async fn levels(
+        &self,
+        view: &Arc<TableView>,
+        gauge: &Gauge,
+        span: Span,
+        cut: &Cut,
+    ) -> Result<Cells, QueryError> {
+        let plan = gauge::plan(view, gauge, span, cut)
+            .map_err(|error| session::explain(error, &self.limits))?;
+        let instance = gauge::instance_columns(view);
+        let mut levels = Levels::new(gauge, span);
+        self.stream(plan, |batch| {
+            let texts = batch.num_columns() - 2;
+            let times = batch.column(texts).as_primitive::<Int64Type>();
+            let values = batch.column(texts + 1).as_primitive::<Float64Type>();
+            for row in (0..batch.num_rows()).filter(|row| values.is_valid(*row)) {
+                let (who, key) = (
+                    key(batch, 0..instance, row),
+                    key(batch, instance..texts, row),
+                );
+                levels.add(who, key, times.value(row), values.value(row));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(levels.finish())
+    }
+
+    async fn funnel(
+        &self,
+        snapshot: &Snapshot,
+        ask: (&KpiPlan, &KpiRequest),
+        funnel: &Funnel,
+        span: Span,
+    ) -> Result<KpiAnswer, QueryError> {
+        let (plan, request) = ask;
+        let wrong = |error| session::explain(error, &self.limits);
+        let mut steps = Vec::new();
+        for (number, (event, filter)) in funnel.steps.iter().enumerate() {
+            let Some(view) = snapshot.tables.get(event) else {
+                continue;
+            };
+            for column in filter.iter().flat_map(names).chain([funnel.entity.clone()]) {
+                known(plan, view, &column)?;
+            }
+            let cut = if number == 0 {
+                cut(plan, request, view)?
+            } else {
+                blank(request)
+            };
+            steps.push(funnel::plan_step(view, funnel, number, span, &cut).map_err(wrong)?);
+        }
+        let mut tries = Tries::new(funnel, span);
+        if let Some(ordered) = funnel::ordered(steps).map_err(wrong)? {
+            self.stream(ordered, |batch| {
+                let entities = batch.column(0).as_string::<i32>();
+                let times = batch.column(1).as_primitive::<Int64Type>();
+                let numbers = batch.column(2).as_primitive::<Int64Type>();
+                for row in 0..batch.num_rows() {
+                    let number = usize::try_from(numbers.value(row)).unwrap_or(0);
+                    let key = key(batch, 3..batch.num_columns(), row);
+                    tries.add(entities.value(row), times.value(row), number, key);
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        let first = snapshot.tables.get(&funnel.steps[0].0);
+        let known = first.map(|view| found(snapshot, view, span, Cells::new()));
+        let is_known = |end: i64| {
+            known
+                .as_ref()
+                .is_some_and(|found| found.is_known_empty(end.min(span.range.to_us)))
+        };
+        let series = tries.finish(&request.by, is_known);
+        let mut asked = request.clone();
+        // Each group has one series a step, and they stay together.
+        asked.series_max = request.series_max.saturating_mul(funnel.steps.len());
+        Ok(run::finish(
+            plan,
+            &asked,
+            &run::steps(span),
+            series,
+            false,
+            snapshot.watermark_us,
+        ))
     }
 
     async fn leaves(
@@ -244,16 +386,9 @@ impl Asker {
     ) -> Result<Vec<Cells>, QueryError> {
         let wrong = |error| session::explain(error, &self.limits);
         let plan = scan::plan(view, simples, span, cut).map_err(wrong)?;
-        let frame = self
-            .context
-            .execute_logical_plan(plan)
-            .await
-            .map_err(wrong)?;
-        let mut stream = frame.execute_stream().await.map_err(wrong)?;
         let mut cells = vec![Cells::new(); simples.len()];
         let mut rows = 0;
-        while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(wrong)?;
+        self.stream(plan, |batch| {
             rows += batch.num_rows();
             if rows > self.limits.rows_max {
                 return Err(QueryError::TooMany {
@@ -263,9 +398,28 @@ impl Asker {
                     setting: "query.rows_max",
                 });
             }
-            scan::read(&batch, simples, span, &mut cells).map_err(wrong)?;
-        }
+            scan::read(batch, simples, span, &mut cells).map_err(wrong)
+        })
+        .await?;
         Ok(cells)
+    }
+}
+
+/// The texts of some columns in a row.
+fn key(batch: &RecordBatch, columns: std::ops::Range<usize>, row: usize) -> Key {
+    let text = |index: usize| {
+        let column = batch.column(index).as_string::<i32>();
+        column.is_valid(row).then(|| column.value(row).to_owned())
+    };
+    columns.map(text).collect()
+}
+
+/// The splits of a request where they have no meaning: as many nulls.
+fn blank(request: &KpiRequest) -> Cut {
+    let null = lit(datafusion::common::ScalarValue::Null);
+    Cut {
+        by: vec![null; request.by.len()],
+        filter: None,
     }
 }
 

@@ -21,6 +21,8 @@ mod prune;
 mod session;
 mod table;
 
+mod worker;
+
 mod engine;
 mod error;
 pub mod render;
@@ -30,3 +32,4 @@ pub use error::{KpiRunError, QueryError};
 pub use kpi::{KpiAnswer, KpiPlan, KpiRequest, Series, ServedFrom};
 pub use limits::{Limits, Range, nice_step_us};
 pub use serin_lake::Snapshot;
+pub use worker::worker_main;

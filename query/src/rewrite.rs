@@ -131,10 +131,13 @@ fn arguments(function: &Function) -> &[FunctionArg] {
 /// The step of the first `time_bucket` with a constant step, in seconds.
 fn bucket_seconds(select: &mut Select) -> Option<f64> {
     let mut finder = Finder(None);
-    for item in &mut select.projection {
-        let _: ControlFlow<()> = item.visit(&mut finder);
+    let found = select
+        .projection
+        .iter_mut()
+        .any(|item| item.visit(&mut finder).is_break());
+    if !found && select.group_by.visit(&mut finder).is_continue() {
+        return None;
     }
-    let _: ControlFlow<()> = select.group_by.visit(&mut finder);
     finder.0
 }
 

@@ -6,6 +6,8 @@
 mod answer;
 mod compile;
 pub(crate) mod definition;
+pub(crate) mod funnel;
+pub(crate) mod gauge;
 mod parse;
 pub(crate) mod plan;
 mod rule;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::answer::{KpiAnswer, KpiRequest, Series, ServedFrom};
 use super::definition::Since;
-use super::plan::{Aggregate, Formula, Gauge, KpiPlan, Leaf, Node, Simple};
+use super::plan::{Aggregate, Formula, Gauge, KpiPlan, Leaf, Node, Simple, names};
 use super::scan::{Cell, Cells, Key, Span};
 use crate::calendar;
 use crate::error::{KpiRunError, QueryError};
@@ -41,6 +41,30 @@ impl Source {
         match self {
             Source::Simple(simple) => Arc::as_ptr(simple) as usize,
             Source::Gauge(gauge) => Arc::as_ptr(gauge) as usize,
+        }
+    }
+
+    /// The columns it reads beside `time`.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        match self {
+            Source::Simple(simple) => {
+                let arguments = simple
+                    .leaves
+                    .iter()
+                    .filter_map(|leaf| leaf.argument.as_ref());
+                simple
+                    .filter
+                    .iter()
+                    .chain(arguments)
+                    .flat_map(names)
+                    .collect()
+            }
+            Source::Gauge(gauge) => gauge
+                .filter
+                .iter()
+                .chain([&gauge.value])
+                .flat_map(names)
+                .collect(),
         }
     }
 
@@ -332,7 +356,8 @@ impl Evaluation<'_> {
 }
 
 impl Found {
-    fn is_known_empty(&self, end: i64) -> bool {
+    /// Whether a step that ends there and has no rows is a zero, not a gap.
+    pub(crate) fn is_known_empty(&self, end: i64) -> bool {
         self.first_us.is_some_and(|first| end > first)
             && self.until_us.is_some_and(|until| end <= until)
     }

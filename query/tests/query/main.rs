@@ -1,0 +1,6 @@
+//! Tests of the whole crate over real Parquet files and a real worker process.
+
+mod cases;
+mod fixture;
+mod hostile;
+mod kpi;
