@@ -414,3 +414,6 @@ impl Fresh for Buffer {
 fn is_own(name: &str) -> bool {
     name::OWN_TABLES.contains(&name) || name.starts_with(name::OWN_TYPE_PREFIX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,7 +306,7 @@ mod tests {
             b"",
             expect![[r#"
                 no number
-                a cart 00000000Z854SF9SZYC2B53FSB at 1000000 import=false client=false {}"#]],
+                a cart 00000000Z80PEA57SYTXNP8Z0J at 1000000 import=false client=false {}"#]],
         );
     }
 

@@ -225,12 +225,9 @@ impl Pipeline {
                 Err(_) => bad += 1,
             },
             "span" => {
-                let lines = payload
-                    .split(|byte| *byte == b'\n')
-                    .filter(|line| !line.is_empty());
-                for line in lines {
-                    match telemetry::span_row(&sender, line, arrived_us) {
-                        Ok(row) => rows.push(row),
+                for span in serin_wire::span::read_lines(payload) {
+                    match span {
+                        Ok(span) => rows.push(telemetry::span_row(&sender, &span, arrived_us)),
                         Err(_) => bad += 1,
                     }
                 }
@@ -303,4 +300,218 @@ struct Count {
     events: u64,
     late: u64,
     duplicates: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serin_lake::{Fresh, Incarnation};
+    use serin_wire::batch::{BatchWriter, Head, IMPORTED, Id};
+
+    use super::*;
+
+    fn pipeline(limits: Limits) -> Pipeline {
+        let shared = Shared {
+            buffer: Arc::new(Buffer::new([])),
+            identities: Mutex::new(Identities {
+                producers: Producers::default(),
+                seen: Seen::from_kept(Vec::new(), limits.seen_max),
+            }),
+            counters: Counters::default(),
+            limits,
+        };
+        Pipeline::new(Arc::new(shared), Position::default())
+    }
+
+    fn batch(flags: u8, ids: &[Id<'_>], time_us: i64, data: &str) -> Vec<u8> {
+        let mut writer = BatchWriter::new("cart", "v1", "cart-v1-1", flags);
+        for &id in ids {
+            let head = Head {
+                id,
+                kind: "a",
+                service: None,
+                time_us,
+                trace: None,
+                arm: None,
+            };
+            writer.push(&head, data.as_bytes());
+        }
+        writer.take()
+    }
+
+    fn take(pipeline: &mut Pipeline, message_id: &str, payload: &[u8]) {
+        let incoming = Incoming {
+            sequence: pipeline.taken().sequence + 1,
+            taken_us: 1_000_000,
+            subject: "ev.cart._batch",
+            headers: &[("Nats-Msg-Id", message_id)],
+            payload,
+        };
+        pipeline.take(&incoming, 1_000_000);
+    }
+
+    fn rows(pipeline: &Pipeline) -> BTreeMap<String, usize> {
+        let fresh = pipeline.shared.buffer.rows(0);
+        let count =
+            |table: &serin_lake::FreshTable| table.batches.iter().map(|b| b.num_rows()).sum();
+        fresh
+            .tables
+            .iter()
+            .map(|(name, table)| (name.clone(), count(table)))
+            .collect()
+    }
+
+    #[test]
+    fn numbers_and_identities_are_taken_once() {
+        let mut pipeline = pipeline(Limits::default());
+        let ulids = batch(0, &[Id::Ulid(1), Id::Ulid(2)], 0, "{}");
+        let texts = batch(0, &[Id::Text("x"), Id::Text("y"), Id::Text("x")], 0, "{}");
+        take(&mut pipeline, "p/0/1", &ulids);
+        take(&mut pipeline, "p/0/1", &ulids);
+        take(&mut pipeline, "p/0/2", &texts);
+        take(&mut pipeline, "p/0/3", &texts);
+        assert_eq!(rows(&pipeline)["a"], 4);
+        assert_eq!(pipeline.shared.counters.read().duplicates, 5);
+        let flush = pipeline.cut(0).expect("rows");
+        assert_eq!(
+            flush.progress.account,
+            Some(Account {
+                messages: 4,
+                rows: 4
+            })
+        );
+        assert_eq!(flush.progress.to.sequence, 4);
+        assert_eq!(flush.progress.seen.len(), 2);
+        assert_eq!(flush.progress.producers[0].contiguous, 3);
+        assert!(pipeline.cut(0).is_none());
+    }
+
+    #[test]
+    fn imports_keep_old_times_and_their_own_files() {
+        let mut pipeline = pipeline(Limits::default());
+        let far_us = 40_000_000_000;
+        take(
+            &mut pipeline,
+            "p/0/1",
+            &batch(IMPORTED, &[Id::Ulid(1)], far_us, "{}"),
+        );
+        take(
+            &mut pipeline,
+            "p/0/2",
+            &batch(0, &[Id::Ulid(2)], far_us, "{}"),
+        );
+        take(&mut pipeline, "p/0/3", &batch(0, &[Id::Ulid(3)], 1, "{}"));
+        assert_eq!(
+            rows(&pipeline),
+            [("a".into(), 2), ("refused".into(), 1)].into()
+        );
+        assert_eq!(
+            pipeline.shared.counters.read().refused,
+            [("clock-skew", 1)].into()
+        );
+        let flush = pipeline.cut(0).expect("rows");
+        let parts: Vec<_> = flush
+            .tables
+            .iter()
+            .map(|t| (&*t.name, t.is_import))
+            .collect();
+        assert_eq!(parts, [("a", false), ("a", true), ("refused", false)]);
+    }
+
+    #[test]
+    fn what_is_refused_is_kept_within_bounds_and_counted() {
+        let mut pipeline = pipeline(Limits {
+            types_max: 1,
+            columns_per_type_max: 2,
+            string_bytes_max: 50,
+            event_bytes_max: 100,
+            refused_bytes_max: 3000,
+            ..Limits::default()
+        });
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(51));
+        let longer = format!("{{\"a\":\"{}\"}}", "x".repeat(101));
+        let bodies = [
+            r#"{"a":1,"b":2}"#,
+            r#"{"a":1,"c":2}"#,
+            &long,
+            &longer,
+            "{",
+            "[1]",
+        ];
+        for (at, data) in bodies.iter().enumerate() {
+            let message = batch(0, &[Id::Ulid(at as u128)], 0, data);
+            take(&mut pipeline, &format!("p/0/{}", at + 1), &message);
+        }
+        take(&mut pipeline, "p/0/99", b"nonsense");
+        let counted = pipeline.shared.counters.read().refused;
+        let expected = [
+            ("columns", 1),
+            ("string-length", 1),
+            ("event-size", 1),
+            ("json", 2),
+            ("unreadable", 1),
+        ];
+        assert_eq!(counted, expected.into());
+        assert_eq!(
+            rows(&pipeline),
+            [("a".into(), 1), ("refused".into(), 6)].into()
+        );
+        for n in 100..1100 {
+            take(&mut pipeline, &format!("p/0/{n}"), b"nonsense");
+        }
+        assert!(rows(&pipeline)["refused"] < 40);
+        let stats = pipeline.shared.counters.read();
+        assert_eq!(stats.refused["unreadable"], 1001);
+        assert_eq!(
+            stats.refused_not_kept,
+            1007 - rows(&pipeline)["refused"] as u64 - 1
+        );
+    }
+
+    #[test]
+    fn a_late_row_is_taken_and_counted() {
+        let mut pipeline = pipeline(Limits::default());
+        let seal = Sealed {
+            producer: String::from("p"),
+            epoch: 0,
+            number: 1,
+            time_us: 900_000,
+        };
+        pipeline.hear_seal(&seal, 1_000_000);
+        pipeline.seal(1_000_000);
+        assert_eq!(pipeline.shared.buffer.rows(0).watermark_us, None);
+        take(&mut pipeline, "p/0/1", &batch(0, &[Id::Ulid(1)], 5, "{}"));
+        pipeline.seal(1_000_000);
+        assert_eq!(pipeline.shared.buffer.rows(0).watermark_us, Some(900_000));
+        take(
+            &mut pipeline,
+            "p/0/2",
+            &batch(0, &[Id::Ulid(2)], 899_999, "{}"),
+        );
+        take(
+            &mut pipeline,
+            "p/0/3",
+            &batch(0, &[Id::Ulid(3)], 900_000, "{}"),
+        );
+        assert_eq!(pipeline.shared.counters.read().late, 1);
+        assert_eq!(rows(&pipeline)["a"], 3);
+    }
+
+    #[test]
+    fn a_gap_is_part_of_the_progress() {
+        let mut pipeline = pipeline(Limits::default());
+        let gap = Gap {
+            incarnation: Incarnation(0),
+            first: 1,
+            last: 7,
+            reason: "purged",
+        };
+        pipeline.gap(gap.clone(), 0);
+        let flush = pipeline.cut(0).expect("progress");
+        assert_eq!(
+            (flush.progress.to.sequence, flush.progress.gaps),
+            (7, vec![gap])
+        );
+    }
 }

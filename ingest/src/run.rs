@@ -38,6 +38,8 @@ const TICKS_PER_LOOK: u64 = 10;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Requests to flush that wait at the same time.
 const REQUESTS_MAX: usize = 64;
+/// Messages read ahead of the loop, beside the 16 MiB the bus has under way.
+const AHEAD_MAX: usize = 16;
 
 /// Why the ingester ended. The process must end too, and recover at its next start.
 #[derive(Debug, Clone, Error)]
@@ -132,7 +134,8 @@ impl Ingest {
             events_before: 0,
         };
         let messages = reader.resume().await?;
-        let beats = Telemetry::open(telemetry).await;
+        let messages = Reader::of_events(messages);
+        let beats = Reader::of_telemetry(telemetry);
         let task = tokio::spawn(async move {
             if let Err(error) = reader.run(messages, beats, requested).await {
                 tracing::error!(
@@ -232,8 +235,8 @@ struct Loop {
 impl Loop {
     async fn run(
         &mut self,
-        mut messages: Messages,
-        mut beats: Telemetry,
+        mut messages: Reader,
+        mut beats: Reader,
         mut requested: mpsc::Receiver<Request>,
     ) -> Result<(), IngestError> {
         let mut tick = tokio::time::interval(TICK);
@@ -247,11 +250,14 @@ impl Loop {
                 Some(request) = requested.recv() => self.waiting.push(request),
                 committed = ended(&mut self.committing) => self.after_commit(committed)?,
                 _ = tick.tick() => self.tick().await,
-                message = beats.next() => self.take_telemetry(&message),
+                delivery = beats.next() => self.take_telemetry(delivery?),
                 delivery = messages.next(), if has_room => match delivery {
                     Ok(delivery) => self.take(delivery),
-                    Err(BusError::StreamChanged { .. }) => messages = self.changed().await?,
-                    Err(error) => return Err(IngestError::Bus(Arc::new(error))),
+                    Err(IngestError::Bus(error)) if matches!(*error, BusError::StreamChanged { .. }) => {
+                        tracing::warn!(error = &*error as &dyn std::error::Error, "looking where to go on");
+                        messages = Reader::of_events(self.changed().await?);
+                    }
+                    Err(error) => return Err(error),
                 },
             }
             self.flush_if_due();
@@ -287,10 +293,12 @@ impl Loop {
         self.tell();
     }
 
-    fn take_telemetry(&mut self, message: &Message) {
+    fn take_telemetry(&mut self, delivery: Delivery) {
         let now_us = self.edge.now_us();
-        self.pipeline
-            .take_telemetry(&message.subject, &message.payload, now_us);
+        if let Delivery::Message(message) = delivery {
+            self.pipeline
+                .take_telemetry(&message.subject, &message.payload, now_us);
+        }
     }
 
     fn tell(&self) {
@@ -534,49 +542,66 @@ fn alarm(shared: &Shared, reason: &'static str, first: u64, last: u64) {
     );
 }
 
-/// Reads telemetry, and begins again wherever it can: what is lost here is not missed.
-struct Telemetry {
-    stream: EventStream,
-    messages: Option<Messages>,
+/// Reads a stream in a task of its own, since making a consumer again takes longer than the loop may
+/// wait between two ticks. Ends with itself.
+struct Reader {
+    received: mpsc::Receiver<Result<Delivery, BusError>>,
+    task: JoinHandle<()>,
 }
 
-impl Telemetry {
-    async fn open(stream: EventStream) -> Telemetry {
-        let mut telemetry = Telemetry {
-            stream,
-            messages: None,
-        };
-        telemetry.reopen().await;
-        telemetry
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
     }
+}
 
-    async fn reopen(&mut self) {
-        let opened = async {
-            let state = self.stream.ensure().await?;
-            self.stream.messages_from(state.last + 1).await
-        };
-        match opened.await {
-            Ok(messages) => self.messages = Some(messages),
-            Err(error) => tracing::debug!(%error, "no telemetry yet"),
-        }
-    }
-
-    /// The next message; cancelling it loses nothing but time.
-    async fn next(&mut self) -> Message {
-        loop {
-            let Some(messages) = &mut self.messages else {
-                tokio::time::sleep(RETRY_PAUSE).await;
-                self.reopen().await;
-                continue;
-            };
-            match messages.next().await {
-                Ok(Delivery::Message(message)) => return message,
-                Ok(Delivery::Gap { .. }) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "telemetry begins again");
-                    self.messages = None;
+impl Reader {
+    /// Reads on from where `messages` stands, up to the first error.
+    fn of_events(mut messages: Messages) -> Reader {
+        let (tx, received) = mpsc::channel(AHEAD_MAX);
+        let task = tokio::spawn(async move {
+            loop {
+                let delivery = messages.next().await;
+                let is_end = delivery.is_err();
+                if tx.send(delivery).await.is_err() || is_end {
+                    return;
                 }
             }
+        });
+        Reader { received, task }
+    }
+
+    /// Reads what comes from now on, and begins again wherever it can: what is lost is not missed.
+    fn of_telemetry(stream: EventStream) -> Reader {
+        let (tx, received) = mpsc::channel(AHEAD_MAX);
+        let task = tokio::spawn(async move {
+            loop {
+                let opened = async {
+                    let state = stream.ensure().await?;
+                    stream.messages_from(state.last + 1).await
+                };
+                match opened.await {
+                    Ok(mut messages) => {
+                        while let Ok(delivery) = messages.next().await {
+                            if tx.send(Ok(delivery)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "no telemetry yet"),
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        });
+        Reader { received, task }
+    }
+
+    /// The next delivery; cancelling it loses nothing.
+    async fn next(&mut self) -> Result<Delivery, IngestError> {
+        match self.received.recv().await {
+            Some(Ok(delivery)) => Ok(delivery),
+            Some(Err(error)) => Err(IngestError::Bus(Arc::new(error))),
+            None => Err(IngestError::Ended),
         }
     }
 }

@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use serin_lake::ColumnKind;
-use serin_wire::{Beat, Event, Trace};
+use serin_wire::{Beat, Event, Span, Trace};
 
 /// The columns of `beats`; gauges come as `gauges_<name>`, drops as `dropped_<reason>`.
 pub(crate) const BEAT_COLUMNS: &[(&str, ColumnKind)] = &[
@@ -32,6 +32,7 @@ pub(crate) const SPAN_COLUMNS: &[(&str, ColumnKind)] = &[
     ("span_id", ColumnKind::Text),
     ("parent_id", ColumnKind::Text),
     ("duration_us", ColumnKind::Int),
+    ("status", ColumnKind::Text),
 ];
 
 /// Who sent a message of telemetry, by its subject `tel.<what>.<service>.<version>.<instance>`.
@@ -80,29 +81,26 @@ pub(crate) fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) ->
     row(sender, "beats", beat.time_us.min(arrived_us), data)
 }
 
-/// The row of a span: one line of JSON with `time_us`, `name`, `duration_us`, the `traceparent` or
-/// `trace_id`, and attributes.
-pub(crate) fn span_row<'a>(
-    sender: &Sender<'a>,
-    line: &[u8],
-    arrived_us: i64,
-) -> Result<Event<'a>, serde_json::Error> {
-    let mut span: Map<String, Value> = serde_json::from_slice(line)?;
-    let time_us = span.remove("time_us").and_then(|time| time.as_i64());
-    let trace = span
-        .remove("traceparent")
-        .and_then(|text| Trace::parse(text.as_str()?));
-    let trace_id = span
-        .remove("trace_id")
-        .and_then(|id| u128::from_str_radix(id.as_str()?, 16).ok());
-    let time_us = time_us.unwrap_or(arrived_us).min(arrived_us);
-    let mut row = row(sender, "spans", time_us, Value::Object(span));
-    row.trace = trace.or(trace_id.map(|trace_id| Trace {
-        trace_id,
-        span_id: 0,
-        flags: 0,
-    }));
-    Ok(row)
+/// The row of a span; attributes come as `attributes_<name>`.
+pub(crate) fn span_row<'a>(sender: &Sender<'a>, span: &Span<'_>, arrived_us: i64) -> Event<'a> {
+    let status = serde_json::to_value(span.status).unwrap_or_default();
+    let data = serde_json::json!({
+        "name": span.name,
+        "span_id": span.span_id,
+        "parent_id": span.parent_id,
+        "duration_us": span.duration_us,
+        "status": status,
+        "attributes": span.attributes,
+    });
+    let mut row = row(sender, "spans", span.time.min(arrived_us), data);
+    row.trace = u128::from_str_radix(&span.trace_id, 16)
+        .ok()
+        .map(|trace_id| Trace {
+            trace_id,
+            span_id: u64::from_str_radix(&span.span_id, 16).unwrap_or_default(),
+            flags: 0,
+        });
+    row
 }
 
 fn row<'a>(sender: &Sender<'a>, table: &'static str, time_us: i64, data: Value) -> Event<'a> {
@@ -121,6 +119,8 @@ fn row<'a>(sender: &Sender<'a>, table: &'static str, time_us: i64, data: Value) 
 
 #[cfg(test)]
 mod tests {
+    use serin_wire::span::SpanStatus;
+
     use super::*;
 
     #[test]
@@ -135,14 +135,27 @@ mod tests {
     #[test]
     fn a_span_keeps_its_trace_and_attributes() {
         let sender = sender("tel.span.cart.v8.cart-v8-1").expect("a span");
-        let line = br#"{"time_us":5,"name":"pay","duration_us":7,"trace_id":"0af7651916cd43dd8448eb211c80319c","n":1}"#;
-        let row = span_row(&sender, line, 9).expect("a line");
-        assert_eq!(row.time_us, 5);
+        let span = Span {
+            trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
+            span_id: "00f067aa0ba902b7".into(),
+            parent_id: None,
+            name: "pay".into(),
+            service: "spoofed".into(),
+            version: "v0".into(),
+            instance: "x".into(),
+            time: 5,
+            duration_us: 7,
+            status: SpanStatus::Ok,
+            attributes: [(String::from("n"), Value::from(1))].into_iter().collect(),
+        };
+        let row = span_row(&sender, &span, 9);
+        assert_eq!((&*row.service, row.time_us), ("cart", 5));
+        let trace = row.trace.expect("it has one");
         assert_eq!(
-            row.trace.map(|t| t.trace_id),
-            Some(0x0af7651916cd43dd8448eb211c80319c)
+            trace.to_traceparent(),
+            "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00"
         );
-        assert_eq!(&*row.data, br#"{"duration_us":7,"n":1,"name":"pay"}"#);
-        assert!(span_row(&sender, b"[]", 9).is_err());
+        let data = String::from_utf8_lossy(&row.data).into_owned();
+        assert!(data.contains(r#""attributes":{"n":1}"#), "{data}");
     }
 }

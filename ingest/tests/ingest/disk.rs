@@ -1,0 +1,89 @@
+//! A disk whose n-th step fails, as if the process had been killed there.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use serin_lake::store::{Disk, FileOut, Moment, RealDisk};
+
+/// Fails its n-th step and every later one: what is left on disk is what a crash leaves.
+pub(crate) struct Failing {
+    left: Arc<AtomicI64>,
+}
+
+struct FailingFile {
+    inner: Box<dyn FileOut>,
+    left: Arc<AtomicI64>,
+}
+
+fn step(left: &AtomicI64) -> io::Result<()> {
+    match left.fetch_sub(1, Ordering::SeqCst) {
+        n if n <= 0 => Err(io::Error::other("cut off")),
+        _ => Ok(()),
+    }
+}
+
+impl Failing {
+    pub(crate) fn after(steps: i64) -> Failing {
+        Failing {
+            left: Arc::new(AtomicI64::new(steps)),
+        }
+    }
+
+    /// Whether a step was refused.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.left.load(Ordering::SeqCst) < 0
+    }
+}
+
+impl io::Write for FailingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl FileOut for FailingFile {
+    fn sync(&mut self) -> io::Result<()> {
+        step(&self.left)?;
+        self.inner.sync()
+    }
+}
+
+impl Disk for Failing {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        step(&self.left)?;
+        RealDisk.create_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FileOut>> {
+        step(&self.left)?;
+        Ok(Box::new(FailingFile {
+            inner: RealDisk.create(path)?,
+            left: Arc::clone(&self.left),
+        }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        step(&self.left)?;
+        RealDisk.rename(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        step(&self.left)?;
+        RealDisk.sync_dir(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        step(&self.left)?;
+        RealDisk.remove(path)
+    }
+
+    fn pass(&self, _: Moment) -> io::Result<()> {
+        step(&self.left)
+    }
+}

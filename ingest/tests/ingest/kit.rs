@@ -1,0 +1,151 @@
+//! A real bus, a real lake, and the ingester between them, under a folder that goes away.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serin_bus::{Bus, BusOptions, EventStream, stop_left};
+use serin_ingest::{Edge, Ingest, IngestOptions, IngestStats};
+use serin_lake::store::Disk;
+use serin_lake::{Lake, LakeOptions, Snapshot};
+use serin_wire::batch::{self, BatchWriter, Head, Id};
+use tempfile::TempDir;
+
+pub(crate) struct Place {
+    pub(crate) bus: Bus,
+    pub(crate) events: EventStream,
+    dir: Folder,
+}
+
+/// A folder whose server is gone when the test is over, however it ends.
+struct Folder(TempDir);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let folder = self.0.path().to_path_buf();
+        let stopping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(stop_left(&folder)).expect("it stops")
+        });
+        stopping.join().expect("no panic");
+    }
+}
+
+pub(crate) fn edge() -> Edge {
+    Edge::of_machine().expect("random bytes")
+}
+
+impl Place {
+    pub(crate) async fn new() -> Place {
+        let dir = Folder(TempDir::new().expect("a folder"));
+        let bus = Bus::start(BusOptions {
+            data_dir: dir.0.path().to_path_buf(),
+            joined: None,
+            port: None,
+            events_bytes_max: 1 << 30,
+            server_binary: None,
+            search_path: std::env::var_os("PATH"),
+            beside: None,
+        })
+        .await
+        .expect("a bus");
+        let events = bus.events().await.expect("the stream");
+        Place { bus, events, dir }
+    }
+
+    fn options(&self) -> LakeOptions {
+        LakeOptions {
+            dir: self.dir.0.path().join("lake"),
+            ..LakeOptions::default()
+        }
+    }
+
+    pub(crate) fn catalogue(&self) -> PathBuf {
+        self.options().dir.join("catalogue.sqlite")
+    }
+
+    pub(crate) async fn start(&self, options: IngestOptions) -> (Lake, Ingest) {
+        let (lake, recovered) = Lake::open(self.options(), edge().now_us()).expect("a lake");
+        let ingest = Ingest::start(lake.clone(), recovered, &self.bus, options, edge()).await;
+        (lake, ingest.expect("it starts"))
+    }
+
+    /// As [`Place::start`], on a disk that may fail at once; `None` where it did.
+    pub(crate) async fn start_on(
+        &self,
+        disk: Arc<dyn Disk>,
+        options: IngestOptions,
+    ) -> Option<Ingest> {
+        let (lake, recovered) = Lake::open_on(disk, self.options(), edge().now_us()).ok()?;
+        Ingest::start(lake, recovered, &self.bus, options, edge())
+            .await
+            .ok()
+    }
+
+    /// Publishes one numbered batch of `count` events of type `a`, with identities by number.
+    pub(crate) async fn publish(&self, header: &str, number: u64, count: u64) {
+        let mut writer = BatchWriter::new("cart", "v1", "cart-v1-1", 0);
+        for at in 0..count {
+            let data = format!(r#"{{"number":{number},"at":{at}}}"#);
+            let head = Head {
+                id: Id::Ulid(u128::from(number * 1000 + at)),
+                kind: "a",
+                service: None,
+                time_us: edge().now_us(),
+                trace: None,
+                arm: None,
+            };
+            writer.push(&head, data.as_bytes());
+        }
+        let id = format!("test/0/{number}");
+        let headers = [(header, &*id), ("Content-Type", batch::CONTENT_TYPE)];
+        let sent = self
+            .events
+            .publish("ev.cart._batch", &headers, Bytes::from(writer.take()));
+        sent.await.expect("the bus takes it");
+    }
+
+    pub(crate) async fn end(self) {
+        self.bus.stop().await;
+    }
+}
+
+/// Rows of a table, in files and fresh.
+pub(crate) fn rows(snapshot: &Snapshot, table: &str) -> u64 {
+    let Some(view) = snapshot.tables.get(table) else {
+        return 0;
+    };
+    let fresh: usize = view.fresh.iter().map(|batch| batch.num_rows()).sum();
+    view.files.iter().map(|file| file.rows).sum::<u64>() + fresh as u64
+}
+
+/// Waits until the counters say what is wanted.
+pub(crate) async fn until(ingest: &Ingest, what: &str, is_so: impl Fn(&IngestStats) -> bool) {
+    let deadline = Duration::from_secs(30);
+    let wait = async {
+        while !is_so(&ingest.stats()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let ended = tokio::time::timeout(deadline, wait).await;
+    assert!(ended.is_ok(), "{what}: {:?}", ingest.stats());
+}
+
+/// Answers of real DuckDB to statements on the catalogue.
+pub(crate) fn duckdb(catalogue: &Path, statements: &[&str]) -> Vec<serde_json::Value> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lake/tests/duckdb_read.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .arg(catalogue)
+        .args(statements)
+        .output();
+    let output = output.expect("python3 runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}

@@ -1,0 +1,362 @@
+//! The ingester between a real `nats-server` and a real lake, recounted with DuckDB.
+
+mod disk;
+mod kit;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serin_ingest::{Ingest, IngestOptions, Limits};
+use serin_lake::accept::Numbered;
+use serin_lake::{AcceptError, Door};
+
+use disk::Failing;
+use kit::{Place, duckdb, rows, until};
+
+const COUNT: &str = r#"SELECT count(*), count(DISTINCT id) FROM lake.main."a""#;
+
+fn quick() -> IngestOptions {
+    IngestOptions {
+        flush_age: Duration::from_millis(50),
+        ..IngestOptions::default()
+    }
+}
+
+fn lazy() -> IngestOptions {
+    IngestOptions {
+        flush_age: Duration::from_secs(3600),
+        ..IngestOptions::default()
+    }
+}
+
+/// I1, I2: each acknowledged event exactly once, wherever the commit is cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_once_wherever_it_stops() {
+    let place = Place::new().await;
+    let mut number = 0;
+    for steps in 0..40 {
+        place.publish("Nats-Msg-Id", number + 1, 3).await;
+        place.publish("Nats-Msg-Id", number + 2, 2).await;
+        number += 2;
+        let disk = Arc::new(Failing::after(steps));
+        if let Some(ingest) = place.start_on(disk.clone(), lazy()).await {
+            let last = place.events.state().await.expect("the stream").last;
+            until(&ingest, "it is read", |stats| stats.taken.sequence == last).await;
+            // Either it commits, or it fails and has nothing more to say.
+            let stopped = ingest.stop().await;
+            assert!(stopped.is_ok() || disk.has_failed(), "{stopped:?}");
+        }
+    }
+    let (_lake, ingest) = place.start(lazy()).await;
+    ingest.flush().await.expect("a flush");
+    ingest.stop().await.expect("it stops");
+    let due = r#"SELECT sum(n)::BIGINT FROM (SELECT if(number % 2 = 1, 3, 2) AS n FROM lake.main."a" GROUP BY number)"#;
+    let numbers = r#"SELECT count(DISTINCT number), max(number) FROM lake.main."a""#;
+    let found = duckdb(&place.catalogue(), &[COUNT, due, numbers]);
+    assert_eq!(
+        found[2][0],
+        serde_json::json!([number, number]),
+        "no message missing"
+    );
+    assert_eq!(found[0][0][0], found[0][0][1], "no row twice");
+    assert_eq!(found[0][0][0], found[1][0][0], "no row missing");
+    place.end().await;
+}
+
+/// I14: a number sent again, past the broker's own window (which reads the header by its exact
+/// name), before and after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_sent_again_is_taken_once() {
+    let place = Place::new().await;
+    let (lake, ingest) = place.start(quick()).await;
+    for number in [1, 3, 1, 2, 3] {
+        place.publish("nats-msg-id", number, 4).await;
+    }
+    ingest.flush().await.expect("a flush");
+    assert_eq!(rows(&lake.snapshot(), "a"), 12);
+    assert_eq!(ingest.stats().duplicates, 2);
+    ingest.stop().await.expect("it stops");
+    drop(lake);
+    let (lake, ingest) = place.start(quick()).await;
+    for number in [2, 1, 4, 3] {
+        place.publish("nats-msg-id", number, 4).await;
+    }
+    ingest.flush().await.expect("a flush");
+    assert_eq!(rows(&lake.snapshot(), "a"), 16);
+    let state = place.events.state().await.expect("the stream");
+    assert_eq!(ingest.stats().committed.sequence, state.last);
+    ingest.stop().await.expect("it stops");
+    place.end().await;
+}
+
+async fn post(
+    ingest: &Ingest,
+    door: Door,
+    body: &str,
+    number: Option<&str>,
+) -> serin_lake::Receipt {
+    let numbered = number.map(|number| Numbered {
+        number: number.to_owned(),
+        is_import: true,
+    });
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    ingest
+        .door()
+        .accept(door, body, numbered)
+        .await
+        .expect("it is taken")
+}
+
+/// An import sent twice adds nothing, also after a restart and when the broker has forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_sent_twice_adds_nothing() {
+    let place = Place::new().await;
+    let (lake, ingest) = place.start(lazy()).await;
+    let line =
+        |n: u64| format!(r#"{{"type":"a","time":"2015-05-17T10:05:03Z","data":{{"n":{n}}}}}"#);
+    // Over 128 KiB, so that it becomes more than one message.
+    let body: Vec<String> = (0..3000).map(line).collect();
+    let body = body.join("\n");
+    let first = post(&ingest, Door::Ndjson, &body, Some("file/0/1")).await;
+    assert_eq!((first.accepted, first.duplicates), (3000, 0));
+    let second = post(&ingest, Door::Ndjson, &line(7), Some("file/0/2")).await;
+    assert_eq!(second.accepted, 1);
+    ingest.flush().await.expect("a flush");
+    let again = post(&ingest, Door::Ndjson, &body, Some("file/0/1")).await;
+    assert_eq!((again.accepted, again.duplicates), (0, 3000));
+    ingest.stop().await.expect("it stops");
+    drop(lake);
+    let (lake, ingest) = place.start(lazy()).await;
+    let again = post(&ingest, Door::Ndjson, &body, Some("file/0/1")).await;
+    assert_eq!((again.accepted, again.duplicates), (0, 3000));
+    ingest.flush().await.expect("a flush");
+    assert_eq!(rows(&lake.snapshot(), "a"), 3001);
+    assert_eq!(ingest.stats().refused, [].into());
+    ingest.stop().await.expect("it stops");
+    let count = duckdb(
+        &place.catalogue(),
+        &[COUNT, r#"SELECT min(time)::VARCHAR FROM lake.main."a""#],
+    );
+    assert_eq!(count[0][0][1], 3001);
+    assert_eq!(count[1][0][0], "2015-05-17 10:05:03+00");
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_door_answers_by_line() {
+    let place = Place::new().await;
+    let (lake, ingest) = place.start(lazy()).await;
+    let body = r#"{"type":"a","source":"/shop/Cart","id":"x","data":{"n":1}}
+
+{"type":"a","data":[1]}
+{"type":"serin.decision"}
+not json
+{"type":"b","time":"2999-01-01T00:00:00Z"}
+{"type":"b"}"#;
+    let receipt = post(&ingest, Door::Ndjson, body, None).await;
+    assert_eq!(receipt.accepted, 2);
+    let lines: Vec<u64> = receipt.refused.iter().map(|refused| refused.line).collect();
+    assert_eq!(lines, [3, 4, 5, 6]);
+    until(&ingest, "both are taken", |stats| stats.events == 2).await;
+    // The same identity of the same service, a second time.
+    let again = r#"[{"type":"a","source":"cart","id":"x"},{"type":"a","source":"pay","id":"x"}]"#;
+    let receipt = post(&ingest, Door::Batch, again, None).await;
+    assert_eq!((receipt.accepted, receipt.duplicates), (1, 1));
+    let bad = ingest
+        .door()
+        .accept(Door::One, Bytes::from_static(b"{}"), None)
+        .await;
+    assert!(matches!(bad, Err(AcceptError::Bad(_))), "{bad:?}");
+    let bad = ingest
+        .door()
+        .accept(Door::Batch, Bytes::from_static(b"{}"), None)
+        .await;
+    assert!(matches!(bad, Err(AcceptError::Bad(_))), "{bad:?}");
+    until(&ingest, "the third is taken", |stats| stats.events == 3).await;
+    let snapshot = lake.snapshot();
+    assert_eq!((rows(&snapshot, "a"), rows(&snapshot, "b")), (2, 1));
+    // The door seals time like an SDK, with nothing else that beats.
+    let before = snapshot.watermark_us;
+    until(&ingest, "the watermark moves", |stats| {
+        stats.watermark_us > before
+    })
+    .await;
+    ingest.stop().await.expect("it stops");
+    place.end().await;
+}
+
+/// I5: a reader never sees a row twice or not at all, whatever is flushed meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_sees_every_row_once() {
+    let place = Place::new().await;
+    let options = IngestOptions {
+        flush_age: Duration::from_millis(20),
+        ..IngestOptions::default()
+    };
+    let (lake, ingest) = place.start(options).await;
+    let is_done = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (lake, is_done) = (lake.clone(), Arc::clone(&is_done));
+        move || {
+            let (mut last, mut looks) = (0, 0_u64);
+            while !is_done.load(Ordering::SeqCst) {
+                let snapshot = lake.snapshot();
+                let count = rows(&snapshot, "a");
+                assert!(count >= last && count <= 200 * 50, "{last} then {count}");
+                last = count;
+                looks += 1;
+            }
+            looks
+        }
+    });
+    for number in 1..=200 {
+        place.publish("Nats-Msg-Id", number, 50).await;
+    }
+    until(&ingest, "all are taken", |stats| stats.events == 200 * 50).await;
+    let flushes = ingest.stats().flushes;
+    ingest.flush().await.expect("a flush");
+    is_done.store(true, Ordering::SeqCst);
+    let looks = reader.join().expect("the reader saw each row once");
+    assert!(
+        looks > 10 && flushes > 2,
+        "{looks} looks, {flushes} flushes"
+    );
+    assert_eq!(rows(&lake.snapshot(), "a"), 200 * 50);
+    ingest.stop().await.expect("it stops");
+    assert_eq!(duckdb(&place.catalogue(), &[COUNT])[0][0][1], 200 * 50);
+    place.end().await;
+}
+
+/// A stream that was wiped while we read, and one wiped while we were away, begin a new lineage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_stream_begins_a_new_lineage() {
+    let place = Place::new().await;
+    let jetstream = || async_nats::jetstream::new(place.bus.client().clone());
+    let (lake, ingest) = place.start(lazy()).await;
+    place.publish("Nats-Msg-Id", 1, 5).await;
+    until(&ingest, "it is taken", |stats| stats.events == 5).await;
+    let before = ingest.stats().taken.incarnation;
+    jetstream()
+        .delete_stream(place.events.name())
+        .await
+        .expect("it goes");
+    until(&ingest, "it begins again", |stats| stats.lineages == 1).await;
+    place.publish("Nats-Msg-Id", 2, 5).await;
+    ingest.flush().await.expect("a flush");
+    let stats = ingest.stats();
+    assert_ne!(stats.committed.incarnation, before);
+    assert_eq!(rows(&lake.snapshot(), "a"), 10);
+    ingest.stop().await.expect("it stops");
+    drop(lake);
+    jetstream()
+        .delete_stream(place.events.name())
+        .await
+        .expect("it goes");
+    let (lake, ingest) = place.start(lazy()).await;
+    assert_eq!(ingest.stats().lineages, 1);
+    place.publish("Nats-Msg-Id", 3, 5).await;
+    ingest.flush().await.expect("a flush");
+    assert_eq!(rows(&lake.snapshot(), "a"), 15);
+    ingest.stop().await.expect("it stops");
+    place.end().await;
+}
+
+/// Messages purged by somebody else are a gap, recorded and counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purged_messages_are_a_recorded_gap() {
+    let place = Place::new().await;
+    let (lake, ingest) = place.start(lazy()).await;
+    place.publish("Nats-Msg-Id", 1, 1).await;
+    ingest.flush().await.expect("a flush");
+    ingest.stop().await.expect("it stops");
+    drop(lake);
+    for number in 2..=5 {
+        place.publish("Nats-Msg-Id", number, 1).await;
+    }
+    place.events.purge_to(4).await.expect("they go");
+    let (lake, ingest) = place.start(lazy()).await;
+    ingest.flush().await.expect("a flush");
+    assert_eq!(
+        (ingest.stats().lost_messages, rows(&lake.snapshot(), "a")),
+        (3, 2)
+    );
+    ingest.stop().await.expect("it stops");
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_events_rest_in_a_bounded_table() {
+    let place = Place::new().await;
+    let options = IngestOptions {
+        limits: Limits {
+            refused_bytes_max: 20_000,
+            ..Limits::default()
+        },
+        ..lazy()
+    };
+    let (lake, ingest) = place.start(options).await;
+    let payload = format!("{{{}", "x".repeat(1000));
+    for _ in 0..200 {
+        let payload = Bytes::from(payload.clone());
+        place
+            .events
+            .publish("ev.cart.a", &[], payload)
+            .await
+            .expect("taken");
+    }
+    until(&ingest, "all are refused", |stats| {
+        stats.refused.get("json") == Some(&200)
+    })
+    .await;
+    ingest.flush().await.expect("a flush");
+    let kept = rows(&lake.snapshot(), "refused");
+    assert!((5..30).contains(&kept), "{kept}");
+    assert_eq!(ingest.stats().refused_not_kept, 200 - kept);
+    ingest.stop().await.expect("it stops");
+    let sql = r#"SELECT service, type, reason, count(*) FROM lake.main."refused" GROUP BY ALL"#;
+    let found = duckdb(&place.catalogue(), &[sql]);
+    assert_eq!(found[0][0], serde_json::json!(["cart", "a", "json", kept]));
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beats_and_spans_are_rows() {
+    let place = Place::new().await;
+    let telemetry = place.bus.telemetry().await.expect("the stream");
+    let (lake, ingest) = place.start(lazy()).await;
+    let now_us = kit::edge().now_us();
+    let beat = serde_json::json!({
+        "service": "cart", "version": "v1", "instance": "cart-v1-1", "number": 1, "time_us": now_us,
+        "started_us": now_us, "state": "ready", "cpu": 0.5, "memory_bytes": 7, "in_flight": 0,
+        "queued_events": 0, "requests": {"count": 1, "sum_us": 100, "buckets": [[13, 1]]}, "errors": 0,
+        "gauges": {"queue.depth": 3.0}
+    });
+    let publish = |subject: &'static str, payload: String| {
+        let telemetry = telemetry.clone();
+        async move {
+            telemetry
+                .publish(subject, &[], Bytes::from(payload))
+                .await
+                .expect("taken")
+        }
+    };
+    publish("tel.beat.cart.v1.cart-v1-1", beat.to_string()).await;
+    publish("tel.beat.cart.v1.cart-v1-1", String::from("no beat")).await;
+    let deadline = tokio::time::timeout(Duration::from_secs(20), async {
+        while rows(&lake.snapshot(), "beats") < 1 || ingest.stats().telemetry_bad < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    deadline.await.expect("the beat is a row");
+    ingest.flush().await.expect("a flush");
+    ingest.stop().await.expect("it stops");
+    let sql = r#"SELECT instance, state, cpu, requests, "gauges_queue.depth" FROM lake.main.beats"#;
+    let found = duckdb(&place.catalogue(), &[sql]);
+    assert_eq!(
+        found[0][0],
+        serde_json::json!(["cart-v1-1", "ready", 0.5, 1, 3.0])
+    );
+    place.end().await;
+}
