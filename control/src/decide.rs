@@ -49,7 +49,10 @@ pub enum Held {
 impl State {
     /// The state after a decision with that action.
     pub fn after(action: &str, to_us: i64) -> State {
-        State { is_firing: action == "notify", to_us }
+        State {
+            is_firing: action == "notify",
+            to_us,
+        }
     }
 }
 
@@ -57,7 +60,9 @@ impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Held::Seen => f.write_str("judged before"),
-            Held::Missing(missing, all) => write!(f, "{missing} of {all} steps could not be measured"),
+            Held::Missing(missing, all) => {
+                write!(f, "{missing} of {all} steps could not be measured")
+            }
             Held::Mixed(crossed, all) => write!(f, "crossed in {crossed} of {all} steps"),
             Held::StillOff => f.write_str("still crossed in every step"),
             Held::StillWell => f.write_str("crossed in no step"),
@@ -71,12 +76,21 @@ pub fn judge(rule: &Rule, state: &State, observation: &Observation) -> Verdict {
         return Verdict::Hold(Held::Seen);
     }
     let all = observation.steps.len();
-    let missing = observation.steps.iter().filter(|value| value.is_none()).count();
+    let missing = observation
+        .steps
+        .iter()
+        .filter(|value| value.is_none())
+        .count();
     if missing > 0 || all == 0 {
         return Verdict::Hold(Held::Missing(missing, all));
     }
     let is_crossed = |value: &&f64| rule.bound.is_crossed_by(**value);
-    let crossed = observation.steps.iter().flatten().filter(is_crossed).count();
+    let crossed = observation
+        .steps
+        .iter()
+        .flatten()
+        .filter(is_crossed)
+        .count();
     match (crossed, state.is_firing) {
         (0, true) => Verdict::Resolve,
         (0, false) => Verdict::Hold(Held::StillWell),
@@ -118,12 +132,20 @@ fn why(rule: &Rule, action: &str, observation: &Observation) -> String {
         Bound::Below(_) => "below",
     };
     let (bound, seconds) = (amount(rule.bound.value(), unit), rule.for_us as f64 / 1e6);
-    let value = observation.value.map_or_else(|| String::from("unknown"), |value| amount(value, unit));
+    let value = observation
+        .value
+        .map_or_else(|| String::from("unknown"), |value| amount(value, unit));
     let events = observation.samples;
     let mut why = if action == "notify" {
-        format!("{} was {side} {bound} for {seconds} s: {value} over {events} events", rule.kpi)
+        format!(
+            "{} was {side} {bound} for {seconds} s: {value} over {events} events",
+            rule.kpi
+        )
     } else {
-        format!("{} was not {side} {bound} for {seconds} s: {value} over {events} events", rule.kpi)
+        format!(
+            "{} was not {side} {bound} for {seconds} s: {value} over {events} events",
+            rule.kpi
+        )
     };
     if let Some(message) = rule.message.as_deref().filter(|_| action == "notify") {
         why = format!("{message} ({why})");

@@ -49,8 +49,16 @@ pub async fn run(parts: Parts) {
             continue;
         }
         let snapshot = (parts.snapshot)();
-        for decision in control.tick(&parts.engine, &snapshot, &rules, (parts.now_us)()).await {
-            info!(rule = decision.rule, action = decision.action, why = decision.why, "decided");
+        for decision in control
+            .tick(&parts.engine, &snapshot, &rules, (parts.now_us)())
+            .await
+        {
+            info!(
+                rule = decision.rule,
+                action = decision.action,
+                why = decision.why,
+                "decided"
+            );
             parts.serin.emit(decision::EVENT_TYPE, &decision);
         }
     }
@@ -103,7 +111,13 @@ impl Control {
                         Some(decision) => State::after(&decision.action, decision.to_us).is_firing,
                         None => state.is_firing,
                     };
-                    self.remember(rule, State { is_firing, to_us: observation.to_us });
+                    self.remember(
+                        rule,
+                        State {
+                            is_firing,
+                            to_us: observation.to_us,
+                        },
+                    );
                     decided.extend(decision);
                     self.told.remove(&rule.name);
                 }
@@ -115,18 +129,28 @@ impl Control {
     }
 
     fn state(&self, rule: &Rule) -> State {
-        let known = self.states.as_ref().and_then(|states| states.get(&rule.name));
+        let known = self
+            .states
+            .as_ref()
+            .and_then(|states| states.get(&rule.name));
         known.copied().unwrap_or_default()
     }
 
     fn remember(&mut self, rule: &Rule, state: State) {
-        self.states.get_or_insert_default().insert(rule.name.clone(), state);
+        self.states
+            .get_or_insert_default()
+            .insert(rule.name.clone(), state);
     }
 
     fn tell_once(&mut self, rule: &str, error: &QueryError) {
         let text = error.to_string();
         if self.told.get(rule) != Some(&text) {
-            warn!(rule, code = error.code(), error = text, "cannot judge a rule");
+            warn!(
+                rule,
+                code = error.code(),
+                error = text,
+                "cannot judge a rule"
+            );
             self.told.insert(rule.to_owned(), text);
         }
     }
@@ -138,18 +162,25 @@ async fn last_states(
     snapshot: &Arc<Snapshot>,
 ) -> Result<BTreeMap<String, State>, QueryError> {
     let mut states = BTreeMap::new();
-    if snapshot.tables.get("decisions").is_none_or(|table| table.time_range_us().is_none()) {
+    if snapshot
+        .tables
+        .get("decisions")
+        .is_none_or(|table| table.time_range_us().is_none())
+    {
         return Ok(states);
     }
     let answer = Box::pin(engine.sql(snapshot, LAST_DECISIONS, None)).await?;
     let table = render::json_table(&answer);
     for row in table["rows"].as_array().into_iter().flatten() {
-        let (Some(rule), Some(action), Some(to_us)) = (row[0].as_str(), row[1].as_str(), row[2].as_i64())
+        let (Some(rule), Some(action), Some(to_us)) =
+            (row[0].as_str(), row[1].as_str(), row[2].as_i64())
         else {
             continue;
         };
         // Newest first: the first one counts.
-        states.entry(rule.to_owned()).or_insert_with(|| State::after(action, to_us));
+        states
+            .entry(rule.to_owned())
+            .or_insert_with(|| State::after(action, to_us));
     }
     Ok(states)
 }

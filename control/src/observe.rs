@@ -40,9 +40,14 @@ pub struct Observation {
 
 /// The last window of a rule that ends at a step's end and not after the watermark.
 pub(crate) fn window(rule: &Rule, watermark_us: i64) -> Range {
-    let into_step = watermark_us.wrapping_sub(STEPS_FROM_US).rem_euclid(rule.every_us);
+    let into_step = watermark_us
+        .wrapping_sub(STEPS_FROM_US)
+        .rem_euclid(rule.every_us);
     let to_us = watermark_us - into_step;
-    Range { from_us: to_us - rule.for_us, to_us }
+    Range {
+        from_us: to_us - rule.for_us,
+        to_us,
+    }
 }
 
 /// Reads the KPI of a rule; `None` while nobody says up to when the data are complete.
@@ -58,14 +63,22 @@ pub async fn observe(
     };
     let range = window(rule, watermark_us);
     let whole = engine.kpi(snapshot, plan, &request(range, None)).await?;
-    let steps = engine.kpi(snapshot, plan, &request(range, Some(rule.every_us))).await?;
+    let steps = engine
+        .kpi(snapshot, plan, &request(range, Some(rule.every_us)))
+        .await?;
     Ok(Some(Observation {
         kpi: rule.kpi.clone(),
         unit: whole.unit.clone(),
         from_us: range.from_us,
         to_us: range.to_us,
-        value: whole.series.first().and_then(|series| series.points.first()?.1),
-        parts: whole.series.first().and_then(|series| series.parts.as_ref()?.first().copied()),
+        value: whole
+            .series
+            .first()
+            .and_then(|series| series.points.first()?.1),
+        parts: whole
+            .series
+            .first()
+            .and_then(|series| series.parts.as_ref()?.first().copied()),
         samples: whole.samples,
         coverage: steps.coverage,
         age_us: now_us - range.to_us,
@@ -87,8 +100,19 @@ fn request(range: Range, step_us: Option<i64>) -> KpiRequest {
 
 /// One value per step of the window, also where the answer has no point for it.
 fn values(answer: &KpiAnswer, range: Range, every_us: i64) -> Vec<Option<f64>> {
-    let points = answer.series.first().map(|series| series.points.as_slice()).unwrap_or_default();
-    let value_at = |time: i64| points.iter().find(|(at, _)| *at == time).and_then(|(_, value)| *value);
+    let points = answer
+        .series
+        .first()
+        .map(|series| series.points.as_slice())
+        .unwrap_or_default();
+    let value_at = |time: i64| {
+        points
+            .iter()
+            .find(|(at, _)| *at == time)
+            .and_then(|(_, value)| *value)
+    };
     let count = range.span_us() / every_us;
-    (0..count).map(|step| value_at(range.from_us + step * every_us)).collect()
+    (0..count)
+        .map(|step| value_at(range.from_us + step * every_us))
+        .collect()
 }

@@ -20,8 +20,15 @@ pub(crate) fn kpis() -> KpiFile {
 pub(crate) fn dashboards(names: &Names<'_>) -> Vec<Dashboard> {
     let mut problems: Vec<Problem> = Vec::new();
     let raw = spec::read::<RawDashboard>("built-in/serin.yaml", DASHBOARD);
-    let resolved = raw.map(|raw| resolve::dashboard("built-in/serin.yaml", &raw, names, &mut problems));
-    resolved.into_iter().map(|dashboard| Dashboard { file: None, ..dashboard }).collect()
+    let resolved =
+        raw.map(|raw| resolve::dashboard("built-in/serin.yaml", &raw, names, &mut problems));
+    resolved
+        .into_iter()
+        .map(|dashboard| Dashboard {
+            file: None,
+            ..dashboard
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -33,10 +40,17 @@ mod tests {
     fn what_is_built_in_has_no_fault() {
         let mut problems = Vec::new();
         let file = read_kpis("kpis.yaml", KPIS, &mut problems).expect("YAML");
-        let definitions = file.definitions.into_iter().map(|placed| placed.definition).collect();
+        let definitions = file
+            .definitions
+            .into_iter()
+            .map(|placed| placed.definition)
+            .collect();
         let kpis = serin_query::kpi::compile(definitions).expect("KPIs that compile");
         let broken = BTreeSet::new();
-        let names = Names { kpis: &kpis, broken: &broken };
+        let names = Names {
+            kpis: &kpis,
+            broken: &broken,
+        };
         let raw = spec::read::<RawDashboard>("serin.yaml", DASHBOARD).expect("YAML");
         resolve::dashboard("serin.yaml", &raw, &names, &mut problems);
         assert_eq!(problems, []);

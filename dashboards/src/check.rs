@@ -84,8 +84,11 @@ fn warning(file: &str, place: Place, message: String, hint: String) -> Problem {
 
 /// Only what the KPI itself names: its inputs are warned of where they are defined.
 fn kpi(plan: &KpiPlan, file: &str, place: Place, tables: &Tables<'_>, warnings: &mut Vec<Problem>) {
-    let of_inputs: BTreeSet<(String, String)> =
-        plan.inputs().into_iter().flat_map(KpiPlan::columns).collect();
+    let of_inputs: BTreeSet<(String, String)> = plan
+        .inputs()
+        .into_iter()
+        .flat_map(KpiPlan::columns)
+        .collect();
     let mut missing = BTreeSet::new();
     for (event, column) in plan.columns() {
         if of_inputs.contains(&(event.clone(), column.clone())) {
@@ -93,15 +96,26 @@ fn kpi(plan: &KpiPlan, file: &str, place: Place, tables: &Tables<'_>, warnings: 
         }
         let Some(columns) = tables.get(event.as_str()) else {
             if missing.insert(event.clone()) {
-                let message = format!("kpi {:?}: no events of type {event:?} have arrived yet", plan.name());
+                let message = format!(
+                    "kpi {:?}: no events of type {event:?} have arrived yet",
+                    plan.name()
+                );
                 let hint = meant(&event, tables.keys().copied());
                 warnings.push(warning(file, place, message, hint));
             }
             continue;
         };
         if !columns.contains(column.as_str()) {
-            let message = format!("kpi {:?}: no column {column:?} in {event:?} yet", plan.name());
-            warnings.push(warning(file, place, message, meant(&column, columns.iter().copied())));
+            let message = format!(
+                "kpi {:?}: no column {column:?} in {event:?} yet",
+                plan.name()
+            );
+            warnings.push(warning(
+                file,
+                place,
+                message,
+                meant(&column, columns.iter().copied()),
+            ));
         }
     }
 }
@@ -128,8 +142,10 @@ fn dimensions(
                         continue;
                     };
                     if !columns.contains(dimension.as_str()) {
-                        let message =
-                            format!("panel {:?}: no column {dimension:?} in {event:?} yet", panel.name);
+                        let message = format!(
+                            "panel {:?}: no column {dimension:?} in {event:?} yet",
+                            panel.name
+                        );
                         let hint = meant(dimension, columns.iter().copied());
                         warnings.push(warning(file, panel.place, message, hint));
                     }

@@ -78,19 +78,30 @@ pub async fn evaluate(
 ) -> PanelData {
     let mut shown = shape::nothing(panel, asked.range);
     shown.watermark = snapshot.watermark_us.map(rfc3339);
-    let asker = Asker { engine, snapshot, panel, asked };
+    let asker = Asker {
+        engine,
+        snapshot,
+        panel,
+        asked,
+    };
     let found = match &panel.source {
         Source::Broken(message) => {
             return failed(shown, crate::problem::code::VALUE, message.clone());
         }
         Source::Sql(sql) => asker.sql(sql).await,
         Source::Kpis(names) => {
-            let plans: Vec<&Arc<KpiPlan>> = names.iter().filter_map(|name| library.kpis.get(name)).collect();
+            let plans: Vec<&Arc<KpiPlan>> = names
+                .iter()
+                .filter_map(|name| library.kpis.get(name))
+                .collect();
             let Some(first) = plans.first() else {
                 let message = format!("there is no KPI {:?}", names.join(", "));
                 return failed(shown, crate::problem::code::NAME, message);
             };
-            shown.unit = panel.unit.clone().or_else(|| first.unit().map(str::to_owned));
+            shown.unit = panel
+                .unit
+                .clone()
+                .or_else(|| first.unit().map(str::to_owned));
             shown.better = first.definition().better.map(|better| match better {
                 Better::Higher => "higher",
                 Better::Lower => "lower",
@@ -101,7 +112,11 @@ pub async fn evaluate(
     };
     match found {
         Ok(found) => {
-            shown.state = if found.is_empty { PanelState::Empty } else { PanelState::Ok };
+            shown.state = if found.is_empty {
+                PanelState::Empty
+            } else {
+                PanelState::Ok
+            };
             shown.data = Some(found.data);
             shown.series_dropped = found.dropped;
             shown
@@ -176,7 +191,11 @@ impl Asker<'_> {
     }
 
     fn step_us(&self) -> i64 {
-        let pixels = if self.panel.draw == Draw::Bar { PIXELS_PER_COLUMN } else { PIXELS_PER_POINT };
+        let pixels = if self.panel.draw == Draw::Bar {
+            PIXELS_PER_COLUMN
+        } else {
+            PIXELS_PER_POINT
+        };
         let points = (self.asked.width_px / pixels).clamp(20, POINTS_MAX as u32) as usize;
         let fits = nice_step_us(self.asked.range, points);
         match self.panel.step_us {
@@ -192,14 +211,20 @@ impl Asker<'_> {
         let mut series = Vec::new();
         let mut dropped = 0;
         for plan in plans {
-            let answer = self.ask(plan, &panel.by, Some(step_us), 0, panel.top).await?;
+            let answer = self
+                .ask(plan, &panel.by, Some(step_us), 0, panel.top)
+                .await?;
             dropped += answer.series_dropped;
             series.extend(shape::series(plan, &answer, is_alone, None));
         }
-        let is_empty = series.iter().all(|series| series.points.iter().all(|(_, value)| value.is_none()));
+        let is_empty = series
+            .iter()
+            .all(|series| series.points.iter().all(|(_, value)| value.is_none()));
         if let Some(shift_us) = panel.compare_us {
             for plan in plans {
-                let answer = self.ask(plan, &panel.by, Some(step_us), shift_us, panel.top).await?;
+                let answer = self
+                    .ask(plan, &panel.by, Some(step_us), shift_us, panel.top)
+                    .await?;
                 series.extend(shape::series(plan, &answer, is_alone, Some(shift_us)));
             }
         }
@@ -208,24 +233,41 @@ impl Asker<'_> {
             stacked: panel.is_stacked,
             series,
         };
-        Ok(Found { data, is_empty, dropped })
+        Ok(Found {
+            data,
+            is_empty,
+            dropped,
+        })
     }
 
     async fn stat(&self, plan: &KpiPlan) -> Result<Found, Failed> {
         let whole = self.ask(plan, &[], None, 0, 1).await?;
-        let step_us = self.panel.step_us.unwrap_or_else(|| nice_step_us(self.asked.range, SPARK_POINTS));
+        let step_us = self
+            .panel
+            .step_us
+            .unwrap_or_else(|| nice_step_us(self.asked.range, SPARK_POINTS));
         let spark = self.ask(plan, &[], Some(step_us), 0, 1).await?;
         let compare = match self.panel.compare_us {
             None => None,
-            Some(shift_us) => Some(shape::only_value(&self.ask(plan, &[], None, shift_us, 1).await?)),
+            Some(shift_us) => Some(shape::only_value(
+                &self.ask(plan, &[], None, shift_us, 1).await?,
+            )),
         };
         let value = shape::only_value(&whole);
         let data = Data::Stat {
             value,
             compare,
-            spark: spark.series.first().map(|series| shape::points(&series.points)).unwrap_or_default(),
+            spark: spark
+                .series
+                .first()
+                .map(|series| shape::points(&series.points))
+                .unwrap_or_default(),
         };
-        Ok(Found { data, is_empty: value.is_none(), dropped: 0 })
+        Ok(Found {
+            data,
+            is_empty: value.is_none(),
+            dropped: 0,
+        })
     }
 
     async fn bars(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
@@ -238,29 +280,47 @@ impl Asker<'_> {
             bars.extend(shape::bars(plan, &answer, is_alone));
         }
         let is_empty = bars.iter().all(|bar| bar.value.is_none());
-        Ok(Found { data: Data::Bars { bars }, is_empty, dropped })
+        Ok(Found {
+            data: Data::Bars { bars },
+            is_empty,
+            dropped,
+        })
     }
 
     async fn table(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
         let mut answers = Vec::new();
         for (index, plan) in plans.iter().enumerate() {
-            let series_max = if index == 0 { self.panel.top } else { SERIES_MAX };
+            let series_max = if index == 0 {
+                self.panel.top
+            } else {
+                SERIES_MAX
+            };
             answers.push(self.ask(plan, &self.panel.by, None, 0, series_max).await?);
         }
         let dropped = answers.first().map_or(0, |answer| answer.series_dropped);
         let (columns, rows) = shape::table(&self.panel.by, plans, &answers);
         let is_empty = answers.iter().all(shape::has_no_value);
-        Ok(Found { data: Data::Table { columns, rows }, is_empty, dropped })
+        Ok(Found {
+            data: Data::Table { columns, rows },
+            is_empty,
+            dropped,
+        })
     }
 
     async fn heatmap(&self, plan: &KpiPlan) -> Result<Found, Failed> {
         let (Some(x), Some(y)) = (&self.panel.x, &self.panel.y) else {
             return Err(Failed::Shape(String::from("a heat map needs x and y")));
         };
-        let answer = self.ask(plan, &[x.clone(), y.clone()], None, 0, CELLS_MAX).await?;
+        let answer = self
+            .ask(plan, &[x.clone(), y.clone()], None, 0, CELLS_MAX)
+            .await?;
         let is_empty = shape::has_no_value(&answer);
         let dropped = answer.series_dropped;
-        Ok(Found { data: shape::heatmap(x, y, &answer), is_empty, dropped })
+        Ok(Found {
+            data: shape::heatmap(x, y, &answer),
+            is_empty,
+            dropped,
+        })
     }
 
     async fn sql(&self, sql: &str) -> Result<Found, Failed> {
@@ -269,18 +329,29 @@ impl Asker<'_> {
         let (columns, rows) = shape::json_table(&table);
         let is_empty = rows.is_empty();
         let data = shape::of_sql(self.panel, columns, rows).map_err(Failed::Shape)?;
-        Ok(Found { data, is_empty, dropped: 0 })
+        Ok(Found {
+            data,
+            is_empty,
+            dropped: 0,
+        })
     }
 
     /// Decisions on the KPIs within the range. Without such a table no statement is run; a chart
     /// without its marks is still a chart, so a failure here is only logged.
     async fn marks(&self, kpis: &[String]) -> Vec<Mark> {
         let range = self.asked.range;
-        let times = self.snapshot.tables.get(DECISIONS).and_then(|table| table.time_range_us());
+        let times = self
+            .snapshot
+            .tables
+            .get(DECISIONS)
+            .and_then(|table| table.time_range_us());
         if times.is_none_or(|(first, last)| last < range.from_us || first >= range.to_us) {
             return Vec::new();
         }
-        let names: Vec<String> = kpis.iter().map(|kpi| format!("'{}'", kpi.replace('\'', "''"))).collect();
+        let names: Vec<String> = kpis
+            .iter()
+            .map(|kpi| format!("'{}'", kpi.replace('\'', "''")))
+            .collect();
         let sql = format!(
             "SELECT time, action, rule, why FROM {DECISIONS} WHERE $__range AND kpi IN ({}) ORDER BY time DESC LIMIT {MARKS_MAX}",
             names.join(", ")

@@ -7,7 +7,13 @@ const CURRENCIES: [&str; 12] = [
 /// Steps of a thousand, largest first.
 const THOUSANDS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
 /// Bytes are counted in thousands, as disks and networks are.
-const BYTES: [(f64, &str); 5] = [(1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+const BYTES: [(f64, &str); 5] = [
+    (1e15, "PB"),
+    (1e12, "TB"),
+    (1e9, "GB"),
+    (1e6, "MB"),
+    (1e3, "kB"),
+];
 /// Spans of time in seconds, largest first.
 const SPANS: [(f64, &str); 7] = [
     (86_400.0, "d"),
@@ -43,13 +49,21 @@ pub fn format_value(value: Option<f64>, unit: Option<&str>) -> String {
         unit => format!("{} {unit}", short(size)),
     };
     let is_nothing = !text.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
-    if is_nothing { text } else { format!("{sign}{text}") }
+    if is_nothing {
+        text
+    } else {
+        format!("{sign}{text}")
+    }
 }
 
 /// Up to four digits as they are; from ten thousand three digits and a letter.
 fn short(size: f64) -> String {
     if size < 9_999.5 {
-        return if size.fract() == 0.0 { format!("{size}") } else { digits(size, 4) };
+        return if size.fract() == 0.0 {
+            format!("{size}")
+        } else {
+            digits(size, 4)
+        };
     }
     match scale(size, &THOUSANDS) {
         Some((scaled, name)) if scaled < 9_999.5 => format!("{}{name}", digits(scaled, 3)),
@@ -70,7 +84,10 @@ fn span(seconds: f64) -> String {
 /// The largest step that leaves at least 1, counting what would be rounded up to it.
 fn scale(size: f64, steps: &[(f64, &'static str)]) -> Option<(f64, &'static str)> {
     let fits = |(step, _): &&(f64, &str)| size / step >= 0.9995;
-    steps.iter().find(fits).map(|(step, name)| (size / step, *name))
+    steps
+        .iter()
+        .find(fits)
+        .map(|(step, name)| (size / step, *name))
 }
 
 /// So many digits that count, at most six after the point, no zeroes at the end.

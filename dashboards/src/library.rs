@@ -63,14 +63,23 @@ pub(crate) fn build(texts: &Texts, kept: &mut Kept, revision: u64) -> Library {
         .collect();
     let defined: BTreeSet<String> = filed.keys().cloned().collect();
     let kpis = Arc::new(compile_all(filed, kept, &mut problems));
-    let broken = defined.into_iter().filter(|name| !kpis.contains_key(name)).collect();
-    let names = Names { kpis: &kpis, broken: &broken };
+    let broken = defined
+        .into_iter()
+        .filter(|name| !kpis.contains_key(name))
+        .collect();
+    let names = Names {
+        kpis: &kpis,
+        broken: &broken,
+    };
     let rules = rules(&kpi_files, &names, &mut problems);
     let dashboards = dashboards(texts, kept, &names, &mut problems);
     problems.sort();
     Library {
         revision,
-        rules: Arc::new(RuleSet { rules, kpis: Arc::clone(&kpis) }),
+        rules: Arc::new(RuleSet {
+            rules,
+            kpis: Arc::clone(&kpis),
+        }),
         kpis,
         dashboards,
         problems,
@@ -80,10 +89,19 @@ pub(crate) fn build(texts: &Texts, kept: &mut Kept, revision: u64) -> Library {
 }
 
 fn unreadable(file: &str, reason: &str) -> Problem {
-    Problem::new(file, Place::default(), code::FILE, format!("cannot read the file: {reason}"))
+    Problem::new(
+        file,
+        Place::default(),
+        code::FILE,
+        format!("cannot read the file: {reason}"),
+    )
 }
 
-fn kpi_files(texts: &Texts, kept: &mut Kept, problems: &mut Vec<Problem>) -> BTreeMap<String, KpiFile> {
+fn kpi_files(
+    texts: &Texts,
+    kept: &mut Kept,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, KpiFile> {
     let mut files = BTreeMap::new();
     for (file, text) in texts.iter().filter(|(file, _)| file.starts_with("kpis/")) {
         let read = match text {
@@ -107,7 +125,10 @@ fn kpi_files(texts: &Texts, kept: &mut Kept, problems: &mut Vec<Problem>) -> BTr
 }
 
 /// All KPIs by name; the folder's own replace built-in ones.
-fn gather(files: &BTreeMap<String, KpiFile>, problems: &mut Vec<Problem>) -> BTreeMap<String, Filed> {
+fn gather(
+    files: &BTreeMap<String, KpiFile>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, Filed> {
     let built_in = builtin::kpis().definitions.into_iter();
     let mut filed: BTreeMap<String, Filed> = built_in
         .map(|placed| (placed.definition.name.clone(), Filed { file: None, placed }))
@@ -115,8 +136,15 @@ fn gather(files: &BTreeMap<String, KpiFile>, problems: &mut Vec<Problem>) -> BTr
     for (file, content) in files {
         for placed in &content.definitions {
             let name = &placed.definition.name;
-            if let Some(Filed { file: Some(other), placed: first }) = filed.get(name) {
-                let message = format!("the KPI {name:?} is defined already in {other}:{}", first.place.line);
+            if let Some(Filed {
+                file: Some(other),
+                placed: first,
+            }) = filed.get(name)
+            {
+                let message = format!(
+                    "the KPI {name:?} is defined already in {other}:{}",
+                    first.place.line
+                );
                 let hint = String::from("rename one of them");
                 problems.push(Problem::new(file, placed.place, code::TWICE, message).hint(hint));
                 continue;
@@ -137,12 +165,16 @@ fn compile_all(
 ) -> Catalog {
     let mut is_first = true;
     loop {
-        let definitions: Vec<Definition> =
-            filed.values().map(|filed| filed.placed.definition.clone()).collect();
+        let definitions: Vec<Definition> = filed
+            .values()
+            .map(|filed| filed.placed.definition.clone())
+            .collect();
         let errors = match compile(definitions) {
             Ok(catalog) => {
                 let named = filed.into_iter();
-                kept.definitions = named.map(|(name, filed)| (name, filed.placed.definition)).collect();
+                kept.definitions = named
+                    .map(|(name, filed)| (name, filed.placed.definition))
+                    .collect();
                 return catalog;
             }
             Err(errors) => errors,
@@ -171,15 +203,26 @@ fn compile_all(
 
 fn kpi_problem(error: &KpiError, filed: &BTreeMap<String, Filed>) -> Problem {
     let found = filed.get(&error.kpi);
-    let file = found.and_then(|filed| filed.file.as_deref()).unwrap_or("built-in");
+    let file = found
+        .and_then(|filed| filed.file.as_deref())
+        .unwrap_or("built-in");
     let place = found.map_or(Place::default(), |filed| {
-        filed.placed.fields.get(error.field).copied().unwrap_or(filed.placed.place)
+        filed
+            .placed
+            .fields
+            .get(error.field)
+            .copied()
+            .unwrap_or(filed.placed.place)
     });
     let message = format!("kpi {:?}: {}: {}", error.kpi, error.field, error.message);
     Problem::new(file, place, code::KPI, message)
 }
 
-fn rules(files: &BTreeMap<String, KpiFile>, names: &Names<'_>, problems: &mut Vec<Problem>) -> Vec<Rule> {
+fn rules(
+    files: &BTreeMap<String, KpiFile>,
+    names: &Names<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for (file, content) in files {
         for (name, raw) in &content.rules {
@@ -203,7 +246,10 @@ fn dashboards(
 ) -> BTreeMap<String, Arc<Dashboard>> {
     let mut found: BTreeMap<String, Arc<Dashboard>> = BTreeMap::new();
     let (mut raws, mut resolved) = (BTreeMap::new(), BTreeMap::new());
-    for (file, text) in texts.iter().filter(|(file, _)| file.starts_with("dashboards/")) {
+    for (file, text) in texts
+        .iter()
+        .filter(|(file, _)| file.starts_with("dashboards/"))
+    {
         let read = match text {
             Ok(text) => spec::read::<RawDashboard>(file, text),
             Err(reason) => Err(unreadable(file, reason)),
@@ -231,9 +277,14 @@ fn dashboards(
         }
         raws.insert(file.clone(), raw.clone());
         resolved.insert(file.clone(), Arc::clone(&dashboard));
-        let first = found.get(&dashboard.name).and_then(|first| first.file.clone());
+        let first = found
+            .get(&dashboard.name)
+            .and_then(|first| first.file.clone());
         if let Some(first) = first {
-            let message = format!("the dashboard {:?} is defined already in {first}", dashboard.name);
+            let message = format!(
+                "the dashboard {:?} is defined already in {first}",
+                dashboard.name
+            );
             let hint = String::from("rename one of them");
             let place = Place::of(&raw.dashboard);
             problems.push(Problem::new(file, place, code::TWICE, message).hint(hint));
@@ -244,7 +295,9 @@ fn dashboards(
     kept.dashboards = raws;
     kept.resolved = resolved;
     for dashboard in builtin::dashboards(names) {
-        found.entry(dashboard.name.clone()).or_insert_with(|| Arc::new(dashboard));
+        found
+            .entry(dashboard.name.clone())
+            .or_insert_with(|| Arc::new(dashboard));
     }
     found
 }

@@ -77,7 +77,10 @@ fn read_folder(dir: &Path) -> Texts {
 fn read_file(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1024).read_to_end(&mut bytes))
+        .and_then(|file| {
+            file.take(FILE_BYTES_MAX as u64 + 1024)
+                .read_to_end(&mut bytes)
+        })
         .map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

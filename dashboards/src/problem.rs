@@ -94,7 +94,13 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: ", self.file, self.line.max(1), self.column.max(1))?;
+        write!(
+            f,
+            "{}:{}:{}: ",
+            self.file,
+            self.line.max(1),
+            self.column.max(1)
+        )?;
         if self.is_warning {
             f.write_str("warning: ")?;
         }

@@ -50,16 +50,25 @@ pub(crate) fn dashboard(
         faults.tell(Place::of(variables), code::NOT_YET, message.to_owned());
     }
     if raw.panels.0.len() > PANELS_MAX {
-        let message = format!("{} panels are more than {PANELS_MAX}; make two dashboards", raw.panels.0.len());
+        let message = format!(
+            "{} panels are more than {PANELS_MAX}; make two dashboards",
+            raw.panels.0.len()
+        );
         faults.tell(Place::of(&raw.dashboard), code::VALUE, message);
     }
-    let refresh_us = raw.refresh.as_ref().map_or(REFRESH_US, |refresh| refresh.value.0);
+    let refresh_us = raw
+        .refresh
+        .as_ref()
+        .map_or(REFRESH_US, |refresh| refresh.value.0);
     if let Some(refresh) = raw.refresh.as_ref().filter(|_| refresh_us < REFRESH_US_MIN) {
-        let message = String::from("a dashboard is drawn anew at most once a second; write 1s or more");
+        let message =
+            String::from("a dashboard is drawn anew at most once a second; write 1s or more");
         faults.tell(Place::of(refresh), code::VALUE, message);
     }
     let panels = raw.panels.0.iter().take(PANELS_MAX);
-    let panels: Vec<Panel> = panels.map(|(name, raw)| panel(name, raw, names, &mut faults)).collect();
+    let panels: Vec<Panel> = panels
+        .map(|(name, raw)| panel(name, raw, names, &mut faults))
+        .collect();
     let layout = layout(raw, &panels, &mut faults);
     Dashboard {
         title: raw.title.clone().unwrap_or_else(|| name.clone()),
@@ -80,11 +89,13 @@ struct Faults<'a> {
 
 impl Faults<'_> {
     fn tell(&mut self, place: Place, code: &'static str, message: String) {
-        self.problems.push(Problem::new(self.file, place, code, message));
+        self.problems
+            .push(Problem::new(self.file, place, code, message));
     }
 
     fn tell_hint(&mut self, place: Place, code: &'static str, message: String, hint: String) {
-        self.problems.push(Problem::new(self.file, place, code, message).hint(hint));
+        self.problems
+            .push(Problem::new(self.file, place, code, message).hint(hint));
     }
 }
 
@@ -93,7 +104,12 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(is_fine)
 }
 
-fn panel(name: &Spanned<String>, raw: &RawPanel, names: &Names<'_>, faults: &mut Faults<'_>) -> Panel {
+fn panel(
+    name: &Spanned<String>,
+    raw: &RawPanel,
+    names: &Names<'_>,
+    faults: &mut Faults<'_>,
+) -> Panel {
     let place = Place::of(name);
     let label = &name.value;
     if !is_name(label) {
@@ -103,13 +119,24 @@ fn panel(name: &Spanned<String>, raw: &RawPanel, names: &Names<'_>, faults: &mut
     let before = faults.problems.len();
     let mut source = source(label, place, raw, names, faults);
     let draw = raw.draw.as_ref().map_or(
-        if matches!(source, Source::Sql(_)) { Draw::Table } else { Draw::Line },
+        if matches!(source, Source::Sql(_)) {
+            Draw::Table
+        } else {
+            Draw::Line
+        },
         |draw| Draw::from(draw.value),
     );
     fits(label, place, raw, draw, &source, faults);
     let top = raw.top.as_ref().map_or(TOP, |top| top.value);
-    if let Some(top) = raw.top.as_ref().filter(|top| top.value == 0 || top.value > TOP_MAX) {
-        let message = format!("panel {label:?}: top must be 1 to {TOP_MAX}, not {}", top.value);
+    if let Some(top) = raw
+        .top
+        .as_ref()
+        .filter(|top| top.value == 0 || top.value > TOP_MAX)
+    {
+        let message = format!(
+            "panel {label:?}: top must be 1 to {TOP_MAX}, not {}",
+            top.value
+        );
         faults.tell(Place::of(top), code::VALUE, message);
     }
     let thresholds = thresholds(label, raw, faults);
@@ -118,11 +145,18 @@ fn panel(name: &Spanned<String>, raw: &RawPanel, names: &Names<'_>, faults: &mut
     }
     Panel {
         name: label.clone(),
-        title: raw.title.clone().unwrap_or_else(|| title(label, &source, names.kpis)),
+        title: raw
+            .title
+            .clone()
+            .unwrap_or_else(|| title(label, &source, names.kpis)),
         description: raw.description.clone(),
         draw,
         source,
-        by: raw.by.as_ref().map(|by| by.value.0.clone()).unwrap_or_default(),
+        by: raw
+            .by
+            .as_ref()
+            .map(|by| by.value.0.clone())
+            .unwrap_or_default(),
         top: top.clamp(1, TOP_MAX) as usize,
         is_stacked: raw.stack.as_ref().is_some_and(|stack| stack.value),
         compare_us: raw.compare.as_ref().map(|compare| compare.value.0),
@@ -135,13 +169,20 @@ fn panel(name: &Spanned<String>, raw: &RawPanel, names: &Names<'_>, faults: &mut
     }
 }
 
-fn source(label: &str, place: Place, raw: &RawPanel, names: &Names<'_>, faults: &mut Faults<'_>) -> Source {
+fn source(
+    label: &str,
+    place: Place,
+    raw: &RawPanel,
+    names: &Names<'_>,
+    faults: &mut Faults<'_>,
+) -> Source {
     let kpis: Vec<&Spanned<String>> = match (&raw.kpi, &raw.kpis, &raw.sql) {
         (Some(kpi), None, None) => vec![kpi],
         (None, Some(kpis), None) if !kpis.is_empty() => kpis.iter().collect(),
         (None, None, Some(sql)) => return Source::Sql(sql.value.clone()),
         _ => {
-            let message = format!("panel {label:?}: exactly one of kpi, kpis and sql must be given");
+            let message =
+                format!("panel {label:?}: exactly one of kpi, kpis and sql must be given");
             faults.tell(place, code::VALUE, message.clone());
             return Source::Broken(message);
         }
@@ -151,7 +192,10 @@ fn source(label: &str, place: Place, raw: &RawPanel, names: &Names<'_>, faults: 
             continue;
         }
         if names.broken.contains(&kpi.value) {
-            return Source::Broken(format!("the KPI {:?} has a fault; `serin check` shows it", kpi.value));
+            return Source::Broken(format!(
+                "the KPI {:?} has a fault; `serin check` shows it",
+                kpi.value
+            ));
         }
         let message = format!("panel {label:?}: no KPI {:?}", kpi.value);
         let hint = meant(&kpi.value, names.kpis.keys().map(String::as_str));
@@ -161,35 +205,62 @@ fn source(label: &str, place: Place, raw: &RawPanel, names: &Names<'_>, faults: 
 }
 
 /// Whether the keys of a panel mean something for the way it is drawn.
-fn fits(label: &str, place: Place, raw: &RawPanel, draw: Draw, source: &Source, faults: &mut Faults<'_>) {
+fn fits(
+    label: &str,
+    place: Place,
+    raw: &RawPanel,
+    draw: Draw,
+    source: &Source,
+    faults: &mut Faults<'_>,
+) {
     let is_sql = matches!(source, Source::Sql(_));
     let is_over_time = matches!(draw, Draw::Line | Draw::Bar);
     let has_axes = draw == Draw::Heatmap || is_sql;
     let written = [
         ("stack", raw.stack.as_ref().map(Place::of), is_over_time),
-        ("compare", raw.compare.as_ref().map(Place::of), !is_sql && matches!(draw, Draw::Line | Draw::Stat)),
-        ("by", raw.by.as_ref().map(Place::of), !is_sql && !matches!(draw, Draw::Stat | Draw::Heatmap)),
+        (
+            "compare",
+            raw.compare.as_ref().map(Place::of),
+            !is_sql && matches!(draw, Draw::Line | Draw::Stat),
+        ),
+        (
+            "by",
+            raw.by.as_ref().map(Place::of),
+            !is_sql && !matches!(draw, Draw::Stat | Draw::Heatmap),
+        ),
         ("top", raw.top.as_ref().map(Place::of), draw != Draw::Stat),
         ("x", raw.x.as_ref().map(Place::of), has_axes),
         ("y", raw.y.as_ref().map(Place::of), has_axes),
-        ("step", raw.step.as_ref().map(Place::of), !is_sql && (is_over_time || draw == Draw::Stat)),
+        (
+            "step",
+            raw.step.as_ref().map(Place::of),
+            !is_sql && (is_over_time || draw == Draw::Stat),
+        ),
     ];
     for (key, at, is_of_use) in written {
         if let (Some(at), false) = (at, is_of_use) {
             let way = if is_sql { "an SQL panel" } else { "a panel" };
-            let message =
-                format!("panel {label:?}: {key:?} has no meaning for {way} drawn as {}; remove it", draw.as_str());
+            let message = format!(
+                "panel {label:?}: {key:?} has no meaning for {way} drawn as {}; remove it",
+                draw.as_str()
+            );
             faults.tell(at, code::VALUE, message);
         }
     }
     if draw == Draw::Heatmap && (raw.x.is_none() || raw.y.is_none()) {
-        let message = format!("panel {label:?}: a heat map needs x and y, for example x: hour_of_day, y: day_of_week");
+        let message = format!(
+            "panel {label:?}: a heat map needs x and y, for example x: hour_of_day, y: day_of_week"
+        );
         faults.tell(place, code::VALUE, message);
     }
     if let (Source::Kpis(kpis), Draw::Stat | Draw::Heatmap) = (source, draw)
         && kpis.len() > 1
     {
-        let message = format!("panel {label:?}: {} shows one KPI, not {}", draw.as_str(), kpis.len());
+        let message = format!(
+            "panel {label:?}: {} shows one KPI, not {}",
+            draw.as_str(),
+            kpis.len()
+        );
         faults.tell(place, code::VALUE, message);
     }
 }
@@ -205,7 +276,12 @@ fn thresholds(label: &str, raw: &RawPanel, faults: &mut Faults<'_>) -> Vec<Thres
         let color = threshold.color.value.as_str();
         if !THRESHOLD_COLORS.contains(&color) {
             let message = format!("panel {label:?}: no colour {color:?}");
-            faults.tell_hint(place, code::NAME, message, meant(color, THRESHOLD_COLORS.into_iter()));
+            faults.tell_hint(
+                place,
+                code::NAME,
+                message,
+                meant(color, THRESHOLD_COLORS.into_iter()),
+            );
         }
         read.push(Threshold {
             above: threshold.above,
@@ -219,19 +295,25 @@ fn thresholds(label: &str, raw: &RawPanel, faults: &mut Faults<'_>) -> Vec<Thres
 
 fn title(label: &str, source: &Source, kpis: &Catalog) -> String {
     let of_kpi = match source {
-        Source::Kpis(names) if names.len() == 1 => {
-            kpis.get(&names[0]).and_then(|plan| plan.definition().title.clone())
-        }
+        Source::Kpis(names) if names.len() == 1 => kpis
+            .get(&names[0])
+            .and_then(|plan| plan.definition().title.clone()),
         _ => None,
     };
     of_kpi.unwrap_or_else(|| label.to_owned())
 }
 
 /// The rows as written; without any, two panels to a row.
-fn layout(raw: &RawDashboard, panels: &[Panel], faults: &mut Faults<'_>) -> Vec<Vec<(String, f64)>> {
+fn layout(
+    raw: &RawDashboard,
+    panels: &[Panel],
+    faults: &mut Faults<'_>,
+) -> Vec<Vec<(String, f64)>> {
     if raw.layout.is_empty() {
         let rows = panels.chunks(2);
-        return rows.map(|row| row.iter().map(|panel| (panel.name.clone(), 1.0)).collect()).collect();
+        return rows
+            .map(|row| row.iter().map(|panel| (panel.name.clone(), 1.0)).collect())
+            .collect();
     }
     let mut placed = BTreeSet::new();
     let mut rows = Vec::new();
@@ -241,7 +323,12 @@ fn layout(raw: &RawDashboard, panels: &[Panel], faults: &mut Faults<'_>) -> Vec<
             let place = Place::of(name);
             if !panels.iter().any(|panel| panel.name == name.value) {
                 let hint = meant(&name.value, panels.iter().map(|panel| panel.name.as_str()));
-                faults.tell_hint(place, code::NAME, format!("layout: no panel {:?}", name.value), hint);
+                faults.tell_hint(
+                    place,
+                    code::NAME,
+                    format!("layout: no panel {:?}", name.value),
+                    hint,
+                );
             } else if !placed.insert(name.value.clone()) {
                 let message = format!("layout: the panel {:?} stands here twice", name.value);
                 faults.tell(place, code::TWICE, message);
@@ -257,7 +344,10 @@ fn layout(raw: &RawDashboard, panels: &[Panel], faults: &mut Faults<'_>) -> Vec<
         }
     }
     for panel in panels.iter().filter(|panel| !placed.contains(&panel.name)) {
-        let message = format!("the panel {:?} has no place in the layout; add it to a row", panel.name);
+        let message = format!(
+            "the panel {:?} has no place in the layout; add it to a row",
+            panel.name
+        );
         faults.tell(panel.place, code::VALUE, message);
         rows.push(vec![(panel.name.clone(), 1.0)]);
     }
@@ -297,8 +387,15 @@ pub(crate) fn rule(
         return None;
     }
     let for_us = when.r#for.as_ref().map_or(RULE_FOR_US, |span| span.value.0);
-    let every_us = when.every.as_ref().map_or_else(|| rule_step_us(for_us), |span| span.value.0);
-    let at = when.every.as_ref().or(when.r#for.as_ref()).map_or(Place::of(name), Place::of);
+    let every_us = when
+        .every
+        .as_ref()
+        .map_or_else(|| rule_step_us(for_us), |span| span.value.0);
+    let at = when
+        .every
+        .as_ref()
+        .or(when.r#for.as_ref())
+        .map_or(Place::of(name), Place::of);
     if every_us < RULE_STEP_US_MIN || for_us % every_us != 0 || for_us / every_us > RULE_STEPS_MAX {
         let message = format!(
             "rule {label:?}: for must be a whole number of steps (every), at most {RULE_STEPS_MAX} and none shorter than 1s"
@@ -326,5 +423,9 @@ const RULE_STEPS_MAX: i64 = 1_000;
 /// A sixth of the time in whole seconds where that divides it, else the whole time.
 fn rule_step_us(for_us: i64) -> i64 {
     let sixth = for_us / 6;
-    if for_us % 6 == 0 && sixth % RULE_STEP_US_MIN == 0 { sixth } else { for_us }
+    if for_us % 6 == 0 && sixth % RULE_STEP_US_MIN == 0 {
+        sixth
+    } else {
+        for_us
+    }
 }

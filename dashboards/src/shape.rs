@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use serin_query::Range;
 use serin_query::calendar::rfc3339;
 use serin_query::kpi::{KpiAnswer, KpiPlan, Series};
-use serin_query::Range;
 use std::sync::Arc;
 
 use crate::model::{Draw, Panel};
@@ -38,7 +38,10 @@ pub(crate) fn nothing(panel: &Panel, range: Range) -> PanelData {
 }
 
 pub(crate) fn points(points: &[(i64, Option<f64>)]) -> Vec<Point> {
-    points.iter().map(|(time, value)| (rfc3339(*time), *value)).collect()
+    points
+        .iter()
+        .map(|(time, value)| (rfc3339(*time), *value))
+        .collect()
 }
 
 fn shown(value: &Option<String>) -> String {
@@ -46,7 +49,10 @@ fn shown(value: &Option<String>) -> String {
 }
 
 fn kpi_title(plan: &KpiPlan) -> String {
-    plan.definition().title.clone().unwrap_or_else(|| plan.name().to_owned())
+    plan.definition()
+        .title
+        .clone()
+        .unwrap_or_else(|| plan.name().to_owned())
 }
 
 /// What a series is called: its dimensions' values, with the KPI in front where there are several.
@@ -91,7 +97,10 @@ fn value_of(series: &Series) -> Option<f64> {
 }
 
 pub(crate) fn has_no_value(answer: &KpiAnswer) -> bool {
-    answer.series.iter().all(|series| value_of(series).is_none())
+    answer
+        .series
+        .iter()
+        .all(|series| value_of(series).is_none())
 }
 
 pub(crate) fn bars(plan: &KpiPlan, answer: &KpiAnswer, is_alone: bool) -> Vec<BarItem> {
@@ -108,23 +117,39 @@ pub(crate) fn table(
     plans: &[&Arc<KpiPlan>],
     answers: &[KpiAnswer],
 ) -> (Vec<TableColumn>, Vec<Vec<Value>>) {
-    let text = |name: &String| TableColumn { name: name.clone(), kind: "text".to_owned(), unit: None };
+    let text = |name: &String| TableColumn {
+        name: name.clone(),
+        kind: "text".to_owned(),
+        unit: None,
+    };
     let number = |plan: &&Arc<KpiPlan>| TableColumn {
         name: kpi_title(plan),
         kind: "double".to_owned(),
         unit: plan.unit().map(str::to_owned),
     };
-    let columns = by.iter().map(text).chain(plans.iter().map(number)).collect();
+    let columns = by
+        .iter()
+        .map(text)
+        .chain(plans.iter().map(number))
+        .collect();
     let by_group: Vec<BTreeMap<_, Option<f64>>> = answers
         .iter()
-        .map(|answer| answer.series.iter().map(|series| (series.by.clone(), value_of(series))).collect())
+        .map(|answer| {
+            answer
+                .series
+                .iter()
+                .map(|series| (series.by.clone(), value_of(series)))
+                .collect()
+        })
         .collect();
     let Some(first) = answers.first() else {
         return (columns, Vec::new());
     };
     let rows = first.series.iter().map(|series| {
         let names = series.by.iter().map(|(_, value)| json!(value));
-        let values = by_group.iter().map(|values| json!(values.get(&series.by).copied().flatten()));
+        let values = by_group
+            .iter()
+            .map(|values| json!(values.get(&series.by).copied().flatten()));
         names.chain(values).collect()
     });
     (columns, rows.collect())
@@ -147,11 +172,20 @@ fn cells(x: &str, y: &str, values: BTreeMap<(String, String), Option<f64>>) -> D
     let cells = upward
         .iter()
         .map(|row| {
-            let cell = |column: &String| values.get(&(column.clone(), row.clone())).copied().flatten();
+            let cell = |column: &String| {
+                values
+                    .get(&(column.clone(), row.clone()))
+                    .copied()
+                    .flatten()
+            };
             across.iter().map(cell).collect()
         })
         .collect();
-    Data::Heatmap { x: axis(x, across), y: axis(y, upward), cells }
+    Data::Heatmap {
+        x: axis(x, across),
+        y: axis(y, upward),
+        cells,
+    }
 }
 
 /// The places of a dimension in order: all of the calendar's, else those found, numbers by size.
@@ -173,19 +207,33 @@ fn places<'a>(dimension: &str, found: impl Iterator<Item = &'a String>) -> Vec<S
 
 fn axis(dimension: &str, places: Vec<String>) -> Axis {
     let (title, labels) = match dimension {
-        "hour_of_day" => ("hour (UTC)", places.iter().map(|hour| format!("{hour:0>2}")).collect()),
+        "hour_of_day" => (
+            "hour (UTC)",
+            places.iter().map(|hour| format!("{hour:0>2}")).collect(),
+        ),
         "day_of_week" => ("", DAYS.iter().map(|day| (*day).to_owned()).collect()),
         other => (other, places),
     };
-    Axis { title: title.to_owned(), labels }
+    Axis {
+        title: title.to_owned(),
+        labels,
+    }
 }
 
 /// Columns and rows of an answer to a statement, in the API's own JSON.
 pub(crate) fn json_table(table: &Value) -> (Vec<TableColumn>, Vec<Vec<Value>>) {
     let text = |object: &Map<String, Value>, key: &str| {
-        object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        object
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
-    let columns = table["columns"].as_array().into_iter().flatten().filter_map(Value::as_object);
+    let columns = table["columns"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object);
     let columns = columns
         .map(|column| TableColumn {
             name: text(column, "name"),
@@ -194,7 +242,9 @@ pub(crate) fn json_table(table: &Value) -> (Vec<TableColumn>, Vec<Vec<Value>>) {
         })
         .collect();
     let rows = table["rows"].as_array().into_iter().flatten();
-    let rows = rows.map(|row| row.as_array().cloned().unwrap_or_default()).collect();
+    let rows = rows
+        .map(|row| row.as_array().cloned().unwrap_or_default())
+        .collect();
     (columns, rows)
 }
 
@@ -209,7 +259,13 @@ pub(crate) fn of_sql(
             Some(name) => columns.iter().position(|column| column.name == *name),
             None => columns.iter().position(fits),
         };
-        let known = || columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = || {
+            columns
+                .iter()
+                .map(|column| column.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         found.ok_or_else(|| format!("the statement has no column for {what}; it has {}", known()))
     };
     let is_number = |column: &TableColumn| matches!(column.kind.as_str(), "int" | "double");
@@ -224,15 +280,32 @@ pub(crate) fn of_sql(
         Draw::Stat => {
             let y = find(&panel.y, &is_number, "the value")?;
             let value = rows.first().and_then(|row| row[y].as_f64());
-            Ok(Data::Stat { value, compare: None, spark: Vec::new() })
+            Ok(Data::Stat {
+                value,
+                compare: None,
+                spark: Vec::new(),
+            })
         }
         Draw::Bar if columns.iter().all(|column| column.kind != "time") => {
             let x = find(&panel.x, &|column| !is_number(column), "the label (x)").or_else(|e| {
-                if panel.x.is_none() && columns.len() > 1 { Ok(0) } else { Err(e) }
+                if panel.x.is_none() && columns.len() > 1 {
+                    Ok(0)
+                } else {
+                    Err(e)
+                }
             })?;
-            let y = find(&panel.y, &|column| is_number(column) && column.name != columns[x].name, "the value (y)")?;
-            let bar = |row: &Vec<Value>| BarItem { label: plain(&row[x]), value: row[y].as_f64() };
-            Ok(Data::Bars { bars: rows.iter().take(panel.top).map(bar).collect() })
+            let y = find(
+                &panel.y,
+                &|column| is_number(column) && column.name != columns[x].name,
+                "the value (y)",
+            )?;
+            let bar = |row: &Vec<Value>| BarItem {
+                label: plain(&row[x]),
+                value: row[y].as_f64(),
+            };
+            Ok(Data::Bars {
+                bars: rows.iter().take(panel.top).map(bar).collect(),
+            })
         }
         Draw::Line | Draw::Bar => {
             let x = find(&panel.x, &|column| column.kind == "time", "the time (x)")?;
@@ -242,10 +315,14 @@ pub(crate) fn of_sql(
             let x = find(&panel.x, &|_| false, "x")?;
             let y = find(&panel.y, &|_| false, "y")?;
             let other = |column: &TableColumn| {
-                is_number(column) && column.name != columns[x].name && column.name != columns[y].name
+                is_number(column)
+                    && column.name != columns[x].name
+                    && column.name != columns[y].name
             };
             let value = find(&None, &other, "the value")?;
-            let values = rows.iter().map(|row| ((plain(&row[x]), plain(&row[y])), row[value].as_f64()));
+            let values = rows
+                .iter()
+                .map(|row| ((plain(&row[x]), plain(&row[y])), row[value].as_f64()));
             Ok(cells(&columns[x].name, &columns[y].name, values.collect()))
         }
     }
@@ -262,7 +339,12 @@ fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) 
     for row in rows {
         let by: BTreeMap<String, Option<String>> = groups
             .iter()
-            .map(|&index| (columns[index].name.clone(), row[index].as_str().map(str::to_owned)))
+            .map(|&index| {
+                (
+                    columns[index].name.clone(),
+                    row[index].as_str().map(str::to_owned),
+                )
+            })
             .collect();
         for &number in &numbers {
             let mut words: Vec<String> = by.values().map(shown).collect();
@@ -275,7 +357,12 @@ fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) 
             match found.iter_mut().find(|series| series.name == name) {
                 Some(series) => series.points.push(point),
                 None if has_room => {
-                    found.push(NamedSeries { name, by: by.clone(), dashed: false, points: vec![point] });
+                    found.push(NamedSeries {
+                        name,
+                        by: by.clone(),
+                        dashed: false,
+                        points: vec![point],
+                    });
                 }
                 None => {}
             }
@@ -289,7 +376,11 @@ fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) 
         let second = parse_time(&series.points.get(1)?.0)?;
         Some((second - first) as f64 / 1e6)
     });
-    Data::Series { step_s: step_s.unwrap_or(60.0), stacked: panel.is_stacked, series: found }
+    Data::Series {
+        step_s: step_s.unwrap_or(60.0),
+        stacked: panel.is_stacked,
+        series: found,
+    }
 }
 
 /// A cell as plain text.

@@ -81,7 +81,12 @@ fn report(library: &Library) {
         warn!(code = problem.code, "{problem}");
     }
     let problems = library.problems.len();
-    info!(files = library.files, problems, revision = library.revision, "dashboards loaded");
+    info!(
+        files = library.files,
+        problems,
+        revision = library.revision,
+        "dashboards loaded"
+    );
 }
 
 /// The system's notices, for those folders that exist.
@@ -97,7 +102,10 @@ impl Watched {
         if let Err(error) = &watcher {
             warn!(%error, "the system gives no notice of changed files; looking every second");
         }
-        Watched { watcher: watcher.ok(), followed: Vec::new() }
+        Watched {
+            watcher: watcher.ok(),
+            followed: Vec::new(),
+        }
     }
 
     fn follow(&mut self, loader: &Loader) {

@@ -11,13 +11,21 @@ use expect_test::expect_file;
 use serin_dashboards::check;
 
 /// Long enough for a slow machine with other tests beside it, short enough to tell a bomb.
-const REFUSED_WITHIN: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 100 });
+const REFUSED_WITHIN: Duration =
+    Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 100 });
 
 fn specs(folder: &str) -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs").join(folder);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("specs")
+        .join(folder);
     let entries = fs::read_dir(dir).expect("the folder of specs");
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
     paths.sort();
     paths
 }
@@ -33,7 +41,11 @@ fn said(text: &str) -> String {
     fs::copy(base, dir.path().join("kpis/base.yaml")).expect("the base");
     fs::write(dir.path().join(folder).join("it.yaml"), text).expect("the file");
     let report = check(dir.path());
-    report.problems.iter().map(|problem| format!("{problem} [{}]\n", problem.code)).collect()
+    report
+        .problems
+        .iter()
+        .map(|problem| format!("{problem} [{}]\n", problem.code))
+        .collect()
 }
 
 #[test]
@@ -61,16 +73,30 @@ fn bombs_are_refused_at_once() {
     let mut laughs = String::from("kpis:\n  a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..10 {
         let before = level - 1;
-        laughs.push_str(&format!("  a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(", ")));
+        laughs.push_str(&format!(
+            "  a{level}: &a{level} [{}]\n",
+            vec![format!("*a{before}"); 10].join(", ")
+        ));
     }
     let long = "x".repeat(100_000);
     let bombs = [
         ("billion laughs", laughs),
         ("brackets", "[".repeat(100_000)),
         ("braces", "{a: ".repeat(60_000)),
-        ("repeated anchor", format!("kpis:\n  a: &a {long}\n  b: [{}]\n", "*a, ".repeat(20_000))),
-        ("blocks", (0..5_000).map(|n| format!("{}a:\n", " ".repeat(n % 200))).collect()),
-        ("a long line", format!("kpis: \"{}\"", "\\x41".repeat(60_000))),
+        (
+            "repeated anchor",
+            format!("kpis:\n  a: &a {long}\n  b: [{}]\n", "*a, ".repeat(20_000)),
+        ),
+        (
+            "blocks",
+            (0..5_000)
+                .map(|n| format!("{}a:\n", " ".repeat(n % 200)))
+                .collect(),
+        ),
+        (
+            "a long line",
+            format!("kpis: \"{}\"", "\\x41".repeat(60_000)),
+        ),
         ("too large", format!("# {}", "x".repeat(1 << 20))),
         ("tags", "!!a ".repeat(60_000)),
         ("documents", "---\n".repeat(60_000)),

@@ -22,7 +22,11 @@ fn rule(line: &str) -> Rule {
     Rule {
         name: String::from("test"),
         kpi: String::from("error_share"),
-        bound: if side == "above" { Bound::Above(bound) } else { Bound::Below(bound) },
+        bound: if side == "above" {
+            Bound::Above(bound)
+        } else {
+            Bound::Below(bound)
+        },
         for_us: seconds(for_s),
         every_us: seconds(every_s),
         message: None,
@@ -74,10 +78,15 @@ fn replay(script: &str) -> String {
         match judge(&rule, &state, &observation) {
             Verdict::Hold(held) => writeln!(transcript, "{at:>4} s {word:>6}  hold: {held}"),
             Verdict::Notify | Verdict::Resolve => {
-                let decision = decide(&rule, &state, &observation).expect("a verdict is a decision");
+                let decision =
+                    decide(&rule, &state, &observation).expect("a verdict is a decision");
                 last = Some(State::after(&decision.action, decision.to_us));
                 state = last.unwrap_or_default();
-                writeln!(transcript, "{at:>4} s {word:>6}  {}: {}", decision.action, decision.why)
+                writeln!(
+                    transcript,
+                    "{at:>4} s {word:>6}  {}: {}",
+                    decision.action, decision.why
+                )
             }
         }
         .expect("a string takes all");

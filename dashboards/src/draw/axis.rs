@@ -42,14 +42,19 @@ pub(crate) fn value_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
         .find(|step| *step >= raw * 0.999)
         .unwrap_or(raw);
     let (first, last) = ((low / step).floor() as i64, (high / step).ceil() as i64);
-    (first..=last.max(first + 1)).map(|index| index as f64 * step).collect()
+    (first..=last.max(first + 1))
+        .map(|index| index as f64 * step)
+        .collect()
 }
 
 /// Times that divide the range, at most `count`, with what is written below them.
 pub(crate) fn time_ticks(from_us: i64, to_us: i64, count: usize) -> Vec<(i64, String)> {
     let span = to_us.saturating_sub(from_us).max(1);
     let wanted = span / count.max(1) as i64;
-    let step = TIME_STEPS.into_iter().find(|step| *step >= wanted).unwrap_or(wanted.max(1));
+    let step = TIME_STEPS
+        .into_iter()
+        .find(|step| *step >= wanted)
+        .unwrap_or(wanted.max(1));
     let first = from_us + (step - from_us.rem_euclid(step)) % step;
     let mut ticks = Vec::new();
     let mut time = first;
@@ -78,8 +83,9 @@ fn label(time_us: i64, step_us: i64) -> String {
 
 /// A time as people write it, to the minute, UTC.
 pub(crate) fn moment(time_us: i64) -> String {
-    DateTime::<Utc>::from_timestamp_micros(time_us)
-        .map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M").to_string())
+    DateTime::<Utc>::from_timestamp_micros(time_us).map_or_else(String::new, |time| {
+        time.format("%Y-%m-%d %H:%M").to_string()
+    })
 }
 
 #[cfg(test)]
@@ -99,6 +105,11 @@ mod tests {
         let from = 1_431_820_800_000_000; // 2015-05-17T00:00:00Z
         let ticks = time_ticks(from, from + 2 * DAY, 8);
         let labels: Vec<&str> = ticks.iter().map(|(_, label)| label.as_str()).collect();
-        assert_eq!(labels, ["17 May", "06:00", "12:00", "18:00", "18 May", "06:00", "12:00", "18:00"]);
+        assert_eq!(
+            labels,
+            [
+                "17 May", "06:00", "12:00", "18:00", "18 May", "06:00", "12:00", "18:00"
+            ]
+        );
     }
 }

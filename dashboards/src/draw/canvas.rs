@@ -82,21 +82,36 @@ impl<'a, B: DrawingBackend> Canvas<'a, B>
 where
     B::ErrorType: 'static,
 {
-    pub(crate) fn new(root: &'a DrawingArea<B, Shift>, scale: f64, theme: &'static Theme) -> Canvas<'a, B> {
+    pub(crate) fn new(
+        root: &'a DrawingArea<B, Shift>,
+        scale: f64,
+        theme: &'static Theme,
+    ) -> Canvas<'a, B> {
         register_fonts();
         Canvas { root, scale, theme }
     }
 
     pub(crate) fn font(&self, size: f64) -> Font {
-        Font { size, color: self.theme.ink, is_bold: false }
+        Font {
+            size,
+            color: self.theme.ink,
+            is_bold: false,
+        }
     }
 
     pub(crate) fn muted(&self, size: f64) -> Font {
-        Font { size, color: self.theme.muted, is_bold: false }
+        Font {
+            size,
+            color: self.theme.muted,
+            is_bold: false,
+        }
     }
 
     fn at(&self, (x, y): (f64, f64)) -> (i32, i32) {
-        ((x * self.scale).round() as i32, (y * self.scale).round() as i32)
+        (
+            (x * self.scale).round() as i32,
+            (y * self.scale).round() as i32,
+        )
     }
 
     fn draw<E>(&self, element: &E) -> Result<(), DrawError>
@@ -104,7 +119,9 @@ where
         E: Drawable<B>,
         for<'b> &'b E: plotters::element::PointCollection<'b, (i32, i32)>,
     {
-        self.root.draw(element).map_err(|error| DrawError::Backend(error.to_string().into()))
+        self.root
+            .draw(element)
+            .map_err(|error| DrawError::Backend(error.to_string().into()))
     }
 
     pub(crate) fn fill(&self, area: Area, color: Color, opacity: f64) -> Result<(), DrawError> {
@@ -138,7 +155,12 @@ where
         self.path(&[from, to], color, width)
     }
 
-    pub(crate) fn path(&self, points: &[(f64, f64)], color: Color, width: f64) -> Result<(), DrawError> {
+    pub(crate) fn path(
+        &self,
+        points: &[(f64, f64)],
+        color: Color,
+        width: f64,
+    ) -> Result<(), DrawError> {
         let stroke = (width * self.scale).round().max(1.0) as u32;
         let mut points: Vec<(i32, i32)> = points.iter().map(|point| self.at(*point)).collect();
         points.dedup();
@@ -184,7 +206,12 @@ where
         Ok(())
     }
 
-    pub(crate) fn polygon(&self, points: &[(f64, f64)], color: Color, opacity: f64) -> Result<(), DrawError> {
+    pub(crate) fn polygon(
+        &self,
+        points: &[(f64, f64)],
+        color: Color,
+        opacity: f64,
+    ) -> Result<(), DrawError> {
         let points: Vec<(i32, i32)> = points.iter().map(|point| self.at(*point)).collect();
         self.draw(&Polygon::new(points, color.0.mix(opacity)))
     }
@@ -195,7 +222,11 @@ where
     }
 
     fn style(&self, font: Font) -> TextStyle<'static> {
-        let style = if font.is_bold { FontStyle::Bold } else { FontStyle::Normal };
+        let style = if font.is_bold {
+            FontStyle::Bold
+        } else {
+            FontStyle::Normal
+        };
         let size = font.size * self.scale;
         let family = FontFamily::SansSerif;
         TextStyle {
@@ -206,7 +237,13 @@ where
     }
 
     /// Writes one line; `at.1` is its middle.
-    pub(crate) fn text(&self, at: (f64, f64), text: &str, font: Font, align: Align) -> Result<(), DrawError> {
+    pub(crate) fn text(
+        &self,
+        at: (f64, f64),
+        text: &str,
+        font: Font,
+        align: Align,
+    ) -> Result<(), DrawError> {
         let horizontal = match align {
             Align::Left => HPos::Left,
             Align::Center => HPos::Center,
@@ -218,7 +255,9 @@ where
     }
 
     pub(crate) fn width(&self, text: &str, font: Font) -> f64 {
-        let size = self.root.estimate_text_size(&printable(text), &self.style(font));
+        let size = self
+            .root
+            .estimate_text_size(&printable(text), &self.style(font));
         size.map_or(0.0, |(width, _)| f64::from(width) / self.scale)
     }
 
@@ -235,7 +274,11 @@ where
         while fits + 1 < too_many {
             let middle = (fits + too_many) / 2;
             let tried: String = chars[..middle].iter().chain(&['…']).collect();
-            if self.width(&tried, font) <= width { fits = middle } else { too_many = middle }
+            if self.width(&tried, font) <= width {
+                fits = middle
+            } else {
+                too_many = middle
+            }
         }
         chars[..fits].iter().chain(&['…']).collect()
     }
@@ -257,7 +300,10 @@ where
                 _ => lines.push(word.to_owned()),
             }
         }
-        lines.iter().map(|line| self.cut(line, font, width)).collect()
+        lines
+            .iter()
+            .map(|line| self.cut(line, font, width))
+            .collect()
     }
 }
 

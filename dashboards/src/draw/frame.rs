@@ -25,20 +25,34 @@ where
     let area = area.inset(PAD_PX, PAD_PX, PAD_PX, PAD_PX);
     let note = note(panel);
     let room = area.w - canvas.width(&note, canvas.muted(11.0)) - 12.0;
-    let title_font = Font { is_bold: true, ..canvas.font(13.0) };
+    let title_font = Font {
+        is_bold: true,
+        ..canvas.font(13.0)
+    };
     let title = canvas.cut(&panel.title, title_font, room);
     let middle = area.y + TITLE_PX / 2.0 - 2.0;
     canvas.text((area.x, middle), &title, title_font, Align::Left)?;
-    canvas.text((area.right(), middle), &note, canvas.muted(11.0), Align::Right)?;
+    canvas.text(
+        (area.right(), middle),
+        &note,
+        canvas.muted(11.0),
+        Align::Right,
+    )?;
     let body = area.inset(0.0, TITLE_PX + 4.0, 0.0, 0.0);
     match (&panel.state, &panel.data) {
         (PanelState::Error, _) | (PanelState::Ok, None) => failed(canvas, panel, body),
         (PanelState::Empty, _) => empty(canvas, panel, body),
         (PanelState::Ok, Some(data)) => match data {
-            Data::Series { stacked, series, step_s } => {
-                lines::draw(canvas, panel, series, *stacked, *step_s, body)
-            }
-            Data::Stat { value, compare, spark } => stat::draw(canvas, panel, *value, *compare, spark, body),
+            Data::Series {
+                stacked,
+                series,
+                step_s,
+            } => lines::draw(canvas, panel, series, *stacked, *step_s, body),
+            Data::Stat {
+                value,
+                compare,
+                spark,
+            } => stat::draw(canvas, panel, *value, *compare, spark, body),
             Data::Bars { bars } => bars::draw(canvas, panel, bars, body),
             Data::Table { columns, rows } => table::draw(canvas, panel, columns, rows, body),
             Data::Heatmap { x, y, cells } => heatmap::draw(canvas, panel, x, y, cells, body),
@@ -54,7 +68,11 @@ fn note(panel: &PanelData) -> String {
     }
 }
 
-fn empty<B: DrawingBackend>(canvas: &Canvas<'_, B>, panel: &PanelData, area: Area) -> Result<(), DrawError>
+fn empty<B: DrawingBackend>(
+    canvas: &Canvas<'_, B>,
+    panel: &PanelData,
+    area: Area,
+) -> Result<(), DrawError>
 where
     B::ErrorType: 'static,
 {
@@ -69,7 +87,11 @@ where
     canvas.text((x, y + 11.0), &range, canvas.muted(11.0), Align::Center)
 }
 
-fn failed<B: DrawingBackend>(canvas: &Canvas<'_, B>, panel: &PanelData, area: Area) -> Result<(), DrawError>
+fn failed<B: DrawingBackend>(
+    canvas: &Canvas<'_, B>,
+    panel: &PanelData,
+    area: Area,
+) -> Result<(), DrawError>
 where
     B::ErrorType: 'static,
 {
@@ -77,8 +99,17 @@ where
         Some(error) => (error.code, error.message.as_str()),
         None => ("", "the panel has no data"),
     };
-    let red = Font { color: canvas.theme.threshold("red"), is_bold: true, ..canvas.font(12.0) };
-    canvas.text((area.x, area.y + 9.0), &format!("error {code}"), red, Align::Left)?;
+    let red = Font {
+        color: canvas.theme.threshold("red"),
+        is_bold: true,
+        ..canvas.font(12.0)
+    };
+    canvas.text(
+        (area.x, area.y + 9.0),
+        &format!("error {code}"),
+        red,
+        Align::Left,
+    )?;
     let lines_max = ((area.h - 22.0) / 16.0).max(1.0) as usize;
     let lines = canvas.wrap(message, canvas.font(12.0), area.w, lines_max);
     for (index, line) in lines.iter().enumerate() {

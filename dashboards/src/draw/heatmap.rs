@@ -23,8 +23,17 @@ where
 {
     let font = canvas.muted(11.0);
     let unit = panel.unit.as_deref();
-    let high = cells.iter().flatten().flatten().copied().fold(0.0, f64::max);
-    let widest = y.labels.iter().map(|label| canvas.width(label, font)).fold(0.0, f64::max);
+    let high = cells
+        .iter()
+        .flatten()
+        .flatten()
+        .copied()
+        .fold(0.0, f64::max);
+    let widest = y
+        .labels
+        .iter()
+        .map(|label| canvas.width(label, font))
+        .fold(0.0, f64::max);
     let widest = widest.min(area.w * 0.3);
     let plot = area.inset(widest + 8.0, 2.0, 0.0, 44.0);
     let (columns, rows) = (x.labels.len().max(1), y.labels.len().max(1));
@@ -37,7 +46,12 @@ where
         }
         for (column, value) in values.iter().enumerate() {
             let left = plot.x + w * column as f64;
-            let cell = Area { x: left, y: top, w: (w - 1.0).max(1.0), h: (h - 1.0).max(1.0) };
+            let cell = Area {
+                x: left,
+                y: top,
+                w: (w - 1.0).max(1.0),
+                h: (h - 1.0).max(1.0),
+            };
             if let Some(value) = value {
                 let share = if high > 0.0 { value / high } else { 0.0 };
                 canvas.fill(cell, canvas.theme.heat(share), 1.0)?;
@@ -47,7 +61,16 @@ where
     x_labels(canvas, x, plot, w)?;
     let bottom = area.bottom() - SCALE_PX;
     canvas.text((plot.x, bottom + 4.0), &x.title, font, Align::Left)?;
-    scale(canvas, (0.0, high), unit, Area { y: bottom, h: SCALE_PX, ..plot })
+    scale(
+        canvas,
+        (0.0, high),
+        unit,
+        Area {
+            y: bottom,
+            h: SCALE_PX,
+            ..plot
+        },
+    )
 }
 
 fn x_labels<B: DrawingBackend>(
@@ -60,7 +83,11 @@ where
     B::ErrorType: 'static,
 {
     let font = canvas.muted(11.0);
-    let widest = x.labels.iter().map(|label| canvas.width(label, font)).fold(1.0, f64::max);
+    let widest = x
+        .labels
+        .iter()
+        .map(|label| canvas.width(label, font))
+        .fold(1.0, f64::max);
     let every = ((widest + 8.0) / w).ceil().max(1.0) as usize;
     for (column, label) in x.labels.iter().enumerate().step_by(every) {
         let middle = plot.x + w * (column as f64 + 0.5);
@@ -82,7 +109,10 @@ where
 {
     const STEPS: usize = 24;
     let font = canvas.muted(11.0);
-    let (low, high) = (format_value(Some(low), unit), format_value(Some(high), unit));
+    let (low, high) = (
+        format_value(Some(low), unit),
+        format_value(Some(high), unit),
+    );
     let width = (area.w * 0.3).min(140.0);
     let right = area.right() - canvas.width(&high, font) - 6.0;
     let left = right - width;
@@ -93,7 +123,15 @@ where
     for step in 0..STEPS {
         let share = step as f64 / (STEPS - 1) as f64;
         let x = left + w * step as f64;
-        canvas.fill(Area { x, w: w + 0.5, ..area }, canvas.theme.heat(share), 1.0)?;
+        canvas.fill(
+            Area {
+                x,
+                w: w + 0.5,
+                ..area
+            },
+            canvas.theme.heat(share),
+            1.0,
+        )?;
     }
     Ok(())
 }

@@ -57,7 +57,11 @@ where
     B::ErrorType: 'static,
 {
     let lines = lines(canvas, series, is_stacked);
-    let legend = if series.len() > 1 { legend(canvas, series, &lines, area)? } else { 0.0 };
+    let legend = if series.len() > 1 {
+        legend(canvas, series, &lines, area)?
+    } else {
+        0.0
+    };
     let area = area.inset(0.0, legend, 0.0, 0.0);
     let step_us = (step_s * 1e6) as i64;
     let Some(plot) = frame(canvas, panel, &lines, step_us, area)? else {
@@ -85,7 +89,10 @@ where
         let (color, y) = (canvas.theme.threshold(&threshold.color), plot.y(bound));
         canvas.dashed(&[(plot.area.x, y), (plot.area.right(), y)], color, 1.0, 5.0)?;
         if let Some(name) = &threshold.name {
-            let font = super::Font { color, ..canvas.font(10.0) };
+            let font = super::Font {
+                color,
+                ..canvas.font(10.0)
+            };
             canvas.text((plot.area.right() - 2.0, y - 7.0), name, font, Align::Right)?;
         }
     }
@@ -114,15 +121,25 @@ where
             };
             let ends = value.map(|value| {
                 let foot = below.entry(time).or_insert(0.0);
-                let ends = if is_stacked { (*foot, *foot + value) } else { (0.0, value) };
+                let ends = if is_stacked {
+                    (*foot, *foot + value)
+                } else {
+                    (0.0, value)
+                };
                 *foot = ends.1;
                 ends
             });
             points.push((time, ends));
         }
         // What is compared has the colour of what it is compared with.
-        let color = canvas.theme.series(if one.dashed { index % solid } else { index });
-        lines.push(Line { color, is_dashed: one.dashed, points });
+        let color = canvas
+            .theme
+            .series(if one.dashed { index % solid } else { index });
+        lines.push(Line {
+            color,
+            is_dashed: one.dashed,
+            points,
+        });
     }
     lines
 }
@@ -141,20 +158,37 @@ where
     if area.w < 80.0 || area.h < 50.0 {
         return Ok(None);
     }
-    let values = || lines.iter().flat_map(|line| &line.points).filter_map(|(_, ends)| *ends);
+    let values = || {
+        lines
+            .iter()
+            .flat_map(|line| &line.points)
+            .filter_map(|(_, ends)| *ends)
+    };
     let high = values().map(|(_, high)| high).fold(0.0, f64::max);
     let low = values().map(|(_, high)| high).fold(0.0, f64::min);
     let bounds = panel.thresholds.iter().filter_map(|t| t.above.or(t.below));
     // A threshold far above the data would press them flat.
-    let high = bounds.filter(|bound| *bound <= 2.0 * high).fold(high, f64::max);
+    let high = bounds
+        .filter(|bound| *bound <= 2.0 * high)
+        .fold(high, f64::max);
     let ticks = value_ticks(low, high, ((area.h / 45.0) as usize).clamp(2, 6));
     let font = canvas.muted(11.0);
-    let labels: Vec<String> =
-        ticks.iter().map(|tick| format_value(Some(*tick), panel.unit.as_deref())).collect();
-    let widest = labels.iter().map(|label| canvas.width(label, font)).fold(0.0, f64::max);
+    let labels: Vec<String> = ticks
+        .iter()
+        .map(|tick| format_value(Some(*tick), panel.unit.as_deref()))
+        .collect();
+    let widest = labels
+        .iter()
+        .map(|label| canvas.width(label, font))
+        .fold(0.0, f64::max);
     let area = area.inset(widest + 8.0, 6.0, 8.0, 20.0);
-    let times = lines.iter().flat_map(|line| &line.points).map(|(time, _)| *time);
-    let (first, last) = times.fold((i64::MAX, i64::MIN), |(a, b), time| (a.min(time), b.max(time)));
+    let times = lines
+        .iter()
+        .flat_map(|line| &line.points)
+        .map(|(time, _)| *time);
+    let (first, last) = times.fold((i64::MAX, i64::MIN), |(a, b), time| {
+        (a.min(time), b.max(time))
+    });
     let from_us = parse_time(&panel.range.0).unwrap_or(first);
     let to_us = parse_time(&panel.range.1).unwrap_or_else(|| last.saturating_add(step_us));
     let plot = Plot {
@@ -166,15 +200,27 @@ where
     };
     for (tick, label) in ticks.iter().zip(&labels) {
         let y = plot.y(*tick);
-        let color = if *tick == 0.0 { canvas.theme.border } else { canvas.theme.grid };
+        let color = if *tick == 0.0 {
+            canvas.theme.border
+        } else {
+            canvas.theme.grid
+        };
         canvas.line((area.x, y), (area.right(), y), color, 1.0)?;
         canvas.text((area.x - 6.0, y), label, font, Align::Right)?;
     }
     for (time, label) in time_ticks(from_us, to_us, ((area.w / 75.0) as usize).max(2)) {
         let x = plot.x(time);
         let half = canvas.width(&label, font) / 2.0;
-        canvas.line((x, area.bottom()), (x, area.bottom() + 4.0), canvas.theme.border, 1.0)?;
-        let x = x.clamp(area.x - widest + half, (area.right() + 8.0 - half).max(area.x));
+        canvas.line(
+            (x, area.bottom()),
+            (x, area.bottom() + 4.0),
+            canvas.theme.border,
+            1.0,
+        )?;
+        let x = x.clamp(
+            area.x - widest + half,
+            (area.right() + 8.0 - half).max(area.x),
+        );
         canvas.text((x, area.bottom() + 12.0), &label, font, Align::Center)?;
     }
     Ok(Some(plot))
@@ -194,7 +240,8 @@ where
     let mut runs: Vec<Vec<(i64, (f64, f64))>> = vec![Vec::new()];
     for (time, ends) in &line.points {
         let is_near = |run: &Vec<(i64, _)>| {
-            run.last().is_none_or(|(before, _)| time - before <= step_us + step_us / 2)
+            run.last()
+                .is_none_or(|(before, _)| time - before <= step_us + step_us / 2)
         };
         match (ends, runs.last_mut()) {
             (Some(ends), Some(run)) if is_near(run) => run.push((*time, *ends)),
@@ -203,13 +250,19 @@ where
         }
     }
     for run in runs.iter().filter(|run| !run.is_empty()) {
-        let top: Vec<(f64, f64)> = run.iter().map(|(time, (_, high))| (plot.x(*time), plot.y(*high))).collect();
+        let top: Vec<(f64, f64)> = run
+            .iter()
+            .map(|(time, (_, high))| (plot.x(*time), plot.y(*high)))
+            .collect();
         if let [only] = top[..] {
             canvas.dot(only, 2.0, line.color)?;
             continue;
         }
         if opacity > 0.0 && !line.is_dashed {
-            let feet = run.iter().rev().map(|(time, (low, _))| (plot.x(*time), plot.y(*low)));
+            let feet = run
+                .iter()
+                .rev()
+                .map(|(time, (low, _))| (plot.x(*time), plot.y(*low)));
             let outline: Vec<(f64, f64)> = top.iter().copied().chain(feet).collect();
             canvas.polygon(&outline, line.color, opacity)?;
         }
@@ -244,14 +297,27 @@ where
             let x = left + w * if is_stacked { 0.0 } else { index as f64 };
             let (top, bottom) = (plot.y(high.max(*low)), plot.y(low.min(*high)));
             if bottom - top > 0.0 {
-                canvas.fill(Area { x, y: top, w, h: bottom - top }, line.color, 1.0)?;
+                canvas.fill(
+                    Area {
+                        x,
+                        y: top,
+                        w,
+                        h: bottom - top,
+                    },
+                    line.color,
+                    1.0,
+                )?;
             }
         }
     }
     Ok(())
 }
 
-fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, mark: &Mark, plot: &Plot) -> Result<(), DrawError>
+fn draw_mark<B: DrawingBackend>(
+    canvas: &Canvas<'_, B>,
+    mark: &Mark,
+    plot: &Plot,
+) -> Result<(), DrawError>
 where
     B::ErrorType: 'static,
 {
@@ -265,7 +331,11 @@ where
     };
     let (x, top, color) = (plot.x(time), plot.area.y, canvas.theme.threshold(name));
     canvas.dashed(&[(x, top), (x, plot.area.bottom())], color, 1.0, 3.0)?;
-    canvas.polygon(&[(x - 5.0, top - 4.0), (x + 5.0, top - 4.0), (x, top + 4.0)], color, 1.0)
+    canvas.polygon(
+        &[(x - 5.0, top - 4.0), (x + 5.0, top - 4.0), (x, top + 4.0)],
+        color,
+        1.0,
+    )
 }
 
 /// The names of the series above the plot; returns how high it is.
@@ -286,7 +356,12 @@ where
         if x + width > area.right() && x > area.x {
             if row + 1 == LEGEND_LINES_MAX {
                 let more = format!("+{}", series.len() - index);
-                canvas.text((area.right(), area.y + LEGEND_PX * row as f64 + 6.0), &more, font, Align::Right)?;
+                canvas.text(
+                    (area.right(), area.y + LEGEND_PX * row as f64 + 6.0),
+                    &more,
+                    font,
+                    Align::Right,
+                )?;
                 break;
             }
             (x, row) = (area.x, row + 1);
@@ -295,7 +370,16 @@ where
         if line.is_dashed {
             canvas.dashed(&[(x, y), (x + 12.0, y)], line.color, 2.0, 3.0)?;
         } else {
-            canvas.fill(Area { x, y: y - 4.0, w: 9.0, h: 9.0 }, line.color, 1.0)?;
+            canvas.fill(
+                Area {
+                    x,
+                    y: y - 4.0,
+                    w: 9.0,
+                    h: 9.0,
+                },
+                line.color,
+                1.0,
+            )?;
         }
         canvas.text((x + 15.0, y), &name, font, Align::Left)?;
         x += width;

@@ -98,7 +98,12 @@ where
 {
     let size = size.clamped();
     let canvas = Canvas::new(root, f64::from(SCALE), theme.theme());
-    let area = Area { x: 0.0, y: 0.0, w: f64::from(size.width), h: f64::from(size.height) };
+    let area = Area {
+        x: 0.0,
+        y: 0.0,
+        w: f64::from(size.width),
+        h: f64::from(size.height),
+    };
     canvas.fill(area, canvas.theme.surface, 1.0)?;
     frame::panel(&canvas, panel, area)
 }
@@ -123,8 +128,10 @@ struct Page<'a> {
 impl<'a> Page<'a> {
     fn new(dashboard: &'a Dashboard, panels: &'a [PanelData], width: u32) -> Page<'a> {
         let width = width.clamp(320, *SIDE_PX.end());
-        let by_name: BTreeMap<&str, &PanelData> =
-            panels.iter().map(|panel| (panel.panel.as_str(), panel)).collect();
+        let by_name: BTreeMap<&str, &PanelData> = panels
+            .iter()
+            .map(|panel| (panel.panel.as_str(), panel))
+            .collect();
         let mut placed = Vec::new();
         let mut y = HEAD_PX;
         for row in &dashboard.layout {
@@ -132,7 +139,11 @@ impl<'a> Page<'a> {
                 .iter()
                 .filter_map(|(name, share)| Some((by_name.get(name.as_str())?, *share)))
                 .collect();
-            let Some(height) = found.iter().map(|(panel, _)| height_px(panel)).reduce(f64::max) else {
+            let Some(height) = found
+                .iter()
+                .map(|(panel, _)| height_px(panel))
+                .reduce(f64::max)
+            else {
                 continue;
             };
             let shares: f64 = found.iter().map(|(_, share)| share).sum();
@@ -146,27 +157,61 @@ impl<'a> Page<'a> {
             y += height + GAP_PX;
         }
         let range = panels.first().map(|panel| panel.range.clone());
-        let size = Size { width, height: y.ceil() as u32 }.clamped();
-        Page { title: &dashboard.title, range, panels: placed, size }
+        let size = Size {
+            width,
+            height: y.ceil() as u32,
+        }
+        .clamped();
+        Page {
+            title: &dashboard.title,
+            range,
+            panels: placed,
+            size,
+        }
     }
 
-    fn paint<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>, theme: ThemeName) -> Result<(), DrawError>
+    fn paint<B: DrawingBackend>(
+        &self,
+        root: &DrawingArea<B, Shift>,
+        theme: ThemeName,
+    ) -> Result<(), DrawError>
     where
         B::ErrorType: 'static,
     {
         let canvas = Canvas::new(root, f64::from(SCALE), theme.theme());
         let (w, h) = (f64::from(self.size.width), f64::from(self.size.height));
-        canvas.fill(Area { x: 0.0, y: 0.0, w, h }, canvas.theme.page, 1.0)?;
+        canvas.fill(
+            Area {
+                x: 0.0,
+                y: 0.0,
+                w,
+                h,
+            },
+            canvas.theme.page,
+            1.0,
+        )?;
         let range = self.range.as_ref().and_then(|(from, to)| {
-            Some(format!("{} – {} UTC", moment(parse_time(from)?), moment(parse_time(to)?)))
+            Some(format!(
+                "{} – {} UTC",
+                moment(parse_time(from)?),
+                moment(parse_time(to)?)
+            ))
         });
         let range = range.unwrap_or_default();
         let head = HEAD_PX / 2.0;
-        let title = Font { is_bold: true, ..canvas.font(18.0) };
+        let title = Font {
+            is_bold: true,
+            ..canvas.font(18.0)
+        };
         let room = w - 3.0 * GAP_PX - canvas.width(&range, canvas.muted(12.0));
         let shown = canvas.cut(self.title, title, room);
         canvas.text((GAP_PX + 2.0, head), &shown, title, Align::Left)?;
-        canvas.text((w - GAP_PX - 2.0, head), &range, canvas.muted(12.0), Align::Right)?;
+        canvas.text(
+            (w - GAP_PX - 2.0, head),
+            &range,
+            canvas.muted(12.0),
+            Align::Right,
+        )?;
         for (panel, area) in &self.panels {
             canvas.fill(*area, canvas.theme.surface, 1.0)?;
             canvas.frame(*area, canvas.theme.border)?;
@@ -182,7 +227,9 @@ fn height_px(panel: &PanelData) -> f64 {
         (Draw::Stat, _) => 128.0,
         (_, Some(Data::Table { rows, .. })) => table::height_px(rows.len()).min(420.0),
         (_, Some(Data::Bars { bars })) => (bars.len() as f64 * 26.0 + 60.0).clamp(160.0, 420.0),
-        (_, Some(Data::Heatmap { y, .. })) => (y.labels.len() as f64 * 26.0 + 110.0).clamp(200.0, 420.0),
+        (_, Some(Data::Heatmap { y, .. })) => {
+            (y.labels.len() as f64 * 26.0 + 110.0).clamp(200.0, 420.0)
+        }
         _ => 250.0,
     }
 }
@@ -198,10 +245,14 @@ fn svg(
     {
         let root = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
         paint(&root)?;
-        root.present().map_err(|error| DrawError::Backend(error.to_string().into()))?;
+        root.present()
+            .map_err(|error| DrawError::Backend(error.to_string().into()))?;
     }
     let painted = format!("width=\"{width}\" height=\"{height}\"");
-    let shown = format!("width=\"{}\" height=\"{}\" role=\"img\"", size.width, size.height);
+    let shown = format!(
+        "width=\"{}\" height=\"{}\" role=\"img\"",
+        size.width, size.height
+    );
     Ok(text.replacen(&painted, &shown, 1))
 }
 
@@ -216,7 +267,8 @@ fn png(
     {
         let root = BitMapBackend::with_buffer(&mut large, (width, height)).into_drawing_area();
         paint(&root)?;
-        root.present().map_err(|error| DrawError::Backend(error.to_string().into()))?;
+        root.present()
+            .map_err(|error| DrawError::Backend(error.to_string().into()))?;
     }
     let small = halve(&large, size);
     let mut bytes = Vec::new();

@@ -20,9 +20,15 @@ where
     B::ErrorType: 'static,
 {
     let threshold = value.and_then(|value| crossed(&panel.thresholds, value));
-    let color = threshold.map_or(canvas.theme.ink, |threshold| canvas.theme.threshold(&threshold.color));
+    let color = threshold.map_or(canvas.theme.ink, |threshold| {
+        canvas.theme.threshold(&threshold.color)
+    });
     let text = format_value(value, panel.unit.as_deref());
-    let mut font = Font { size: (area.h * 0.5).clamp(18.0, 44.0), color, is_bold: true };
+    let mut font = Font {
+        size: (area.h * 0.5).clamp(18.0, 44.0),
+        color,
+        is_bold: true,
+    };
     while font.size > 12.0 && canvas.width(&text, font) > area.w * 0.7 {
         font.size -= 1.0;
     }
@@ -30,12 +36,18 @@ where
     canvas.text((area.x, middle), &text, font, Align::Left)?;
     let beside = area.x + canvas.width(&text, font) + 10.0;
     if let Some(name) = threshold.and_then(|threshold| threshold.name.as_deref()) {
-        let small = Font { color, ..canvas.font(12.0) };
+        let small = Font {
+            color,
+            ..canvas.font(12.0)
+        };
         canvas.text((beside, middle + font.size * 0.2), name, small, Align::Left)?;
     }
     if let Some(before) = compare {
         let (text, color) = change(canvas, panel, value, before);
-        let small = Font { color, ..canvas.font(12.0) };
+        let small = Font {
+            color,
+            ..canvas.font(12.0)
+        };
         canvas.text((area.right(), middle), &text, small, Align::Right)?;
     }
     let top = area.y + font.size * 1.3;
@@ -58,7 +70,10 @@ where
 {
     let unit = panel.unit.as_deref();
     let (Some(value), Some(before)) = (value, before) else {
-        return (format!("before: {}", format_value(before, unit)), canvas.theme.muted);
+        return (
+            format!("before: {}", format_value(before, unit)),
+            canvas.theme.muted,
+        );
     };
     let is_up = value > before;
     let color = match (panel.better, value == before) {
@@ -66,9 +81,18 @@ where
         (Some(better), _) if (better == "higher") == is_up => canvas.theme.threshold("green"),
         _ => canvas.theme.threshold("red"),
     };
-    let arrow = if value == before { "=" } else if is_up { "▲" } else { "▼" };
+    let arrow = if value == before {
+        "="
+    } else if is_up {
+        "▲"
+    } else {
+        "▼"
+    };
     if before == 0.0 {
-        return (format!("{arrow} before: {}", format_value(Some(before), unit)), color);
+        return (
+            format!("{arrow} before: {}", format_value(Some(before), unit)),
+            color,
+        );
     }
     let share = format_value(Some((value / before - 1.0).abs()), Some("ratio"));
     (format!("{arrow} {share}"), color)
@@ -90,10 +114,16 @@ where
     let color = canvas.theme.series(0);
     let x = |index: usize| area.x + area.w * index as f64 / (spark.len() - 1) as f64;
     let y = |value: f64| area.bottom() - area.h * (value - low) / (high - low);
-    let runs = spark.iter().map(|(_, value)| *value).enumerate().collect::<Vec<_>>();
+    let runs = spark
+        .iter()
+        .map(|(_, value)| *value)
+        .enumerate()
+        .collect::<Vec<_>>();
     for run in runs.split(|(_, value)| value.is_none()) {
-        let top: Vec<(f64, f64)> =
-            run.iter().filter_map(|(index, value)| Some((x(*index), y((*value)?)))).collect();
+        let top: Vec<(f64, f64)> = run
+            .iter()
+            .filter_map(|(index, value)| Some((x(*index), y((*value)?))))
+            .collect();
         if let [first, .., last] = top[..] {
             let feet = [(last.0, y(0.0)), (first.0, y(0.0))];
             let outline: Vec<(f64, f64)> = top.iter().copied().chain(feet).collect();

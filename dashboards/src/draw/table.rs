@@ -29,16 +29,31 @@ where
     B::ErrorType: 'static,
 {
     let font = canvas.font(11.5);
-    let head = Font { is_bold: true, ..canvas.muted(11.0) };
+    let head = Font {
+        is_bold: true,
+        ..canvas.muted(11.0)
+    };
     let fits = ((area.h / ROW_PX) as usize).saturating_sub(1);
-    let shown = if rows.len() > fits { fits.saturating_sub(1) } else { rows.len() };
-    let texts: Vec<Vec<String>> = rows[..shown].iter().map(|row| cells(panel, columns, row)).collect();
+    let shown = if rows.len() > fits {
+        fits.saturating_sub(1)
+    } else {
+        rows.len()
+    };
+    let texts: Vec<Vec<String>> = rows[..shown]
+        .iter()
+        .map(|row| cells(panel, columns, row))
+        .collect();
     let widths = widths(canvas, columns, &texts, area.w, font, head);
     let mut y = area.y + ROW_PX / 2.0;
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     line(canvas, columns, &names, &widths, (area, y), head)?;
     let rule = area.y + ROW_PX;
-    canvas.line((area.x, rule), (area.right(), rule), canvas.theme.border, 1.0)?;
+    canvas.line(
+        (area.x, rule),
+        (area.right(), rule),
+        canvas.theme.border,
+        1.0,
+    )?;
     for row in &texts {
         y += ROW_PX;
         line(canvas, columns, row, &widths, (area, y), font)?;
@@ -92,7 +107,11 @@ where
     // Lower the widest to a common width until all fit.
     while widths.iter().sum::<f64>() > free + 0.5 {
         let widest = widths.iter().copied().fold(0.0, f64::max);
-        let next = widths.iter().copied().filter(|width| *width < widest).fold(0.0, f64::max);
+        let next = widths
+            .iter()
+            .copied()
+            .filter(|width| *width < widest)
+            .fold(0.0, f64::max);
         let count = widths.iter().filter(|width| **width == widest).count() as f64;
         let excess = widths.iter().sum::<f64>() - free;
         let lowered = (widest - excess / count).max(next);
@@ -102,7 +121,10 @@ where
     }
     // What is left goes to the first text column, so that numbers stand at the right edge.
     let left = free - widths.iter().sum::<f64>();
-    let first_text = columns.iter().position(|column| !is_number(column)).unwrap_or(0);
+    let first_text = columns
+        .iter()
+        .position(|column| !is_number(column))
+        .unwrap_or(0);
     if let Some(width) = widths.get_mut(first_text) {
         *width += left.max(0.0);
     }

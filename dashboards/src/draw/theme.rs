@@ -101,8 +101,13 @@ impl Theme {
         let at = share.clamp(0.0, 1.0) * (self.heat.len() - 1) as f64;
         let (low, high) = (at.floor() as usize, at.ceil() as usize);
         let (Color(a), Color(b)) = (self.heat[low], self.heat[high]);
-        let between = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * at.fract()) as u8;
-        Color(RGBColor(between(a.0, b.0), between(a.1, b.1), between(a.2, b.2)))
+        let between =
+            |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * at.fract()) as u8;
+        Color(RGBColor(
+            between(a.0, b.0),
+            between(a.1, b.1),
+            between(a.2, b.2),
+        ))
     }
 }
 
@@ -111,12 +116,20 @@ pub(crate) fn crossed(thresholds: &[Threshold], value: f64) -> Option<&Threshold
     let above = thresholds
         .iter()
         .filter(|threshold| threshold.above.is_some_and(|bound| value > bound))
-        .max_by(|a, b| a.above.partial_cmp(&b.above).unwrap_or(std::cmp::Ordering::Equal));
+        .max_by(|a, b| {
+            a.above
+                .partial_cmp(&b.above)
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
     let below = || {
         thresholds
             .iter()
             .filter(|threshold| threshold.below.is_some_and(|bound| value < bound))
-            .min_by(|a, b| a.below.partial_cmp(&b.below).unwrap_or(std::cmp::Ordering::Equal))
+            .min_by(|a, b| {
+                a.below
+                    .partial_cmp(&b.below)
+                    .unwrap_or(std::cmp::Ordering::Equal)
+            })
     };
     above.or_else(below)
 }
@@ -128,7 +141,11 @@ mod tests {
     fn luminance(color: Color) -> f64 {
         let linear = |part: u8| {
             let part = f64::from(part) / 255.0;
-            if part <= 0.03928 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+            if part <= 0.03928 {
+                part / 12.92
+            } else {
+                ((part + 0.055) / 1.055).powf(2.4)
+            }
         };
         let RGBColor(r, g, b) = color.0;
         0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
@@ -162,8 +179,14 @@ mod tests {
             color: color.to_owned(),
             name: None,
         };
-        let thresholds = [bound(Some(0.01), None, "yellow"), bound(Some(0.05), None, "red")];
+        let thresholds = [
+            bound(Some(0.01), None, "yellow"),
+            bound(Some(0.05), None, "red"),
+        ];
         let color = |value| crossed(&thresholds, value).map(|threshold| threshold.color.as_str());
-        assert_eq!((color(0.005), color(0.02), color(0.2)), (None, Some("yellow"), Some("red")));
+        assert_eq!(
+            (color(0.005), color(0.02), color(0.2)),
+            (None, Some("yellow"), Some("red"))
+        );
     }
 }

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use serin_query::kpi::{
-    Across, Better, Definition, FunnelStep, GaugeMeasure, Grain, Kind, Since,
-};
+use serin_query::kpi::{Across, Better, Definition, FunnelStep, GaugeMeasure, Grain, Kind, Since};
 
 use super::span::Span;
 use super::yaml::{self, Entries, Names};
@@ -146,7 +144,11 @@ pub(crate) enum RawThen {
 }
 
 /// Reads one file; KPIs whose keys do not fit together are left out and told.
-pub(crate) fn read_kpis(file: &str, text: &str, problems: &mut Vec<Problem>) -> Result<KpiFile, Problem> {
+pub(crate) fn read_kpis(
+    file: &str,
+    text: &str,
+    problems: &mut Vec<Problem>,
+) -> Result<KpiFile, Problem> {
     let raw: RawFile = yaml::read(file, text)?;
     let mut read = KpiFile {
         definitions: Vec::new(),
@@ -158,7 +160,12 @@ pub(crate) fn read_kpis(file: &str, text: &str, problems: &mut Vec<Problem>) -> 
             Ok(kind) => read.definitions.push(placed(name.value, place, kpi, kind)),
             Err((at, message)) => {
                 let message = format!("kpi {:?}: {message}", name.value);
-                problems.push(Problem::new(file, at.unwrap_or(place), code::VALUE, message));
+                problems.push(Problem::new(
+                    file,
+                    at.unwrap_or(place),
+                    code::VALUE,
+                    message,
+                ));
             }
         }
     }
@@ -177,10 +184,26 @@ fn placed(name: String, place: Place, kpi: RawKpi, kind: Kind) -> Placed {
     note("gauge", kpi.gauge.as_ref().map(Place::of));
     note("hold", kpi.hold.as_ref().map(Place::of));
     note("event", kpi.event.as_ref().map(Place::of));
-    note("ratio.numerator", kpi.ratio.as_ref().map(|ratio| Place::of(&ratio.numerator)));
-    note("ratio.denominator", kpi.ratio.as_ref().map(|ratio| Place::of(&ratio.denominator)));
-    note("cumulative.of", kpi.cumulative.as_ref().map(|running| Place::of(&running.of)));
-    let window = kpi.cumulative.as_ref().and_then(|running| running.window.as_ref());
+    note(
+        "ratio.numerator",
+        kpi.ratio.as_ref().map(|ratio| Place::of(&ratio.numerator)),
+    );
+    note(
+        "ratio.denominator",
+        kpi.ratio
+            .as_ref()
+            .map(|ratio| Place::of(&ratio.denominator)),
+    );
+    note(
+        "cumulative.of",
+        kpi.cumulative
+            .as_ref()
+            .map(|running| Place::of(&running.of)),
+    );
+    let window = kpi
+        .cumulative
+        .as_ref()
+        .and_then(|running| running.window.as_ref());
     note("cumulative.window", window.map(Place::of));
     let definition = Definition {
         name,
@@ -193,7 +216,11 @@ fn placed(name: String, place: Place, kpi: RawKpi, kind: Kind) -> Placed {
         kind,
         by: kpi.by.map(|by| by.value.0).unwrap_or_default(),
     };
-    Placed { definition, place, fields }
+    Placed {
+        definition,
+        place,
+        fields,
+    }
 }
 
 type Wrong = (Option<Place>, String);
@@ -207,9 +234,16 @@ fn kind(kpi: &RawKpi) -> Result<Kind, Wrong> {
         ("funnel", kpi.funnel.is_some()),
         ("gauge", kpi.gauge.is_some()),
     ];
-    let said: Vec<&str> = shapes.iter().filter(|(_, is_said)| *is_said).map(|(name, _)| *name).collect();
+    let said: Vec<&str> = shapes
+        .iter()
+        .filter(|(_, is_said)| *is_said)
+        .map(|(name, _)| *name)
+        .collect();
     if let [first, second, ..] = said[..] {
-        return Err((None, format!("{first:?} and {second:?} are two kinds of KPI; keep one")));
+        return Err((
+            None,
+            format!("{first:?} and {second:?} are two kinds of KPI; keep one"),
+        ));
     }
     let shape = said.first().copied();
     only_where(kpi, shape)?;
@@ -220,7 +254,9 @@ fn kind(kpi: &RawKpi) -> Result<Kind, Wrong> {
         });
     }
     if let Some(expr) = &kpi.expr {
-        return Ok(Kind::Derived { expr: expr.value.clone() });
+        return Ok(Kind::Derived {
+            expr: expr.value.clone(),
+        });
     }
     if let Some(running) = &kpi.cumulative {
         return cumulative(running);
@@ -236,7 +272,10 @@ fn kind(kpi: &RawKpi) -> Result<Kind, Wrong> {
         let wanted = "\"event\" is missing; a KPI has event and measure, or one of ratio, expr, cumulative, funnel, gauge";
         return Err((None, wanted.to_owned()));
     };
-    let (event, filter) = (event.value.clone(), kpi.r#where.as_ref().map(|text| text.value.clone()));
+    let (event, filter) = (
+        event.value.clone(),
+        kpi.r#where.as_ref().map(|text| text.value.clone()),
+    );
     if let Some(value) = &kpi.gauge {
         let (value, measure) = (value.value.clone(), gauge_measure(kpi)?);
         let across = match kpi.across {
@@ -245,12 +284,26 @@ fn kind(kpi: &RawKpi) -> Result<Kind, Wrong> {
             Some(RawAcross::Max) => Across::Max,
         };
         let hold_us = kpi.hold.as_ref().map_or(HOLD_US, |hold| hold.value.0);
-        return Ok(Kind::Gauge { event, value, filter, measure, across, hold_us });
+        return Ok(Kind::Gauge {
+            event,
+            value,
+            filter,
+            measure,
+            across,
+            hold_us,
+        });
     }
     let Some(measure) = &kpi.measure else {
-        return Err((None, "\"measure\" is missing; write for example measure: count()".to_owned()));
+        return Err((
+            None,
+            "\"measure\" is missing; write for example measure: count()".to_owned(),
+        ));
     };
-    Ok(Kind::Simple { event, measure: measure.value.clone(), filter })
+    Ok(Kind::Simple {
+        event,
+        measure: measure.value.clone(),
+        filter,
+    })
 }
 
 /// Refuses keys that the kind of KPI has no use for: what is written must not be ignored.
@@ -259,7 +312,11 @@ fn only_where(kpi: &RawKpi, shape: Option<&str>) -> Result<(), Wrong> {
     let is_gauge = shape == Some("gauge");
     let written = [
         ("event", kpi.event.as_ref().map(Place::of), is_over_events),
-        ("measure", kpi.measure.as_ref().map(Place::of), is_over_events),
+        (
+            "measure",
+            kpi.measure.as_ref().map(Place::of),
+            is_over_events,
+        ),
         ("where", kpi.r#where.as_ref().map(Place::of), is_over_events),
         ("across", kpi.across.map(|_| Place::default()), is_gauge),
         ("hold", kpi.hold.as_ref().map(Place::of), is_gauge),
@@ -268,7 +325,10 @@ fn only_where(kpi: &RawKpi, shape: Option<&str>) -> Result<(), Wrong> {
         if let (Some(place), false) = (place, is_of_use) {
             let place = Some(place).filter(|place| place.line > 0);
             let kind = shape.unwrap_or("event and measure");
-            return Err((place, format!("{key:?} has no meaning for a KPI with {kind}; remove it")));
+            return Err((
+                place,
+                format!("{key:?} has no meaning for a KPI with {kind}; remove it"),
+            ));
         }
     }
     Ok(())

@@ -56,7 +56,10 @@ pub fn span_text(span_us: i64) -> String {
     ]
     .into_iter()
     .find(|(unit, _)| span_us % unit == 0)
-    .map_or_else(|| format!("{span_us}us"), |(unit, name)| format!("{}{name}", span_us / unit))
+    .map_or_else(
+        || format!("{span_us}us"),
+        |(unit, name)| format!("{}{name}", span_us / unit),
+    )
 }
 
 impl<'de> Deserialize<'de> for Span {
@@ -78,7 +81,9 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 fn not_a_span<E: Error>(text: &str) -> E {
-    E::custom(format!("{text:?} is no length of time; write 30s, 5m, 6h or 1d"))
+    E::custom(format!(
+        "{text:?} is no length of time; write 30s, 5m, 6h or 1d"
+    ))
 }
 
 impl<'de> Deserialize<'de> for DefaultRange {
@@ -92,7 +97,9 @@ impl<'de> Deserialize<'de> for DefaultRange {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<DefaultRange, E> {
-                parse_span(text).map(DefaultRange::Last).ok_or_else(|| not_a_span(text))
+                parse_span(text)
+                    .map(DefaultRange::Last)
+                    .ok_or_else(|| not_a_span(text))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DefaultRange, A::Error> {
@@ -112,7 +119,9 @@ impl<'de> Deserialize<'de> for DefaultRange {
                 }
                 match (from, to) {
                     (Some(from), Some(to)) if from < to => Ok(DefaultRange::Between(from, to)),
-                    (Some(_), Some(_)) => Err(A::Error::custom("the range must end after it starts")),
+                    (Some(_), Some(_)) => {
+                        Err(A::Error::custom("the range must end after it starts"))
+                    }
                     (None, _) => Err(A::Error::missing_field("from")),
                     (_, None) => Err(A::Error::missing_field("to")),
                 }
@@ -132,7 +141,17 @@ mod tests {
             assert_eq!(span_text(parse_span(text).expect(text)), text);
         }
         assert_eq!(parse_span("2w"), Some(14 * 86_400_000_000));
-        for text in ["", "5", "h", "0s", "-1s", "1.5h", "1 h", "99999999999999d", "1\u{e4}"] {
+        for text in [
+            "",
+            "5",
+            "h",
+            "0s",
+            "-1s",
+            "1.5h",
+            "1 h",
+            "99999999999999d",
+            "1\u{e4}",
+        ] {
             assert_eq!(parse_span(text), None, "{text}");
         }
     }

@@ -65,27 +65,42 @@ fn problem(file: &str, error: &Error) -> Problem {
     let new = |code, message| Problem::new(file, place, code, message);
     match error {
         Error::AliasError { error, .. } => problem(file, error),
-        Error::SerdeUnknownField { field, expected, .. } => {
-            new(code::KEY, format!("unknown key {field:?}")).hint(meant(field, expected.iter().copied()))
-        }
-        Error::SerdeUnknownVariant { variant, expected, .. } => {
-            new(code::VALUE, format!("{variant:?} is not known here"))
-                .hint(meant(variant, expected.iter().copied()))
-        }
+        Error::SerdeUnknownField {
+            field, expected, ..
+        } => new(code::KEY, format!("unknown key {field:?}"))
+            .hint(meant(field, expected.iter().copied())),
+        Error::SerdeUnknownVariant {
+            variant, expected, ..
+        } => new(code::VALUE, format!("{variant:?} is not known here"))
+            .hint(meant(variant, expected.iter().copied())),
         Error::SerdeMissingField { field, .. } => new(code::VALUE, format!("{field:?} is missing")),
-        Error::SerdeInvalidType { unexpected, expected, .. }
-        | Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            new(code::VALUE, format!("found {unexpected}, expected {expected}"))
+        Error::SerdeInvalidType {
+            unexpected,
+            expected,
+            ..
         }
+        | Error::SerdeInvalidValue {
+            unexpected,
+            expected,
+            ..
+        } => new(
+            code::VALUE,
+            format!("found {unexpected}, expected {expected}"),
+        ),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or("a key");
-            new(code::TWICE, format!("{key:?} stands here twice")).hint(String::from("remove or rename one"))
+            new(code::TWICE, format!("{key:?} stands here twice"))
+                .hint(String::from("remove or rename one"))
         }
-        Error::Budget { breach, .. } => {
-            new(code::YAML, format!("the file holds more than a dashboard may ({breach:?})"))
-        }
+        Error::Budget { breach, .. } => new(
+            code::YAML,
+            format!("the file holds more than a dashboard may ({breach:?})"),
+        ),
         Error::Message { msg, .. } => new(code::VALUE, msg.clone()),
-        other => new(code::YAML, format!("cannot read the YAML: {}", first_line(&other.to_string()))),
+        other => new(
+            code::YAML,
+            format!("cannot read the YAML: {}", first_line(&other.to_string())),
+        ),
     }
 }
 
