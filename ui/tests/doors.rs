@@ -1,0 +1,499 @@
+//! The doors over real sockets, with a lake in a temporary folder and an ingester that only counts.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use serin_dashboards::Watch;
+use serin_lake::accept::{Numbered, RefusedLine};
+use serin_lake::{Accept, AcceptError, Door, Lake, LakeOptions, Receipt};
+use serin_query::{Engine, Limits};
+use serin_ui::{Doors, DoorsOptions, Metric, OpenProgress, Operate, Parts, Upload};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// Takes every line but those that say "bad".
+#[derive(Default)]
+struct Taken {
+    bodies: Mutex<Vec<(Door, Bytes, Option<Numbered>)>>,
+}
+
+impl Accept for Taken {
+    fn accept(
+        &self,
+        door: Door,
+        body: Bytes,
+        numbered: Option<Numbered>,
+    ) -> BoxFuture<'_, Result<Receipt, AcceptError>> {
+        Box::pin(async move {
+            if body.starts_with(b"full") {
+                return Err(AcceptError::Full {
+                    retry_after: Duration::from_secs(3),
+                });
+            }
+            let text = String::from_utf8_lossy(&body).into_owned();
+            let mut receipt = Receipt::default();
+            for (index, line) in text.lines().enumerate() {
+                match line.contains("bad") {
+                    false => receipt.accepted += 1,
+                    true => receipt.refused.push(RefusedLine {
+                        line: index as u64 + 1,
+                        error: String::from("it is bad"),
+                    }),
+                }
+            }
+            if door == Door::One && !receipt.refused.is_empty() {
+                return Err(AcceptError::Bad(String::from("it is bad")));
+            }
+            self.bodies
+                .lock()
+                .expect("whole")
+                .push((door, body, numbered));
+            Ok(receipt)
+        })
+    }
+}
+
+struct Quiet;
+
+impl Operate for Quiet {
+    fn not_ready(&self) -> Option<String> {
+        None
+    }
+    fn flush(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn stop(&self) {}
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::gauge("serin_test", "A test.", 1.0)]
+    }
+    fn status(&self) -> Value {
+        json!({"version": "test"})
+    }
+    fn open(&self, upload: Upload) -> mpsc::Receiver<OpenProgress> {
+        let (tx, rx) = mpsc::channel(1);
+        let text = std::fs::read_to_string(&upload.file).expect("kept");
+        tx.try_send(OpenProgress::Failed(format!(
+            "{} has {}",
+            upload.name, text
+        )))
+        .expect("room");
+        rx
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    doors: Doors,
+    taken: Arc<Taken>,
+    client: Client,
+    _watch: Watch,
+    folder: tempfile::TempDir,
+}
+
+fn now_us() -> i64 {
+    1_431_820_800_000_000
+}
+
+fn random() -> [u8; 32] {
+    [7; 32]
+}
+
+async fn serve() -> Server {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = LakeOptions {
+        dir: folder.path().join("lake"),
+        ..LakeOptions::default()
+    };
+    let (lake, _) = Lake::open(options, now_us()).expect("a lake");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let taken = Arc::new(Taken::default());
+    let watch = Watch::start(folder.path());
+    let parts = Parts {
+        lake,
+        engine: Arc::new(Engine::new(
+            Limits::default(),
+            folder.path().join("spill"),
+            None,
+        )),
+        library: watch.library(),
+        accept: taken.clone(),
+        operate: Arc::new(Quiet),
+    };
+    let options = DoorsOptions {
+        token: TOKEN.to_owned(),
+        sessions_file: None,
+        upload_dir: folder.path().to_owned(),
+        now_us,
+        random,
+    };
+    let client = Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client");
+    Server {
+        address,
+        doors: Doors::open(listener, parts, options),
+        taken,
+        client,
+        _watch: watch,
+        folder,
+    }
+}
+
+impl Server {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        let request = self.client.get(self.url(path)).bearer_auth(TOKEN);
+        request.send().await.expect("an answer")
+    }
+
+    async fn post_events(&self, body: Vec<u8>, headers: &[(&str, &str)]) -> (StatusCode, Value) {
+        let mut request = self
+            .client
+            .post(self.url("/api/v1/events"))
+            .bearer_auth(TOKEN)
+            .body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("an answer");
+        (answer.status(), answer.json().await.expect("JSON"))
+    }
+}
+
+#[tokio::test]
+async fn only_those_with_the_token_come_in() {
+    let server = serve().await;
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/",
+        "/d/any",
+        "/decisions",
+        "/explore",
+    ] {
+        let answer = server
+            .client
+            .get(server.url(path))
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let policy = answer.headers()["content-security-policy"]
+            .to_str()
+            .expect("text");
+        assert!(policy.contains("script-src 'self'"), "{policy}");
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    }
+    for path in [
+        "/metrics",
+        "/api/v1/kpis",
+        "/api/v1/dashboards",
+        "/api/v1/session",
+        "/d/a/b.svg",
+    ] {
+        let answer = server
+            .client
+            .get(server.url(path))
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+        let wrong = server.client.get(server.url(path)).bearer_auth("wrong");
+        let answer = wrong.send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
+    assert_eq!(server.get("/api/v1/session").await.status(), StatusCode::OK);
+    assert!(
+        server
+            .get("/metrics")
+            .await
+            .text()
+            .await
+            .expect("text")
+            .contains("serin_test 1")
+    );
+    assert_eq!(
+        server.get("/api/v1/none").await.status(),
+        StatusCode::NOT_FOUND
+    );
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn a_browser_swaps_the_token_for_a_session_of_its_own() {
+    let server = serve().await;
+    let wrong = server
+        .client
+        .get(server.url("/signin?token=x"))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
+    let link = server.url(&format!("/signin?token={TOKEN}&next=//evil.example"));
+    let signed = server.client.get(link).send().await.expect("an answer");
+    assert_eq!(signed.status(), StatusCode::SEE_OTHER);
+    assert_eq!(signed.headers()["location"], "/");
+    let cookie = signed.headers()["set-cookie"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    assert!(
+        !cookie.contains(TOKEN),
+        "the token stays out of the browser"
+    );
+    let cookie = cookie.split(';').next().expect("a pair").to_owned();
+    let with = |request: reqwest::RequestBuilder| request.header("cookie", &cookie);
+    let read = with(server.client.get(server.url("/api/v1/session")))
+        .send()
+        .await;
+    assert_eq!(read.expect("an answer").status(), StatusCode::OK);
+    let own = format!("http://{}", server.address);
+    for (origin, status) in [
+        (Some(own.as_str()), StatusCode::OK),
+        (Some("http://evil.example"), StatusCode::FORBIDDEN),
+        (None, StatusCode::FORBIDDEN),
+    ] {
+        let mut flush = with(server.client.post(server.url("/api/v1/flush")));
+        if let Some(origin) = origin {
+            flush = flush.header("origin", origin);
+        }
+        assert_eq!(
+            flush.send().await.expect("an answer").status(),
+            status,
+            "{origin:?}"
+        );
+    }
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn another_name_for_us_is_refused() {
+    let server = serve().await;
+    let request = server
+        .client
+        .get(server.url("/"))
+        .header("host", "evil.example:7070");
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::MISDIRECTED_REQUEST);
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn events_are_taken_and_bad_lines_told() {
+    let server = serve().await;
+    let ndjson = ("content-type", "application/x-ndjson");
+    let (status, body) = server.post_events(b"{}\nbad\n{}".to_vec(), &[ndjson]).await;
+    assert_eq!(status, StatusCode::MULTI_STATUS);
+    assert_eq!(body["accepted"], 2);
+    assert_eq!(body["refused"], json!([{"line": 2, "error": "it is bad"}]));
+    let numbered = [
+        ndjson,
+        ("serin-number", "import-1/0/7"),
+        ("serin-import", "true"),
+    ];
+    let (status, _) = server.post_events(b"{}".to_vec(), &numbered).await;
+    assert_eq!(status, StatusCode::OK);
+    let last = server
+        .taken
+        .bodies
+        .lock()
+        .expect("whole")
+        .last()
+        .cloned()
+        .expect("taken");
+    assert_eq!(last.0, Door::Ndjson);
+    let numbered = last.2.expect("numbered");
+    assert_eq!(
+        (numbered.number.as_str(), numbered.is_import),
+        ("import-1/0/7", true)
+    );
+    for (body, header, status) in [
+        (
+            &b"bad"[..],
+            ("content-type", "application/cloudevents+json"),
+            StatusCode::BAD_REQUEST,
+        ),
+        (b"{}", ("serin-number", "x"), StatusCode::BAD_REQUEST),
+        (
+            b"{}",
+            ("content-encoding", "br"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+        (b"{}", ("content-encoding", "gzip"), StatusCode::BAD_REQUEST),
+        (b"full", ndjson, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let (found, answer) = server.post_events(body.to_vec(), &[header]).await;
+        assert_eq!(found, status, "{header:?} {answer}");
+        assert!(answer["error"].is_string(), "{answer}");
+    }
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn packed_bodies_are_unpacked_and_bombs_refused() {
+    let server = serve().await;
+    let gzip = |bytes: &[u8]| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packer.write_all(bytes).expect("packed");
+        packer.finish().expect("packed")
+    };
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 3).expect("packed");
+    for (coding, packed) in [("gzip", gzip(b"{}\n{}")), ("zstd", zstd(b"{}\n{}"))] {
+        let (status, body) = server
+            .post_events(packed, &[("content-encoding", coding)])
+            .await;
+        assert_eq!(
+            (status, &body["accepted"]),
+            (StatusCode::OK, &json!(2)),
+            "{coding}"
+        );
+    }
+    let zeros = vec![0; 80 << 20];
+    for (coding, packed) in [("gzip", gzip(&zeros)), ("zstd", zstd(&zeros))] {
+        assert!(packed.len() < 1 << 20, "{coding} packs zeros well");
+        let (status, body) = server
+            .post_events(packed, &[("content-encoding", coding)])
+            .await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{coding} {body}");
+    }
+    let (status, _) = server.post_events(vec![b' '; 11 << 20], &[]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    // A skippable frame that unpacks to nothing.
+    let mut skip = vec![0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+    skip.extend(zstd(b"{}"));
+    let (status, _) = server
+        .post_events(skip, &[("content-encoding", "zstd")])
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut_off_and_others_are_served() {
+    let server = serve().await;
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(server.address).await.expect("connected");
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+            .await
+            .expect("sent");
+        slow.push(stream);
+    }
+    assert_eq!(server.get("/healthz").await.status(), StatusCode::OK);
+    // The server ends it by itself, within its deadline of ten seconds.
+    let mut rest = Vec::new();
+    let ended = slow[0].read_to_end(&mut rest);
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("ended in time")
+        .expect("ended in order");
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn statements_kpis_and_dashboards_answer() {
+    let server = serve().await;
+    let sql = json!({"sql": "SELECT 1 AS one"});
+    let request = server
+        .client
+        .post(server.url("/api/v1/query"))
+        .bearer_auth(TOKEN)
+        .json(&sql);
+    let answer: Value = request
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(answer["rows"], json!([[1]]));
+    assert_eq!(
+        server.get("/api/v1/kpis/none").await.status(),
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        server
+            .get("/api/v1/decisions")
+            .await
+            .text()
+            .await
+            .expect("text"),
+        "[]"
+    );
+    std::fs::create_dir_all(server.folder.path().join("dashboards")).expect("made");
+    std::fs::create_dir_all(server.folder.path().join("kpis")).expect("made");
+    let kpis = "kpis:\n  orders: {event: order.paid, measure: count()}\n";
+    std::fs::write(server.folder.path().join("kpis/a.yaml"), kpis).expect("written");
+    let dashboard = "dashboard: shop\ntitle: Shop\nrange: 6h\nrefresh: 1s\npanels:\n  orders: {kpi: orders, draw: stat}\nlayout:\n  - {orders: 1}\n";
+    std::fs::write(server.folder.path().join("dashboards/a.yaml"), dashboard).expect("written");
+    let found = async {
+        loop {
+            let answer = server.get("/api/v1/dashboards/shop").await;
+            if answer.status() == StatusCode::OK {
+                return answer.json::<Value>().await.expect("JSON");
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let shop = tokio::time::timeout(Duration::from_secs(10), found)
+        .await
+        .expect("seen");
+    assert_eq!(shop["range"], json!({"from": "now-6h", "to": "now"}));
+    assert_eq!(shop["layout"], json!([[{"panel": "orders", "share": 1.0}]]));
+    let data: Value = server
+        .get("/api/v1/dashboards/shop/data")
+        .await
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(data["panels"]["orders"]["state"], "empty");
+    assert_eq!(data["data_range"], Value::Null);
+    let mut live = server.get("/api/v1/dashboards/shop/live").await;
+    let mut told = String::new();
+    while !(told.contains("event: panels") && told.contains("event: tick")) {
+        let piece = tokio::time::timeout(Duration::from_secs(10), live.chunk()).await;
+        let piece = piece.expect("in time").expect("whole").expect("more");
+        told.push_str(&String::from_utf8_lossy(&piece));
+    }
+    let picture = server
+        .get("/d/shop/orders.svg")
+        .await
+        .text()
+        .await
+        .expect("text");
+    assert!(picture.contains("<svg"), "{picture}");
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn a_dropped_file_is_handed_over() {
+    let server = serve().await;
+    let request = server
+        .client
+        .post(server.url("/api/v1/open?name=a.csv"))
+        .bearer_auth(TOKEN);
+    let answer = request.body("x,y").send().await.expect("an answer");
+    let line = answer.text().await.expect("text");
+    assert_eq!(line, "{\"error\":\"a.csv has x,y\"}\n");
+    server.doors.close().await;
+}
