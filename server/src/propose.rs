@@ -169,7 +169,7 @@ impl Page {
             "visitors",
             &format!(
                 "title: Unique visitors, unit: count, {}",
-                of("approx_distinct(client)")
+                of("distinct(client)")
             ),
         );
         let stats = [

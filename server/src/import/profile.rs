@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::records::{Cell, Data, Record};
+use super::time;
 
 /// A text column with more values than this is no dimension.
 pub(crate) const VALUES_MAX: usize = 40;
@@ -107,8 +108,12 @@ impl SeenColumn {
         self.numbers > 0 && self.texts == 0
     }
 
-    /// Whether it splits the events into few groups.
+    /// Whether it splits the events into few groups; times do not.
     pub(crate) fn is_dimension(&self) -> bool {
-        self.texts > 0 && self.numbers == 0 && (2..=VALUES_MAX).contains(&self.values.len())
+        let are_times = self.values.iter().all(|value| time::parse(value).is_some());
+        !are_times
+            && self.texts > 0
+            && self.numbers == 0
+            && (2..=VALUES_MAX).contains(&self.values.len())
     }
 }

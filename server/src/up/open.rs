@@ -55,7 +55,15 @@ async fn open(
     };
     let fallback = propose::kind_of_name(&upload.name);
     let looked = tokio::task::spawn_blocking(move || Records::look_or(asked, &fallback));
-    let records = Arc::new(looked.await.context("looking at the file broke")??);
+    let records = Arc::new(
+        looked
+            .await
+            .context("looking at the file broke")?
+            // The name under which the user knows it, not the one it was kept under.
+            .map_err(|error| {
+                anyhow::anyhow!("cannot open {}: {}", upload.name, error.root_cause())
+            })?,
+    );
     let total = records.bytes;
     let progress = Progress::default();
     let sink = Direct {
