@@ -5,6 +5,9 @@
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
+const DEADLINE_MS = 60_000;
+const LOOK_EVERY_MS = 30;
+
 const browser = await chromium.launch({
   executablePath: process.env.SERIN_CHROMIUM_PATH,
   args: ["--no-sandbox", "--disable-dev-shm-usage"],
@@ -27,9 +30,9 @@ const commands = {
   /** Follows a link and waits until no panel loads any more. */
   async open({ url }) {
     await page.goto(url);
-    await page.waitForFunction(() => {
-      const panels = [...document.querySelectorAll("[data-panel]")];
-      return panels.length > 0 && panels.every((panel) => panel.dataset.state !== "loading");
+    await commands.until({
+      expression: `document.querySelector("[data-panel]") !== null &&
+        document.querySelector('[data-panel][data-state="loading"]') === null`,
     });
     return { url: page.url(), title: await page.title() };
   },
@@ -51,10 +54,13 @@ const commands = {
       return { head: cells(table.tHead.rows[0]), rows: [...table.tBodies[0].rows].map(cells) };
     });
   },
-  /** Waits until an expression in the page is true. */
+  /** Waits until an expression in the page is true. Asked from outside: the page forbids eval. */
   async until({ expression }) {
     const start = performance.now();
-    await page.waitForFunction(expression);
+    while (!(await page.evaluate(expression))) {
+      if (performance.now() - start > DEADLINE_MS) throw new Error("waited in vain");
+      await page.waitForTimeout(LOOK_EVERY_MS);
+    }
     return { ms: performance.now() - start };
   },
   async faults() {
@@ -66,7 +72,7 @@ const commands = {
   },
 };
 
-page.setDefaultTimeout(60_000);
+page.setDefaultTimeout(DEADLINE_MS);
 for await (const line of createInterface({ input: process.stdin })) {
   const { command, ...given } = JSON.parse(line);
   let answer;

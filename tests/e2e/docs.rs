@@ -19,7 +19,7 @@ const ADDRESS: &str = "http://127.0.0.1:7070";
 const PRELUDE: &str = r#"
 set -euo pipefail
 up() {
-  serin up "$@" --listen 127.0.0.1:0 >>up.log 2>&1 </dev/null &
+  command serin up "$@" --listen 127.0.0.1:0 >>up.log 2>&1 </dev/null &
   local dir=. arg
   for arg in "$@"; do case "$arg" in -*) ;; *) dir="$arg" ;; esac; done
   until [ -f "$dir/.serin/run.json" ] && SERIN_HTTP=$(sed -n 's/.*"http": "\([^"]*\)".*/\1/p' \
@@ -27,6 +27,14 @@ up() {
     kill -0 $! 2>/dev/null || { cat up.log >&2; exit 1; }
     sleep 0.05
   done
+}
+# A reader types more slowly than saved files are noticed.
+serin() {
+  local tries=100
+  case "$1" in kpi|render)
+    until command serin "$@" >/dev/null 2>&1 || [ $((tries -= 1)) -eq 0 ]; do sleep 0.05; done ;;
+  esac
+  command serin "$@"
 }
 # Whatever a page leaves running ends with it.
 ended() { for dir in . */; do [ -d "$dir/.serin" ] && serin down "$dir" >/dev/null || true; done; }

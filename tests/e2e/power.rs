@@ -10,10 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serin_tests::random::Random;
 use serin_tests::report::report;
-use serin_tests::{Serin, place};
+use serin_tests::wait::until;
+use serin_tests::{Serin, place, server};
 use tempfile::TempDir;
 
 use crate::writers::{self, Writers};
+
+const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn ext4_loses_nothing_acknowledged_in_a_power_cut() -> Result<()> {
@@ -47,11 +50,12 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
         let writers = Writers::start(&serin, cycle);
         // The point of time is the input of this test, not a wait for something.
         tokio::time::sleep(Duration::from_millis(300 + random.below(2_000))).await;
+        let bus = serin.bus_pid()?;
         disk.shut_down()?;
         let acknowledged = writers.stop().await?;
         serin.kill()?;
-        serin.kill_bus_if_running()?;
-        disk.mount_again()?;
+        server::kill_process(bus)?;
+        disk.mount_again().await?;
         serin.start_again().await?;
         writers::recount(&serin, &acknowledged)
             .await
@@ -113,8 +117,13 @@ impl Disk {
     }
 
     /// Power is back; the file system recovers by its journal.
-    fn mount_again(&self) -> Result<()> {
-        unmount(&self.mount)?;
+    async fn mount_again(&self) -> Result<()> {
+        until(
+            "killed processes let go of the disk",
+            UNMOUNT_DEADLINE,
+            async || run(Command::new("umount").arg(&self.mount)).map(Some),
+        )
+        .await?;
         self.mounted()
     }
 }

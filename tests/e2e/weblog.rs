@@ -142,6 +142,7 @@ async fn panels_are_right(serin: &Serin) -> Result<()> {
 pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
     let step_s = data["step_s"].as_f64().unwrap_or(3600.0) as u64;
     let wanted = expected(step_s)?;
+    let first = wanted["requests_per_step"][0][0].as_i64();
     match name {
         "total" => same(&data["value"], number(&wanted["requests"])),
         "people" => near(&data["value"], number(&wanted["visitors"])),
@@ -149,10 +150,10 @@ pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
         "errors_total" => same(&data["value"], number(&wanted["error_share"])),
         "per_minute" => {
             ensure!(step_s == 60, "its step is {step_s} s");
-            line(only(data)?, &wanted["requests_per_step"], same)
+            line(only(data)?, &wanted["requests_per_step"], first, same)
         }
-        "bytes" => line(only(data)?, &wanted["bytes_per_step"], same),
-        "visitors" => line(only(data)?, &wanted["visitors_per_step"], near),
+        "bytes" => line(only(data)?, &wanted["bytes_per_step"], first, same),
+        "visitors" => line(only(data)?, &wanted["visitors_per_step"], first, near),
         "errors" => {
             let total = by_time(&wanted["requests_per_step"]);
             for (class, series) in ["4xx", "5xx"].iter().zip(series(data)?) {
@@ -160,7 +161,7 @@ pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
                 let shares = total
                     .iter()
                     .map(|(at, all)| json!([at, errors.get(at).copied().unwrap_or(0.0) / all]));
-                line(series, &shares.collect(), same).with_context(|| class.to_string())?;
+                line(series, &shares.collect(), None, same).with_context(|| class.to_string())?;
             }
             Ok(())
         }
@@ -177,7 +178,7 @@ pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
                 let status = series["by"]["status"]
                     .as_str()
                     .context("a series has a status")?;
-                line(series, &all[status], same).with_context(|| status.to_owned())?;
+                line(series, &all[status], first, same).with_context(|| status.to_owned())?;
             }
             Ok(())
         }
@@ -192,7 +193,10 @@ pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
                 ensure!(row[0] == wanted_row[0], "{row} is not {wanted_row}");
                 same(&row[1], number(&wanted_row[1]))?;
                 let path = row[0].as_str().context("a page is text")?;
-                same(&row[2], number(&wanted["page_bytes"][path]))?;
+                match &wanted["page_bytes"][path] {
+                    Value::Null => ensure!(row[2].is_null(), "{path} has {} bytes", row[2]),
+                    bytes => same(&row[2], number(bytes))?,
+                }
             }
             Ok(())
         }
@@ -222,13 +226,25 @@ fn only(data: &Value) -> Result<&Value> {
     Ok(&series[0])
 }
 
-/// Each point is what was computed, and where there were no requests there is no number.
-fn line(series: &Value, wanted: &Value, same: fn(&Value, f64) -> Result<()>) -> Result<()> {
+/// Each point is what was computed. Where there was no request, a count is zero from the table's
+/// first row on (`since`), and everything else is a gap.
+fn line(
+    series: &Value,
+    wanted: &Value,
+    since: Option<i64>,
+    same: fn(&Value, f64) -> Result<()>,
+) -> Result<()> {
     let mut wanted = by_time(wanted);
     for point in series["points"].as_array().context("points")? {
         let at = seconds(point[0].as_str().context("a time")?)?;
         match wanted.remove(&at) {
             Some(value) => same(&point[1], value).with_context(|| point[0].to_string())?,
+            None if since.is_some_and(|since| at >= since) => ensure!(
+                point[1] == 0.0,
+                "{} at {}, where zero was expected",
+                point[1],
+                point[0]
+            ),
             None => ensure!(
                 point[1].is_null(),
                 "{} at {}, where nothing was",

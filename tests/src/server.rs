@@ -201,20 +201,9 @@ impl Serin {
         Ok(())
     }
 
-    /// Ends its nats-server at once.
-    pub fn kill_bus(&self) -> Result<()> {
-        let pid = self.bus_pid()?.to_string();
-        let status = Command::new("kill").args(["-9", &pid]).status()?;
-        anyhow::ensure!(status.success(), "cannot kill the bus, process {pid}");
-        Ok(())
-    }
-
     /// Ends its nats-server at once, if there is one.
     pub fn kill_bus_if_running(&self) -> Result<()> {
-        let is_running = self
-            .bus_pid()
-            .is_ok_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-        if is_running { self.kill_bus() } else { Ok(()) }
+        self.bus_pid().map_or(Ok(()), kill_process)
     }
 
     /// Ends everything in order.
@@ -325,6 +314,19 @@ impl Serin {
         let lines: Vec<&str> = text.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Ends a process at once, if it is there.
+pub fn kill_process(pid: u32) -> Result<()> {
+    let is_running = || Path::new(&format!("/proc/{pid}")).exists();
+    let killed = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .output()?;
+    anyhow::ensure!(
+        killed.status.success() || !is_running(),
+        "cannot kill process {pid}"
+    );
+    Ok(())
 }
 
 impl Drop for Serin {
