@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
-use serin_lake::{Column, ColumnKind, Fresh, FreshRows, FreshTable, TableRows};
+use serin_lake::{Column, Declared, ColumnKind, Fresh, FreshRows, FreshTable, TableRows};
 use serin_wire::{Event, decision, name};
 
 use crate::json::{self, Field};
@@ -211,6 +211,20 @@ impl Inner {
         self.version += 1;
         self.rows += 1;
         Ok(())
+    }
+
+    /// Gives a type columns before it has values for them, as far as there may be more.
+    pub(crate) fn declare(&mut self, declared: Declared, limits: &Limits) {
+        let place = match self.by_name.get(&declared.table) {
+            Some(&place) => place,
+            None => match self.admit_table(&declared.table, limits) {
+                Ok(place) => place,
+                // Its events are refused for the same reason, and counted.
+                Err(_) => return,
+            },
+        };
+        let shape = &mut self.tables[place].shape;
+        shape.declare(declared.columns, limits.columns_per_type_max);
     }
 
     /// Makes a table for a new type, if there may be one more.

@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
+use serin_lake::Declared;
 use serin_wire::cloudevent::{self, Attributes, Defaults};
 use serin_wire::subject::{self, EventSubject};
-use serin_wire::{Event, Number, batch};
+use serin_wire::{Event, Number, batch, name};
 use ulid::Ulid;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -18,6 +19,8 @@ use crate::refuse::{Reason, Refusal};
 /// body that was cut into several messages has its own block of numbers, and the last message
 /// stands for the rest of the block.
 pub(crate) const NUMBER_TO: &str = "Serin-Number-To";
+/// The header that declares columns, see [`Declared`].
+pub(crate) const COLUMNS: &str = "Serin-Columns";
 /// Numbers one message may stand for.
 const NUMBERS_MAX: u64 = 4096;
 
@@ -67,6 +70,13 @@ impl<'a> Incoming<'a> {
         let to = to.unwrap_or(number.number);
         let to = to.clamp(number.number, number.number.saturating_add(NUMBERS_MAX));
         Some(Numbered { number, to })
+    }
+
+    /// Columns a table is to have even where all their values are null.
+    pub(crate) fn declared(&self) -> Option<Declared> {
+        let declared: Declared = self.header(COLUMNS)?.parse().ok()?;
+        name::check_type(&declared.table).ok()?;
+        Some(declared)
     }
 
     fn content_type(&self) -> &'a str {

@@ -13,14 +13,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use serin_bus::{EventStream, PublishError};
-use serin_lake::accept::{Numbered, RefusedLine};
-use serin_lake::{Accept, AcceptError, Door, Receipt};
+use serin_lake::accept::{Numbered, RefusedLine, Unsent};
+use serin_lake::{Accept, AcceptError, Declared, Door, Receipt};
 use serin_wire::batch::{self, BatchWriter, Head, Id};
 use serin_wire::cloudevent::{self, DEFAULT_SERVICE, Defaults};
 use serin_wire::{Event, Number, Sealed, name, subject};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::decode::{NUMBER_TO, ulid_of};
+use crate::decode::{COLUMNS, NUMBER_TO, ulid_of};
 use crate::json;
 use crate::options::Edge;
 use crate::own_numbers::OwnNumbers;
@@ -28,11 +28,24 @@ use crate::pipeline::Shared;
 use crate::refuse::{Reason, Refusal, admit};
 use crate::seen::hash_of;
 
-/// A message takes events of so much text. Packed, the shortest event grows to four times its text,
+/// A message of a numbered body takes events of so much text. Packed, the shortest event grows to four times its text,
 /// so that a message stays below 512 KiB plus one event: half of NATS's default limit of 1 MiB.
 const PIECE_BYTES: usize = 128 << 10;
 /// Numbers that a numbered body has for its pieces; 32 MiB of text and more fit.
 const BLOCK: u64 = 256;
+/// A body without a number goes in messages of at most so many bytes: with one event more, of the
+/// default limit of 256 KiB, they stay below 1 MiB, NATS's default.
+const MESSAGE_BYTES: usize = 704 << 10;
+/// What an event may take in a message beyond its text: flags 1, time 8, identity 16, and up to 9
+/// texts' lengths of up to 4 bytes. The names and the data are no longer than in the text.
+const HEAD_BYTES: usize = 64;
+/// Between attempts to learn what became of a message: a bus that is started again by its watcher
+/// is back within a second.
+const ASK_AGAIN_AFTER: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1000),
+];
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
 const RETRY_WHEN_AWAY: Duration = Duration::from_secs(1);
 
@@ -58,14 +71,26 @@ struct Block {
     number: Number,
     to: u64,
     is_import: bool,
+    /// Columns the table is to have, as the header says them.
+    declared: Option<String>,
 }
 
 /// What became of a piece before it is sent.
 struct Packed {
     message: Vec<u8>,
     service: String,
-    events: u64,
+    /// Lines or places of the events in it.
+    lines: Vec<u64>,
     duplicates: u64,
+}
+
+/// How a body becomes messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// The same pieces for the same text in every version of Serin, since their numbers are fixed.
+    ByText,
+    /// One message where it fits, so that all of it is taken or nothing.
+    Whole,
 }
 
 impl Accept for Post {
@@ -97,9 +122,13 @@ impl Post {
         body: &[u8],
         numbered: Option<Numbered>,
     ) -> Result<Receipt, AcceptError> {
-        let now_us = self.edge.now_us();
-        let _visit = self.numbers.visit(now_us);
-        let pieces = pieces(door, body)?;
+        let visit = self.numbers.visit(|| self.edge.now_us());
+        let now_us = visit.arrived_us;
+        let cut = match numbered {
+            Some(_) => Cut::ByText,
+            None => Cut::Whole,
+        };
+        let pieces = pieces(door, body, cut)?;
         let block = numbered
             .map(|numbered| Block::of(&numbered, pieces.len()))
             .transpose()?;
@@ -114,23 +143,37 @@ impl Post {
         for (at, piece) in pieces.iter().enumerate() {
             let packed = self.pack(piece, block.as_ref(), now_us, &mut receipt);
             if is_known {
-                receipt.duplicates += packed.events;
+                receipt.duplicates += packed.lines.len() as u64;
                 continue;
             }
-            let (events, duplicates) = (packed.events, packed.duplicates);
-            receipt.duplicates += duplicates;
-            let is_taken = match &block {
+            let (events, duplicates) = (packed.lines.len() as u64, packed.duplicates);
+            let sent = match &block {
                 Some(block) => {
-                    self.send_of_block(block, at as u64, at == last, packed)
-                        .await?
+                    self.send_of_block(
+                        block,
+                        at as u64,
+                        at == last,
+                        packed.message,
+                        &packed.service,
+                    )
+                    .await
                 }
-                None if packed.events == 0 => continue,
-                None => self.send_own(packed).await?,
+                None if events == 0 => Ok(true),
+                None => self.send_own(packed.message, &packed.service).await,
             };
-            match is_taken {
-                true => receipt.accepted += events,
-                false => receipt.duplicates += events,
+            match sent {
+                Ok(true) => receipt.accepted += events,
+                Ok(false) => receipt.duplicates += events,
+                // Nothing is taken yet, or sending it all again is harmless.
+                Err(error) if receipt.accepted == 0 || block.is_some() => return Err(error),
+                Err(error) => {
+                    let rest = pieces[at + 1..].iter().flat_map(|piece| &piece.items);
+                    let lines = packed.lines.iter().copied();
+                    stop_at(&mut receipt, lines.chain(rest.map(|item| item.0)), &error);
+                    break;
+                }
             }
+            receipt.duplicates += duplicates;
         }
         if let (Door::One, [refused]) = (door, &*receipt.refused) {
             return Err(AcceptError::Bad(refused.error.clone()));
@@ -184,7 +227,7 @@ impl Post {
             writer.push(&head, &event.data);
         }
         Packed {
-            events: writer.events().into(),
+            lines: good.iter().map(|(line, _)| *line).collect(),
             message: writer.take(),
             service: service.to_owned(),
             duplicates,
@@ -239,30 +282,45 @@ impl Post {
         block: &Block,
         at: u64,
         is_last: bool,
-        packed: Packed,
+        message: Vec<u8>,
+        service: &str,
     ) -> Result<bool, AcceptError> {
         let number = Number {
             producer: block.number.producer.clone(),
             number: block.number.number + at,
         };
         let to = is_last.then_some(block.to);
-        self.publish(&packed.service, &number, to, packed.message.into())
-            .await
-            .map_err(refusal)
+        let declared = block.declared.as_deref();
+        let sent = self
+            .publish(service, &number, to, declared, message.into())
+            .await;
+        sent.map_err(refusal)
     }
 
-    /// Sends a piece under a number of our own.
-    async fn send_own(&self, packed: Packed) -> Result<bool, AcceptError> {
+    /// Sends a piece under a number of our own. Where no answer comes it is sent again under the
+    /// same number, so that the client learns in nearly all cases what became of it.
+    async fn send_own(&self, message: Vec<u8>, service: &str) -> Result<bool, AcceptError> {
         let ticket = self.numbers.begin();
         let number = ticket.number();
-        let sent = self
-            .publish(&packed.service, &number, None, packed.message.into())
-            .await;
-        if sent.is_ok() {
-            ticket.acknowledged();
+        let message = Bytes::from(message);
+        let mut is_again = false;
+        let mut pauses = ASK_AGAIN_AFTER.into_iter();
+        loop {
+            let sent = self.publish(service, &number, None, None, message.clone()).await;
+            match (sent, pauses.next()) {
+                (Ok(is_new), _) => {
+                    ticket.acknowledged();
+                    // Known again only from our own first attempt: new to the client.
+                    return Ok(is_new || is_again);
+                }
+                (Err(PublishError::Unavailable(_)), Some(pause)) => {
+                    is_again = true;
+                    tokio::time::sleep(pause).await;
+                }
+                // The ticket leaves a hole behind, which `fill_holes` closes.
+                (Err(error), _) => return Err(refusal(error)),
+            }
         }
-        // Else the ticket leaves a hole behind, which `fill_holes` closes.
-        sent.map_err(refusal)
     }
 
     async fn publish(
@@ -270,6 +328,7 @@ impl Post {
         service: &str,
         number: &Number,
         to: Option<u64>,
+        declared: Option<&str>,
         message: Bytes,
     ) -> Result<bool, PublishError> {
         let id = number.to_string();
@@ -277,6 +336,9 @@ impl Post {
         let mut headers = vec![("Nats-Msg-Id", &*id), ("Content-Type", batch::CONTENT_TYPE)];
         if let Some(to) = &to {
             headers.push((NUMBER_TO, to));
+        }
+        if let Some(declared) = declared {
+            headers.push((COLUMNS, declared));
         }
         let ack = self
             .events
@@ -291,7 +353,7 @@ impl Post {
         for number in self.numbers.holes() {
             let empty = BatchWriter::new(DEFAULT_SERVICE, "", "", 0).take();
             match self
-                .publish(DEFAULT_SERVICE, &number, None, empty.into())
+                .publish(DEFAULT_SERVICE, &number, None, None, empty.into())
                 .await
             {
                 Ok(_) => self.numbers.filled(number.number),
@@ -305,7 +367,7 @@ impl Post {
 
     /// What the door seals at this moment.
     pub(crate) fn sealed(&self) -> Sealed {
-        self.numbers.sealed(self.edge.now_us())
+        self.numbers.sealed(|| self.edge.now_us())
     }
 }
 
@@ -335,6 +397,7 @@ impl Block {
             },
             to,
             is_import: numbered.is_import,
+            declared: numbered.declared.as_ref().map(Declared::to_string),
         })
     }
 }
@@ -353,8 +416,30 @@ fn refusal(error: PublishError) -> AcceptError {
     }
 }
 
+/// The bus stopped taking events in the middle of a body: names each that was not taken.
+fn stop_at(receipt: &mut Receipt, lines: impl Iterator<Item = u64>, error: &AcceptError) {
+    let (why, retry_after) = match error {
+        AcceptError::Full { retry_after } => ("the bus is full", Some(*retry_after)),
+        AcceptError::Unavailable { retry_after } => ("the bus does not answer", Some(*retry_after)),
+        AcceptError::Bad(why) => (&**why, None),
+    };
+    let mut lines = lines.peekable();
+    receipt.unsent = lines.peek().map(|&from_line| Unsent {
+        from_line,
+        retry_after,
+    });
+    let accepted = receipt.accepted;
+    receipt.refused.extend(lines.map(|line| RefusedLine {
+        line,
+        error: format!(
+            "not taken after {accepted} others of this body: {why}; send this one again"
+        ),
+    }));
+    receipt.refused.sort_by_key(|refused| refused.line);
+}
+
 /// Cuts a body into the events of each message, by its text alone.
-fn pieces(door: Door, body: &[u8]) -> Result<Vec<Piece<'_>>, AcceptError> {
+fn pieces(door: Door, body: &[u8], cut: Cut) -> Result<Vec<Piece<'_>>, AcceptError> {
     let items: Vec<(u64, &[u8])> = match door {
         Door::One => vec![(1, body)],
         Door::Batch => {
@@ -373,12 +458,16 @@ fn pieces(door: Door, body: &[u8]) -> Result<Vec<Piece<'_>>, AcceptError> {
     };
     let mut pieces = vec![Piece { items: Vec::new() }];
     let mut bytes = 0;
+    let (bytes_max, head_bytes) = match cut {
+        Cut::ByText => (PIECE_BYTES, 0),
+        Cut::Whole => (MESSAGE_BYTES, HEAD_BYTES),
+    };
     for item in items {
-        if bytes >= PIECE_BYTES {
+        if bytes >= bytes_max {
             pieces.push(Piece { items: Vec::new() });
             bytes = 0;
         }
-        bytes += item.1.len();
+        bytes += item.1.len() + head_bytes;
         if let Some(piece) = pieces.last_mut() {
             piece.items.push(item);
         }

@@ -32,6 +32,7 @@ struct State {
 pub(crate) struct Visit<'a> {
     numbers: &'a OwnNumbers,
     ticket: u64,
+    pub(crate) arrived_us: i64,
 }
 
 /// A number under way; dropped without an acknowledgement it becomes a hole.
@@ -60,15 +61,18 @@ impl OwnNumbers {
         }
     }
 
-    /// A body arrived.
-    pub(crate) fn visit(&self, now_us: i64) -> Visit<'_> {
+    /// A body arrived. The clock is read here, under the lock, so that no seal made meanwhile
+    /// covers its time of arrival.
+    pub(crate) fn visit(&self, clock: impl FnOnce() -> i64) -> Visit<'_> {
         let mut state = self.state();
+        let arrived_us = clock();
         state.visited += 1;
         let ticket = state.visited;
-        state.visits.insert(ticket, now_us);
+        state.visits.insert(ticket, arrived_us);
         Visit {
             numbers: self,
             ticket,
+            arrived_us,
         }
     }
 
@@ -98,16 +102,18 @@ impl OwnNumbers {
         self.state().holes.remove(&number);
     }
 
-    /// The time before the oldest body at hand, once all numbers given out are taken: those under
-    /// way and the holes too, since a later one may already hold events of that time.
-    pub(crate) fn sealed(&self, now_us: i64) -> Sealed {
+    /// The time before the oldest body at hand, or before now where there is none, once all numbers
+    /// given out are taken: those under way and the holes too, since a later one may already hold
+    /// events of that time.
+    pub(crate) fn sealed(&self, clock: impl FnOnce() -> i64) -> Sealed {
         let state = self.state();
-        let oldest_us = state.visits.values().min().copied().unwrap_or(now_us + 1);
+        let now_us = clock();
+        let oldest_us = state.visits.values().min().copied().unwrap_or(now_us);
         Sealed {
             producer: self.producer.producer.clone(),
             epoch: self.producer.epoch,
             number: state.last,
-            time_us: oldest_us.min(now_us + 1) - 1,
+            time_us: oldest_us.min(now_us) - 1,
         }
     }
 }
@@ -146,18 +152,19 @@ mod tests {
     fn a_seal_stays_before_what_is_open() {
         let numbers = OwnNumbers::new(String::from("door"));
         let sealed = |now_us| {
-            let sealed = numbers.sealed(now_us);
+            let sealed = numbers.sealed(|| now_us);
             (sealed.number, sealed.time_us)
         };
-        assert_eq!(sealed(100), (0, 100));
-        let visit = numbers.visit(100);
+        // A body may still arrive within this microsecond.
+        assert_eq!(sealed(100), (0, 99));
+        let visit = numbers.visit(|| 100);
         let first = numbers.begin();
         numbers.begin().acknowledged();
         assert_eq!(sealed(200), (2, 99));
         drop(first);
         assert_eq!(numbers.holes(), [numbers.number(1)]);
         drop(visit);
-        assert_eq!(sealed(300), (2, 300));
+        assert_eq!(sealed(300), (2, 299));
         numbers.filled(1);
         assert!(numbers.holes().is_empty());
     }

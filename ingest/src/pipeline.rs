@@ -125,6 +125,9 @@ impl Pipeline {
             }
         }
         let mut buffer = shared.buffer.hold();
+        if let Some(declared) = incoming.declared() {
+            buffer.declare(declared, &shared.limits);
+        }
         let mut count = Count::default();
         decode::events(incoming, &mut |is_import, found| match found {
             Ok(found) => self.event(
@@ -165,7 +168,7 @@ impl Pipeline {
                 count.events += 1;
                 let is_late = buffer
                     .watermark_us()
-                    .is_some_and(|mark| event.time_us < mark);
+                    .is_some_and(|mark| event.time_us <= mark);
                 count.late += u64::from(is_late && !is_import);
             }
             Err(refusal) => {
@@ -484,18 +487,13 @@ mod tests {
         take(&mut pipeline, "p/0/1", &batch(0, &[Id::Ulid(1)], 5, "{}"));
         pipeline.seal(1_000_000);
         assert_eq!(pipeline.shared.buffer.rows(0).watermark_us, Some(900_000));
-        take(
-            &mut pipeline,
-            "p/0/2",
-            &batch(0, &[Id::Ulid(2)], 899_999, "{}"),
-        );
-        take(
-            &mut pipeline,
-            "p/0/3",
-            &batch(0, &[Id::Ulid(3)], 900_000, "{}"),
-        );
-        assert_eq!(pipeline.shared.counters.read().late, 1);
-        assert_eq!(rows(&pipeline)["a"], 3);
+        // Sealed means that every event up to that time is in: one of that very time is late.
+        for (number, time_us) in [(2, 899_999), (3, 900_000), (4, 900_001)] {
+            let message = batch(0, &[Id::Ulid(number)], time_us, "{}");
+            take(&mut pipeline, &format!("p/0/{number}"), &message);
+        }
+        assert_eq!(pipeline.shared.counters.read().late, 2);
+        assert_eq!(rows(&pipeline)["a"], 4);
     }
 
     #[test]

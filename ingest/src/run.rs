@@ -1,239 +1,72 @@
-//! The loop: reads the bus behind the committed position, fills the buffer, flushes, purges.
+//! The loop: takes what the readers hand over, fills the buffer, flushes, purges.
 //!
 //! One task owns the pipeline. While a flush is being committed it goes on filling the next buffer,
 //! up to the memory limit; beyond it nothing is pulled, the bus fills, and in the end refuses new
 //! events rather than losing any. After a commit the stream is purged up to the position; its own
-//! acknowledgement floor is never asked. Start at [`Ingest::start`].
+//! acknowledgement floor is never asked. Start at [`Loop::run`].
 
-use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serin_bus::{Bus, BusError, Delivery, EventStream, Message, Messages};
-use serin_lake::{
-    Accept, CommitError, Committed, Gap, Incarnation, Lake, LakeError, Position, Recovered,
-};
-use thiserror::Error;
+use serin_bus::{BusError, Delivery, EventStream, Message};
+use serin_lake::{CommitError, Committed, Gap, Lake, Position};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::buffer::Buffer;
 use crate::decode::Incoming;
 use crate::door::Post;
 use crate::flush::{commit, is_due};
+use crate::ingest::IngestError;
+use crate::lineage::alarm;
 use crate::options::{Edge, IngestOptions};
-use crate::pipeline::{Identities, Pipeline, Shared};
-use crate::producer::Producers;
-use crate::resume::{Resume, compare};
-use crate::seen::Seen;
-use crate::stats::{Counters, IngestStats, add};
+use crate::pipeline::{Pipeline, Shared};
+use crate::reader::Reader;
 
 /// How often time is sealed and ages are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Ticks between looks at the lag, the rate and the door's holes.
 const TICKS_PER_LOOK: u64 = 10;
-/// Between two tries to reach a bus that is away.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Requests to flush that wait at the same time.
-const REQUESTS_MAX: usize = 64;
-/// Messages read ahead of the loop, beside the 16 MiB the bus has under way.
-const AHEAD_MAX: usize = 16;
-
-/// Why the ingester ended. The process must end too, and recover at its next start.
-#[derive(Debug, Clone, Error)]
-pub enum IngestError {
-    /// The bus failed in a way that waiting does not mend.
-    #[error("cannot read the bus")]
-    Bus(#[source] Arc<BusError>),
-    /// A flush cannot be committed.
-    #[error("cannot commit what was read from the bus")]
-    Commit(#[source] Arc<CommitError>),
-    /// A new life of the stream cannot be recorded.
-    #[error("cannot record a new lineage")]
-    Lake(#[source] Arc<LakeError>),
-    /// The task ended without a word.
-    #[error("the ingester has ended")]
-    Ended,
-}
-
-/// The running ingester.
-#[derive(Debug)]
-pub struct Ingest {
-    shared: Arc<Shared>,
-    door: Arc<Post>,
-    events: EventStream,
-    requests: mpsc::Sender<Request>,
-    progress: watch::Receiver<Progress>,
-    stop: watch::Sender<bool>,
-    failed: watch::Receiver<Option<IngestError>>,
-    task: JoinHandle<()>,
-}
 
 /// Somebody waits for a flush.
-struct Request {
+#[derive(Debug)]
+pub(crate) struct Request {
     /// Messages up to this have to be in it.
-    at_least: u64,
-    done: oneshot::Sender<Position>,
+    pub(crate) at_least: u64,
+    pub(crate) done: oneshot::Sender<Position>,
 }
 
+/// How far the loop has come.
 #[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    taken: Position,
-    committed: Position,
-}
-
-impl Ingest {
-    /// Compares the catalogue with the stream, plugs the hot buffer into the lake and begins to read.
-    pub async fn start(
-        lake: Lake,
-        recovered: Recovered,
-        bus: &Bus,
-        options: IngestOptions,
-        edge: Edge,
-    ) -> Result<Ingest, IngestError> {
-        let bus_error = |error| IngestError::Bus(Arc::new(error));
-        let events = bus.events().await.map_err(bus_error)?;
-        let telemetry = bus.telemetry().await.map_err(bus_error)?;
-        let snapshot = lake.snapshot();
-        let known = snapshot.tables.values();
-        let known = known.map(|table| (&*table.name, &*table.columns));
-        let buffer = Arc::new(Buffer::new(known));
-        drop(snapshot);
-        let shared = Arc::new(Shared {
-            buffer: Arc::clone(&buffer),
-            identities: Mutex::new(Identities {
-                producers: Producers::from_marks(recovered.producers),
-                seen: Seen::from_kept(recovered.seen, options.limits.seen_max),
-            }),
-            counters: Counters::default(),
-            limits: options.limits.clone(),
-        });
-        lake.plug_fresh(buffer);
-        let door = Arc::new(Post::new(events.clone(), Arc::clone(&shared), edge.clone()));
-        let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-        let (progress_in, progress) = watch::channel(Progress::default());
-        let (stop, stopping) = watch::channel(false);
-        let (failed_in, failed) = watch::channel(None);
-        let mut reader = Loop {
-            pipeline: Pipeline::new(Arc::clone(&shared), recovered.position),
-            committed: recovered.position,
-            lake,
-            shared: Arc::clone(&shared),
-            door: Arc::clone(&door),
-            events: events.clone(),
-            options,
-            edge,
-            waiting: Vec::new(),
-            committing: None,
-            purging: None,
-            progress: progress_in,
-            stopping,
-            ticks: 0,
-            events_before: 0,
-        };
-        let messages = reader.resume().await?;
-        let messages = Reader::of_events(messages);
-        let beats = Reader::of_telemetry(telemetry);
-        let task = tokio::spawn(async move {
-            if let Err(error) = reader.run(messages, beats, requested).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the ingester has ended"
-                );
-                failed_in.send_replace(Some(error));
-            }
-        });
-        Ok(Ingest {
-            shared,
-            door,
-            events,
-            requests,
-            progress,
-            stop,
-            failed,
-            task,
-        })
-    }
-
-    /// What the doors hand events to.
-    pub fn door(&self) -> Arc<dyn Accept> {
-        Arc::clone(&self.door) as Arc<dyn Accept>
-    }
-
-    /// Commits everything the bus had acknowledged when this was called; how far the files reach.
-    pub async fn flush(&self) -> Result<Position, IngestError> {
-        let state = self.events.state().await;
-        let state = state.map_err(|error| IngestError::Bus(Arc::new(error)))?;
-        let (done, answer) = oneshot::channel();
-        let request = Request {
-            at_least: state.last,
-            done,
-        };
-        let ended = || self.failed.borrow().clone().unwrap_or(IngestError::Ended);
-        self.requests.send(request).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())
-    }
-
-    /// How the ingester is at this moment.
-    pub fn stats(&self) -> IngestStats {
-        let mut stats = self.shared.counters.read();
-        let progress = *self.progress.borrow();
-        stats.taken = progress.taken;
-        stats.committed = progress.committed;
-        stats.holes_closed = self.shared.identities().producers.holes_closed();
-        let buffer = self.shared.buffer.hold();
-        stats.rest = buffer.misfits().filter(|(_, count)| *count > 0).collect();
-        stats.buffer_bytes = buffer.fill().total as u64;
-        stats.watermark_us = buffer.watermark_us();
-        stats
-    }
-
-    /// Resolves with the reason once the ingester has failed; never while it runs.
-    pub fn failed(&self) -> impl Future<Output = IngestError> + Send + use<> {
-        let mut failed = self.failed.clone();
-        async move {
-            match failed.wait_for(Option::is_some).await {
-                Ok(error) => error.clone().unwrap_or(IngestError::Ended),
-                Err(_) => IngestError::Ended,
-            }
-        }
-    }
-
-    /// Takes what the bus has by now no further, flushes what was taken, and ends.
-    pub async fn stop(self) -> Result<(), IngestError> {
-        self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the ingester's task broke");
-            return Err(IngestError::Ended);
-        }
-        self.failed.borrow().clone().map_or(Ok(()), Err)
-    }
+pub(crate) struct Progress {
+    pub(crate) taken: Position,
+    pub(crate) committed: Position,
 }
 
 type Committing = JoinHandle<Result<Committed, CommitError>>;
 
-struct Loop {
-    pipeline: Pipeline,
-    lake: Lake,
-    shared: Arc<Shared>,
-    door: Arc<Post>,
-    events: EventStream,
-    options: IngestOptions,
-    edge: Edge,
-    committed: Position,
-    waiting: Vec<Request>,
-    committing: Option<Committing>,
-    purging: Option<JoinHandle<()>>,
-    progress: watch::Sender<Progress>,
-    stopping: watch::Receiver<bool>,
-    ticks: u64,
-    events_before: u64,
+/// What the task that reads the bus owns.
+pub(crate) struct Loop {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) lake: Lake,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) door: Arc<Post>,
+    pub(crate) events: EventStream,
+    pub(crate) options: IngestOptions,
+    pub(crate) edge: Edge,
+    pub(crate) committed: Position,
+    pub(crate) waiting: Vec<Request>,
+    pub(crate) committing: Option<Committing>,
+    pub(crate) purging: Option<JoinHandle<()>>,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) ticks: u64,
+    pub(crate) events_before: u64,
 }
 
 impl Loop {
-    async fn run(
+    pub(crate) async fn run(
         &mut self,
         mut messages: Reader,
         mut beats: Reader,
@@ -301,7 +134,7 @@ impl Loop {
         }
     }
 
-    fn tell(&self) {
+    pub(crate) fn tell(&self) {
         self.progress.send_replace(Progress {
             taken: self.pipeline.taken(),
             committed: self.committed,
@@ -413,7 +246,7 @@ impl Loop {
     }
 
     /// Commits everything that was taken.
-    async fn settle(&mut self) -> Result<(), IngestError> {
+    pub(crate) async fn settle(&mut self) -> Result<(), IngestError> {
         if self.committing.is_some() {
             let committed = ended(&mut self.committing).await;
             self.after_commit(committed)?;
@@ -423,88 +256,6 @@ impl Loop {
             let committed = ended(&mut self.committing).await;
             self.after_commit(committed)?;
         }
-        Ok(())
-    }
-
-    /// The stream is not the one we read any more: commit what we have and look where to go on.
-    async fn changed(&mut self) -> Result<Messages, IngestError> {
-        self.settle().await?;
-        let messages = self.resume().await?;
-        // Who waits for a place in a life that is gone waits for nothing.
-        let committed = self.committed;
-        for request in std::mem::take(&mut self.waiting) {
-            if request.done.send(committed).is_err() {
-                tracing::debug!("who asked for a flush has gone");
-            }
-        }
-        Ok(messages)
-    }
-
-    /// Compares the catalogue with the stream, records what is gone, and opens a reader.
-    async fn resume(&mut self) -> Result<Messages, IngestError> {
-        loop {
-            match self.try_resume().await {
-                Ok(messages) => {
-                    self.tell();
-                    return Ok(messages);
-                }
-                Err(IngestError::Bus(error)) if !*self.stopping.borrow() => {
-                    tracing::warn!(error = &*error as &dyn std::error::Error, "the bus is away");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn try_resume(&mut self) -> Result<Messages, IngestError> {
-        let bus_error = |error| IngestError::Bus(Arc::new(error));
-        let state = self.events.ensure().await.map_err(bus_error)?;
-        let position = self.pipeline.taken();
-        match compare(position, &state) {
-            Resume::GoOn => {}
-            Resume::Begin { start } => self.start_lineage(start, &[], "first")?,
-            Resume::Skip { gap } => {
-                alarm(&self.shared, gap.reason, gap.first, gap.last);
-                self.pipeline.gap(gap, self.edge.now_us());
-            }
-            Resume::Regressed { gap, last } => {
-                let renewed = self.events.renew_incarnation().await.map_err(bus_error)?;
-                let start = Position {
-                    incarnation: renewed.parse().unwrap_or(Incarnation::default()),
-                    sequence: last,
-                };
-                alarm(&self.shared, gap.reason, gap.first, gap.last);
-                add(&self.shared.counters.lost_messages, gap.len());
-                self.start_lineage(start, &[gap], "regressed")?;
-            }
-            Resume::Wiped { start } => {
-                alarm(
-                    &self.shared,
-                    "wiped",
-                    position.sequence + 1,
-                    position.sequence + 1,
-                );
-                self.start_lineage(start, &[], "wiped")?;
-            }
-        }
-        let next = self.pipeline.taken().sequence + 1;
-        self.events.messages_from(next).await.map_err(bus_error)
-    }
-
-    fn start_lineage(
-        &mut self,
-        start: Position,
-        gaps: &[Gap],
-        reason: &'static str,
-    ) -> Result<(), IngestError> {
-        let now_us = self.edge.now_us();
-        self.lake
-            .start_lineage(start, gaps, reason, now_us)
-            .map_err(|error| IngestError::Lake(Arc::new(error)))?;
-        add(&self.shared.counters.lineages, u64::from(reason != "first"));
-        self.pipeline.start_at(start, reason != "first");
-        self.committed = start;
         Ok(())
     }
 }
@@ -526,83 +277,6 @@ async fn ended(committing: &mut Option<Committing>) -> Result<Committed, CommitE
                 source: panic.into(),
             }),
         },
-    }
-}
-
-/// Says aloud that acknowledged messages are gone.
-fn alarm(shared: &Shared, reason: &'static str, first: u64, last: u64) {
-    let before = shared.counters.lost_messages.load(Relaxed);
-    tracing::error!(
-        target: "serin.alarm",
-        reason,
-        first,
-        last,
-        lost_before = before,
-        "the bus lost acknowledged messages"
-    );
-}
-
-/// Reads a stream in a task of its own, since making a consumer again takes longer than the loop may
-/// wait between two ticks. Ends with itself.
-struct Reader {
-    received: mpsc::Receiver<Result<Delivery, BusError>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Reader {
-    /// Reads on from where `messages` stands, up to the first error.
-    fn of_events(mut messages: Messages) -> Reader {
-        let (tx, received) = mpsc::channel(AHEAD_MAX);
-        let task = tokio::spawn(async move {
-            loop {
-                let delivery = messages.next().await;
-                let is_end = delivery.is_err();
-                if tx.send(delivery).await.is_err() || is_end {
-                    return;
-                }
-            }
-        });
-        Reader { received, task }
-    }
-
-    /// Reads what comes from now on, and begins again wherever it can: what is lost is not missed.
-    fn of_telemetry(stream: EventStream) -> Reader {
-        let (tx, received) = mpsc::channel(AHEAD_MAX);
-        let task = tokio::spawn(async move {
-            loop {
-                let opened = async {
-                    let state = stream.ensure().await?;
-                    stream.messages_from(state.last + 1).await
-                };
-                match opened.await {
-                    Ok(mut messages) => {
-                        while let Ok(delivery) = messages.next().await {
-                            if tx.send(Ok(delivery)).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
-                    Err(error) => tracing::debug!(%error, "no telemetry yet"),
-                }
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-        });
-        Reader { received, task }
-    }
-
-    /// The next delivery; cancelling it loses nothing.
-    async fn next(&mut self) -> Result<Delivery, IngestError> {
-        match self.received.recv().await {
-            Some(Ok(delivery)) => Ok(delivery),
-            Some(Err(error)) => Err(IngestError::Bus(Arc::new(error))),
-            None => Err(IngestError::Ended),
-        }
     }
 }
 

@@ -302,6 +302,16 @@ impl Shape {
         }
     }
 
+    /// Adds columns no value was seen for yet; names that are taken, in any case, are passed over.
+    pub(crate) fn declare(&mut self, columns: Vec<Column>, columns_max: usize) {
+        for column in columns {
+            let is_taken = self.names.contains_key(&column.name.to_lowercase());
+            if !is_taken && self.columns.len() < columns_max {
+                self.add(column, Holds::Either);
+            }
+        }
+    }
+
     fn add(&mut self, column: Column, holds: Holds) -> u32 {
         let place = self.columns.len() as u32;
         self.names.insert(column.name.to_lowercase(), Some(place));

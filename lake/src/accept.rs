@@ -6,6 +6,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use thiserror::Error;
 
+use crate::column::Declared;
+
 /// Takes events at a door and answers once the bus has them on disk. Implemented by ingest.
 pub trait Accept: Send + Sync {
     /// Reads `body` (already decompressed), checks each event, publishes the good ones and waits for
@@ -36,6 +38,8 @@ pub struct Numbered {
     pub number: String,
     /// Old times are wanted and do not move the watermark.
     pub is_import: bool,
+    /// Columns the table is to have even where all their values are null.
+    pub declared: Option<Declared>,
 }
 
 /// What became of a body.
@@ -47,6 +51,17 @@ pub struct Receipt {
     pub duplicates: u64,
     /// Events that were refused, by line (NDJSON) or place in the array, from 1.
     pub refused: Vec<RefusedLine>,
+    /// Where the bus stopped taking events in the middle of the body; those are among `refused`.
+    pub unsent: Option<Unsent>,
+}
+
+/// The end of a body that the bus did not take any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsent {
+    /// The first event not taken, by line or place from 1; none after it was taken.
+    pub from_line: u64,
+    /// When to send the rest, where waiting helps.
+    pub retry_after: Option<Duration>,
 }
 
 /// One event that was refused at the door.
@@ -70,8 +85,9 @@ pub enum AcceptError {
         /// When to try again.
         retry_after: Duration,
     },
-    /// The bus is away; nothing was lost, try again later.
-    #[error("the bus does not answer; the events were not taken")]
+    /// The bus is away. It may still have taken the first message: events with an `id` of their own
+    /// can be sent again without harm.
+    #[error("the bus does not answer; events with an id can be sent again without harm")]
     Unavailable {
         /// When to try again.
         retry_after: Duration,

@@ -33,7 +33,7 @@ mod text;
 pub use accept::{Accept, AcceptError, Door, Receipt};
 pub use catalogue::CatalogueError;
 pub use checked::{CheckedError, CheckedStore};
-pub use column::{Column, ColumnKind};
+pub use column::{Column, ColumnKind, Declared};
 pub use commit::{CommitError, Committed};
 pub use compact::{CompactError, Compacted};
 pub use encode::EncodeError;

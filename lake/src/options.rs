@@ -51,7 +51,8 @@ impl Default for Retention {
             raw_days: 30,
             raw_days_by_table: BTreeMap::new(),
             bytes_max: None,
-            bytes_max_by_table: BTreeMap::new(),
+            // Whoever floods the bus with what cannot be taken must not fill the disk.
+            bytes_max_by_table: BTreeMap::from([("refused".to_owned(), 64 << 20)]),
         }
     }
 }

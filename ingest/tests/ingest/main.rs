@@ -98,6 +98,7 @@ async fn post(
     number: Option<&str>,
 ) -> serin_lake::Receipt {
     let numbered = number.map(|number| Numbered {
+        declared: None,
         number: number.to_owned(),
         is_import: true,
     });

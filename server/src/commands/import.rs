@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use serin_lake::Declared;
 
 use super::{print, remark};
 use crate::cli::{Global, Import, Source};
@@ -155,7 +156,12 @@ struct RefusedLine {
 }
 
 impl Sink for Door {
-    fn send(&self, number: String, body: Bytes) -> BoxFuture<'_, Result<Sent>> {
+    fn send(
+        &self,
+        number: String,
+        declared: Option<Declared>,
+        body: Bytes,
+    ) -> BoxFuture<'_, Result<Sent>> {
         Box::pin(async move {
             let mut attempts = 0;
             loop {
@@ -166,6 +172,10 @@ impl Sink for Door {
                     .header("serin-number", &number)
                     .header("serin-import", "true")
                     .body(body.clone());
+                let request = match &declared {
+                    Some(declared) => request.header("serin-columns", declared.to_string()),
+                    None => request,
+                };
                 let answer = match self.client.send_any(request).await {
                     Ok(answer) => answer,
                     Err(error) if attempts == ATTEMPTS => return Err(error),

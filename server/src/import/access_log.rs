@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io::BufRead;
 
 use anyhow::Result;
+use serin_lake::{Column, ColumnKind};
 
 use super::ndjson::{LINE_BYTES_MAX, each_line};
 use super::records::{Cell, Data, Record, Take};
@@ -23,6 +24,24 @@ pub(crate) struct Hit<'a> {
     bytes: Option<i64>,
     referrer: Option<Cow<'a, str>>,
     agent: Option<Cow<'a, str>>,
+}
+
+/// The columns of an access log, in the order of its lines.
+pub(crate) fn columns() -> Vec<Column> {
+    use ColumnKind::{Int, Text};
+    [
+        ("client", Text),
+        ("user", Text),
+        ("method", Text),
+        ("path", Text),
+        ("protocol", Text),
+        ("status", Int),
+        ("bytes", Int),
+        ("referrer", Text),
+        ("agent", Text),
+    ]
+    .map(|(name, kind)| Column::new(name, kind))
+    .to_vec()
 }
 
 pub(crate) fn read(mut reader: impl BufRead, take: &mut Take<'_>) -> Result<()> {

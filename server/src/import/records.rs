@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
+use serin_lake::Declared;
 
 use super::source::{self, Progress};
 use super::{access_log, csv, ndjson, parquet};
@@ -135,6 +136,16 @@ impl Records {
         }
         // 160 bits name a content well enough; a producer's name has at most 64 characters.
         format!("import-{}", &hasher.finalize().to_hex()[..40])
+    }
+
+    /// The columns the format promises, which a file may have no value for.
+    pub(crate) fn declared(&self) -> Option<Declared> {
+        let columns = match self.format {
+            Format::AccessLog => access_log::columns(),
+            Format::Csv | Format::Ndjson | Format::Parquet => return None,
+        };
+        let table = self.kind.clone()?;
+        Some(Declared { table, columns })
     }
 
     /// Reads the file from its start.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use serin_lake::Declared;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -26,7 +27,12 @@ const REFUSED_SHOWN_MAX: usize = 10;
 /// Where bodies go: the door of a server, or the ingester of this one.
 pub(crate) trait Sink: Send + Sync {
     /// Sends one body; asks again by itself while the bus is full.
-    fn send(&self, number: String, body: Bytes) -> BoxFuture<'_, Result<Sent>>;
+    fn send(
+        &self,
+        number: String,
+        declared: Option<Declared>,
+        body: Bytes,
+    ) -> BoxFuture<'_, Result<Sent>>;
 }
 
 /// What became of a body.
@@ -58,6 +64,7 @@ pub(crate) async fn run(
 ) -> Result<Imported> {
     let (tx, rx) = mpsc::channel::<Body>(READ_AHEAD);
     let producer = records.producer();
+    let declared = records.declared();
     let reading = tokio::task::spawn_blocking(move || {
         bodies::cut(&records, progress, &mut |body| {
             tx.blocking_send(body).context("the import was given up")
@@ -67,8 +74,9 @@ pub(crate) async fn run(
     let mut answers = ReceiverStream::new(rx)
         .map(|body| {
             let number = format!("{producer}/{epoch}/{}", body.number);
+            let declared = declared.clone();
             async move {
-                let sent = sink.send(number, body.text.clone()).await?;
+                let sent = sink.send(number, declared, body.text.clone()).await?;
                 anyhow::Ok((body, sent))
             }
         })

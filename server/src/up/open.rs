@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use serin_dashboards::Library;
 use serin_ingest::Ingest;
 use serin_lake::accept::Numbered;
-use serin_lake::{AcceptError, Door};
+use serin_lake::{AcceptError, Declared, Door};
 use serin_ui::{OpenProgress, Stage, Upload};
 use serin_wire::time::to_rfc3339;
 use tokio::sync::{mpsc, watch};
@@ -128,7 +128,12 @@ struct Direct {
 }
 
 impl Sink for Direct {
-    fn send(&self, number: String, body: Bytes) -> BoxFuture<'_, Result<Sent>> {
+    fn send(
+        &self,
+        number: String,
+        declared: Option<Declared>,
+        body: Bytes,
+    ) -> BoxFuture<'_, Result<Sent>> {
         Box::pin(async move {
             loop {
                 let Some(ingest) = self.ingest.upgrade() else {
@@ -137,6 +142,7 @@ impl Sink for Direct {
                 let numbered = Numbered {
                     number: number.clone(),
                     is_import: true,
+                    declared: declared.clone(),
                 };
                 let taken = ingest
                     .door()

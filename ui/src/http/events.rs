@@ -6,10 +6,10 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serin_lake::accept::Numbered;
-use serin_lake::{Door, Receipt};
+use serin_lake::{Declared, Door, Receipt};
 
 use super::App;
 use super::body;
@@ -20,6 +20,8 @@ use super::error::ApiError;
 const NUMBER_HEADER: &str = "serin-number";
 /// `true` where the events are of old and must not move the watermark.
 const IMPORT_HEADER: &str = "serin-import";
+/// Columns an import knows of, whether or not they have values: `http.request:user=varchar`.
+const COLUMNS_HEADER: &str = "serin-columns";
 /// So many refused lines are told; more are only counted.
 const REFUSED_SHOWN_MAX: usize = 1_000;
 
@@ -81,10 +83,24 @@ fn numbered(headers: &HeaderMap) -> Result<Option<Numbered>, ApiError> {
     let is_import = headers
         .get(IMPORT_HEADER)
         .is_some_and(|value| value == "true");
+    let declared = match headers.get(COLUMNS_HEADER) {
+        None => None,
+        Some(text) => Some(declared(text)?),
+    };
     Ok(Some(Numbered {
         number: number.to_owned(),
         is_import,
+        declared,
     }))
+}
+
+fn declared(text: &HeaderValue) -> Result<Declared, ApiError> {
+    let parsed = text.to_str().ok().map(str::parse::<Declared>);
+    match parsed {
+        Some(Ok(declared)) => Ok(declared),
+        Some(Err(error)) => Err(ApiError::bad(format!("the header Serin-Columns: {error}"))),
+        None => Err(ApiError::bad("the header Serin-Columns must be ASCII")),
+    }
 }
 
 /// By the content type where it says, else by the look of the body.
