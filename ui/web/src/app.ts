@@ -144,7 +144,6 @@ class App {
         link('/decisions', 'Decisions', page === 'decisions'),
         link('/docs', 'Docs', false)),
       h('div', { class: 'bar-end' },
-        this.#session ? h('span', { class: 'instance', title: `Serin ${this.#session.version}` }, this.#session.instance) : null,
         h('button', { type: 'button', class: 'icon-button', 'data-testid': 'theme', 'data-theme-choice': theme, 'aria-label': `Theme: ${theme}`, title: `Theme: ${theme} (c t)`, onclick: () => this.#changeTheme() }, icon(theme)),
         h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Keyboard shortcuts', title: 'Keyboard shortcuts (?)', onclick: () => this.#help.showModal() }, icon('help'))),
     );

@@ -1,7 +1,7 @@
 // The legend of a series chart: name, last and highest value; a click shows one series alone.
 import type { Series } from '../api/types';
 import { fill, h } from '../dom';
-import { compactUnit, formatValue } from '../format/value';
+import { formatBrief } from '../format/value';
 import { extent } from '../panel/summary';
 import { seriesColor } from './palette';
 
@@ -33,8 +33,8 @@ export function drawLegend(
       },
       swatch,
       h('span', { class: 'legend-name' }, one.name),
-      h('span', { class: 'legend-value' }, formatValue(last, compactUnit(unit))),
-      h('span', { class: 'legend-max' }, `max ${formatValue(max, compactUnit(unit))}`),
+      h('span', { class: 'legend-value' }, formatBrief(last, unit)),
+      h('span', { class: 'legend-max' }, `max ${formatBrief(max, unit)}`),
     );
   });
   fill(parent, ...items);

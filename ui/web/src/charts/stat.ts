@@ -51,8 +51,9 @@ function change(value: number | null, before: number | null | undefined, better:
 
 function badge(panel: PanelData, threshold: NonNullable<ReturnType<typeof crossed>>, color: string | undefined): HTMLElement {
   const isAbove = typeof threshold.above === 'number';
-  const text = threshold.name ?? `${isAbove ? 'above' : 'below'} ${formatValue(boundOf(threshold), panel.unit)}`;
-  const element = h('span', { class: 'stat-badge' }, `${isAbove ? '▲' : '▼'} ${text}`);
+  const bound = `${isAbove ? 'above' : 'below'} ${formatValue(boundOf(threshold), panel.unit)}`;
+  const text = threshold.name ? `${threshold.name} · ${bound}` : bound;
+  const element = h('span', { class: 'stat-badge', title: `The value is ${bound}` }, `${isAbove ? '▲' : '▼'} ${text}`);
   if (color) element.style.color = color;
   return element;
 }

@@ -19,6 +19,10 @@ import { hideTooltip, showTooltip, type TooltipRow } from './tooltip';
 
 const SYNC_KEY = 'serin';
 const FONT = '11px Inter, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+// How wide a letter of that font is, about, in pixels.
+const LETTER_WIDTH = 5.9;
+// Right of the plot, for half of a label like `21 May` under its end.
+const LABEL_ROOM = 18;
 // More rows than these would cover the page.
 const TOOLTIP_ROWS = 12;
 // A threshold further away than this many times the data would press the data flat.
@@ -118,7 +122,7 @@ class SeriesChart implements Chart {
     const axis = { stroke: colors.muted, font: FONT, grid: { stroke: colors.grid, width: 1 }, ticks: { show: false } };
     return {
       ...this.#size,
-      padding: [8, 10, 0, 0],
+      padding: [8, LABEL_ROOM, 0, 0],
       legend: { show: false },
       focus: { alpha: 0.35 },
       tzDate: (second) => (frame.zone === 'utc' ? uPlot.tzDate(new Date(second * 1000), 'Etc/UTC') : new Date(second * 1000)),
@@ -139,13 +143,16 @@ class SeriesChart implements Chart {
           size: 26,
           gap: 6,
           space: 76,
-          values: (_plot, ticks, _axis, _space, increment) => formatTicks(ticks.map((second) => second * 1000), increment, frame.zone),
+          values: (plot, ticks, _axis, _space, increment) => {
+            const texts = formatTicks(ticks.map((second) => second * 1000), increment, frame.zone);
+            return texts.map((text, at) => (this.#hasRoom(plot, ticks[at] ?? 0, text) ? text : ''));
+          },
         },
         {
           ...axis,
           gap: 6,
           space: 34,
-          size: (_plot, texts) => 16 + Math.max(14, ...(texts ?? []).map((text) => text.length * 5.9)),
+          size: (_plot, texts) => 16 + Math.max(14, ...(texts ?? []).map((text) => text.length * LETTER_WIDTH)),
           values: (_plot, ticks) => ticks.map((value) => formatValue(Number(value.toPrecision(12)), compactUnit(panel.unit))),
         },
       ],
@@ -160,6 +167,15 @@ class SeriesChart implements Chart {
         setCursor: [(plot) => this.#onCursor(plot)],
       },
     };
+  }
+
+  /** Whether a label under the plot ends before the panel does; half a label is worse than none. */
+  #hasRoom(plot: uPlot, second: number, text: string): boolean {
+    const { min, max } = plot.scales['x'] ?? {};
+    const width = plot.bbox.width / uPlot.pxRatio;
+    if (width <= 0 || min === undefined || max === undefined || max <= min) return true;
+    const toEnd = ((max - second) / (max - min)) * width + LABEL_ROOM;
+    return toEnd >= (text.length * LETTER_WIDTH) / 2;
   }
 
   #seriesOptions(one: Series, index: number, { frame, panel, isStacked, series }: Shape): uPlot.Series {

@@ -31,6 +31,16 @@ export function compactUnit(unit: string | undefined): string | undefined {
   return unit !== undefined && (unit in SECONDS || SCALED.has(unit)) ? unit : undefined;
 }
 
+/**
+ * A number for crowded places: without the unit that stands beside the title, and below 1 with no
+ * more than three digits that count.
+ */
+export function formatBrief(value: number | null | undefined, unit: string | undefined): string {
+  const kept = compactUnit(unit);
+  const isSmall = kept === undefined && typeof value === 'number' && Math.abs(value) < 1;
+  return formatValue(isSmall ? Number(value.toPrecision(3)) : value, kept);
+}
+
 /** The exact number for the data table: nothing rounded away. */
 export function formatExact(value: number | null | undefined): string {
   return value === null || value === undefined ? '' : String(value);

@@ -11,6 +11,7 @@ import { formatDateTime } from '../time/format';
 import type { Range } from '../time/range';
 import type { UrlState } from '../url';
 import type { Context, Page } from './page';
+import { tableList } from './tables';
 
 const DEFAULT_RANGE: Range = { from: 'now-24h', to: 'now' };
 const FIRST_SQL = 'SELECT table_name FROM information_schema.tables ORDER BY 1';
@@ -70,8 +71,12 @@ export function explorePage(context: Context): Page {
     'main',
     { class: 'explore', id: 'main', 'data-testid': 'explore' },
     h('header', { class: 'dashboard-header' }, h('div', { class: 'dashboard-heading' }, h('h1', { class: 'dashboard-title' }, 'Explore')), h('div', { class: 'toolbar' }, picker.element)),
-    h('div', { class: 'editor-frame' }, editor, h('div', { class: 'editor-bar' }, outcome, runButton)),
-    output,
+    h(
+      'div',
+      { class: 'explore-columns' },
+      tableList((text) => insertInto(editor, text)),
+      h('div', { class: 'explore-main' }, h('div', { class: 'editor-frame' }, editor, h('div', { class: 'editor-bar' }, outcome, runButton)), output),
+    ),
   );
   return {
     element,
@@ -82,4 +87,12 @@ export function explorePage(context: Context): Page {
       end();
     },
   };
+}
+
+/** Puts text at the cursor, as if it had been typed. */
+function insertInto(editor: HTMLTextAreaElement, text: string): void {
+  const { selectionStart, selectionEnd, value } = editor;
+  const isGlued = /[\w"]$/.test(value.slice(0, selectionStart));
+  editor.setRangeText(isGlued ? ` ${text}` : text, selectionStart, selectionEnd, 'end');
+  editor.focus();
 }

@@ -31,7 +31,7 @@ export function homePage(context: Context, chooseFile: () => void): Page {
 }
 
 function state({ session }: Context): HTMLElement | null {
-  return session ? h('p', { class: 'muted' }, `Serin ${session.version} · ${session.instance}`) : null;
+  return session ? h('p', { class: 'muted' }, `Serin ${session.version}`) : null;
 }
 
 function card({ name, title, description }: DashboardSummary): HTMLElement {
