@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
-use serin_lake::{Column, Declared, ColumnKind, Fresh, FreshRows, FreshTable, TableRows};
+use serin_lake::{Column, ColumnKind, Declared, Fresh, FreshRows, FreshTable, TableRows};
 use serin_wire::{Event, decision, name};
 
 use crate::json::{self, Field};

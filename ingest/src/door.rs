@@ -306,7 +306,9 @@ impl Post {
         let mut is_again = false;
         let mut pauses = ASK_AGAIN_AFTER.into_iter();
         loop {
-            let sent = self.publish(service, &number, None, None, message.clone()).await;
+            let sent = self
+                .publish(service, &number, None, None, message.clone())
+                .await;
             match (sent, pauses.next()) {
                 (Ok(is_new), _) => {
                     ticket.acknowledged();
