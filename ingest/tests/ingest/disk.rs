@@ -1,9 +1,9 @@
-//! A disk whose n-th step fails, as if the process had been killed there.
+//! A disk whose n-th step fails, as if the process had been killed there; and one that cannot sync.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use serin_lake::store::{Disk, FileOut, Moment, RealDisk};
 
@@ -85,5 +85,90 @@ impl Disk for Failing {
 
     fn pass(&self, _: Moment) -> io::Result<()> {
         step(&self.left)
+    }
+}
+
+/// What a [`Syncless`] disk refuses to sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    File,
+    Folder,
+}
+
+/// A disk whose syncs fail from [`Syncless::break_it`] on, and everything else works.
+pub(crate) struct Syncless {
+    what: Sync,
+    is_broken: Arc<AtomicBool>,
+}
+
+struct SynclessFile {
+    inner: Box<dyn FileOut>,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl Syncless {
+    pub(crate) fn new(what: Sync) -> Syncless {
+        Syncless {
+            what,
+            is_broken: Arc::default(),
+        }
+    }
+
+    pub(crate) fn break_it(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+    }
+}
+
+fn sync_unless(is_broken: &AtomicBool) -> io::Result<()> {
+    match is_broken.load(Ordering::SeqCst) {
+        true => Err(io::Error::other("the disk lost its writes")),
+        false => Ok(()),
+    }
+}
+
+impl io::Write for SynclessFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl FileOut for SynclessFile {
+    fn sync(&mut self) -> io::Result<()> {
+        sync_unless(&self.is_broken)?;
+        self.inner.sync()
+    }
+}
+
+impl Disk for Syncless {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FileOut>> {
+        let inner = RealDisk.create(path)?;
+        let is_broken = match self.what {
+            Sync::File => Arc::clone(&self.is_broken),
+            Sync::Folder => Arc::default(),
+        };
+        Ok(Box::new(SynclessFile { inner, is_broken }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        if self.what == Sync::Folder {
+            sync_unless(&self.is_broken)?;
+        }
+        RealDisk.sync_dir(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
     }
 }

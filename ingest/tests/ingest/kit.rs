@@ -39,12 +39,21 @@ pub(crate) fn edge() -> Edge {
 
 impl Place {
     pub(crate) async fn new() -> Place {
+        Place::with_room(1 << 30).await
+    }
+
+    /// A place whose stream of events holds so many bytes.
+    pub(crate) async fn with_room(events_bytes_max: u64) -> Place {
         let dir = Folder(TempDir::new().expect("a folder"));
+        Place::open(dir, events_bytes_max).await
+    }
+
+    async fn open(dir: Folder, events_bytes_max: u64) -> Place {
         let bus = Bus::start(BusOptions {
             data_dir: dir.0.path().to_path_buf(),
             joined: None,
             port: None,
-            events_bytes_max: 1 << 30,
+            events_bytes_max,
             server_binary: None,
             search_path: std::env::var_os("PATH"),
             beside: None,
@@ -55,7 +64,16 @@ impl Place {
         Place { bus, events, dir }
     }
 
-    fn options(&self) -> LakeOptions {
+    /// Stops the bus, lets `between` look at what JetStream has on disk, and starts it again.
+    pub(crate) async fn restart(self, between: impl FnOnce(&Path)) -> Place {
+        let Place { bus, events, dir } = self;
+        drop(events);
+        bus.stop().await;
+        between(&dir.0.path().join("bus").join("jetstream"));
+        Place::open(dir, 1 << 30).await
+    }
+
+    pub(crate) fn options(&self) -> LakeOptions {
         LakeOptions {
             dir: self.dir.0.path().join("lake"),
             ..LakeOptions::default()

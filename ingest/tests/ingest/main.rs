@@ -1,6 +1,7 @@
 //! The ingester between a real `nats-server` and a real lake, recounted with DuckDB.
 
 mod disk;
+mod faults;
 mod kit;
 
 use std::sync::Arc;
