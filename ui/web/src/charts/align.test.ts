@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { align, lonely, stack } from './align';
+import { align, firstShown, lonely, stack } from './align';
 
 const time = (second: number): string => new Date(second * 1000).toISOString();
 
@@ -16,4 +16,10 @@ it('stacks from the last series up and invents nothing', () => {
 
 it('finds points that no line can show', () => {
   expect(lonely([null, 1, null, 2, 3, null, 4])).toEqual([1, 6]);
+});
+
+it('shows wide steps whole', () => {
+  expect(firstShown([0, 3600, 7200], 3600, 6900, 7800)).toBe(3600);
+  expect(firstShown([0, 3600, 7200], 3600, 3600, 7200)).toBe(3600);
+  expect(firstShown([50, 60, 70], 10, 55, 4000)).toBe(55);
 });

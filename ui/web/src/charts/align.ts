@@ -61,6 +61,15 @@ export function stack(values: (number | null)[][], isShown: (index: number) => b
   return stacked;
 }
 
+/**
+ * Where the time axis begins. Steps as wide as a twentieth of the range or more are shown whole,
+ * else a value of the hour would not be seen in a range that lies within that hour.
+ */
+export function firstShown(times: number[], stepS: number, from: number, to: number): number {
+  if (stepS < (to - from) / 20) return from;
+  return times.find((time) => time > from - stepS && time < from) ?? from;
+}
+
 /** Places with a value whose neighbours have none: a line cannot show them, a dot can. */
 export function lonely(column: (number | null | undefined)[]): number[] {
   const found: number[] = [];

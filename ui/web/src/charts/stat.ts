@@ -74,7 +74,8 @@ function sparkline(points: Point[], color: string): SVGSVGElement {
     const x = (((times[index] ?? first) - first) / width) * 100;
     runs.at(-1)?.push(`${x.toFixed(2)},${(31 - ((value - low) / height) * 29).toFixed(2)}`);
   });
-  const drawn = runs.filter((run) => run.length > 0);
+  // A value between two gaps is a line of no length, which its round ends turn into a dot.
+  const drawn = runs.filter((run) => run.length > 0).map((run) => (run.length === 1 ? [...run, ...run] : run));
   const lines = drawn.map((run) => svg('path', { d: `M${run.join('L')}`, stroke: color, class: 'spark-line' }));
   const areas = drawn.map((run) =>
     svg('path', { d: `M${run.join('L')}L${run.at(-1)?.split(',')[0]},32L${run[0]?.split(',')[0]},32Z`, fill: color, class: 'spark-area' }),

@@ -10,7 +10,7 @@ import { fill, h, setAttribute } from '../dom';
 import { compactUnit, formatValue } from '../format/value';
 import { summarise } from '../panel/summary';
 import { formatMoment, formatTicks } from '../time/format';
-import { align, lonely, stack, type Aligned } from './align';
+import { align, firstShown, lonely, stack, type Aligned } from './align';
 import { onResize, type Chart, type Frame, type Gestures } from './chart';
 import { drawLegend } from './legend';
 import { markColor, namedColor, palette, seriesColor, withAlpha } from './palette';
@@ -205,9 +205,11 @@ class SeriesChart implements Chart {
     return shown.slice(0, -1).map((index, at) => ({ series: [index + 1, (shown[at + 1] ?? 0) + 1] }));
   }
 
+  /** The range asked for; where steps are wide, from the start of the step that it begins in. */
   #rangeX(): [number, number] {
-    const frame = this.#shape?.frame;
-    return frame ? [frame.from / 1000, frame.to / 1000] : [0, 1];
+    if (!this.#shape) return [0, 1];
+    const { frame, aligned, stepS } = this.#shape;
+    return [firstShown(aligned.times, stepS, frame.from / 1000, frame.to / 1000), frame.to / 1000];
   }
 
   /** From zero unless the data go below it, with room above, and up to thresholds that are near. */
