@@ -31,7 +31,7 @@ try {
 ";
 const SUMMARY: &str = "SUMMARY.md";
 /// Below this many headings a page needs no list of them.
-const HEADINGS_MIN: usize = 3;
+const HEADINGS_MIN: usize = 2;
 
 /// The bar of the application, with the same links.
 const BAR: &str = r##"<a class="skip" href="#main">To the content</a>

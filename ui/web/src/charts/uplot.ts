@@ -187,7 +187,7 @@ class SeriesChart implements Chart {
         width: 0,
         fill: isStacked || series.length === 1 ? color : withAlpha(color, 0.8),
         points: { show: false },
-        paths: uPlot.paths.bars?.({ align: 1, size: [0.86, 64], radius: 0 }) as uPlot.Series.PathBuilder,
+        paths: uPlot.paths.bars?.({ align: 1, size: [0.86, Infinity], radius: 0 }) as uPlot.Series.PathBuilder,
       };
     }
     const isAlone = series.length === 1 && !one.dashed;

@@ -7,6 +7,9 @@ import { currentZone } from '../settings';
 import { nameOf } from '../time/range';
 import type { Context, Page } from './page';
 
+// The dashboard over Serin itself: every server has it, without a file.
+const OWN = 'serin';
+
 export function homePage(context: Context, chooseFile: () => void): Page {
   const list = h('div', { class: 'home-list', 'aria-busy': 'true' });
   const drop = h(
@@ -24,7 +27,7 @@ export function homePage(context: Context, chooseFile: () => void): Page {
     drop,
   );
   dashboards().then(
-    (found) => fill(list, ...(found.length > 0 ? [h('ul', { class: 'cards' }, ...found.map(card))] : [firstSteps()])),
+    (found) => fill(list, found.every(({ name }) => name === OWN) && firstSteps(), found.length > 0 && h('ul', { class: 'cards' }, ...found.map(card))),
     (error: unknown) => fill(list, h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, error instanceof ApiError ? error.message : 'the list cannot be read'))),
   ).finally(() => list.removeAttribute('aria-busy'));
   return { element, title: 'Dashboards', destroy: () => {} };
@@ -60,7 +63,7 @@ function firstSteps(): HTMLElement {
   return h(
     'div',
     { class: 'first-steps', 'data-testid': 'first-steps' },
-    h('h2', {}, 'No dashboards yet'),
+    h('h2', {}, 'No dashboards of yours yet'),
     h('ol', {},
       step('Bring data in', 'Drop a file on this page, or run ', h('code', {}, 'serin open access.log'), '.'),
       step('Or send an event', h('code', {}, 'serin emit order.paid amount=12.5 country=DE')),
