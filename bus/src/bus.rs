@@ -203,13 +203,7 @@ pub async fn stop_left(data_dir: &Path) -> Result<bool, BusError> {
     }
     let files = open_folder(data_dir)?;
     let _lock = lock(&files)?;
-    match Process::left(&files) {
-        Some(mut process) => {
-            process.stop().await;
-            Ok(true)
-        }
-        None => Ok(false),
-    }
+    Process::stop_left(&files).await
 }
 
 /// What is needed to start the server, once and again.
@@ -237,22 +231,24 @@ impl Start {
         &mut self,
         port: Option<u16>,
     ) -> Result<Option<(Process, Connection)>, BusError> {
-        let Some(mut process) = Process::left(&self.files) else {
-            return Ok(None);
-        };
+        let mut left = Process::left(&self.files).await?;
         let conf = self
             .settings
             .conf(&self.files, self.options.events_bytes_max);
-        let is_same = std::fs::read(self.files.conf()).is_ok_and(|old| old == conf);
-        if is_same && port.is_none_or(|port| port == self.settings.port) {
+        let is_same = std::fs::read(self.files.conf()).is_ok_and(|old| old == conf)
+            && port.is_none_or(|port| port == self.settings.port);
+        // Of several nobody could tell which one answers.
+        if is_same && left.len() == 1 {
+            let mut process = left.remove(0);
             let ready = self.ready(&mut process);
             if let Ok(Ok(connection)) = tokio::time::timeout(ADOPT_DEADLINE, ready).await {
                 tracing::info!(pid = process.id(), "adopted the bus of an earlier run");
                 return Ok(Some((process, connection)));
             }
         }
-        tracing::info!(pid = process.id(), "replacing the bus of an earlier run");
-        process.stop().await;
+        if Process::stop_left(&self.files).await? {
+            tracing::info!("ended the bus of an earlier run, to replace it");
+        }
         Ok(None)
     }
 
@@ -280,23 +276,23 @@ impl Start {
                 "the bus had to move to another port"
             );
         }
-        let mut process = self.spawn(&binary)?;
+        let mut process = self.spawn(&binary).await?;
         match self.ready(&mut process).await {
             Ok(connection) => Ok((process, connection)),
             Err(error) => {
-                process.stop().await;
+                process.stop().await?;
                 Err(error)
             }
         }
     }
 
-    fn spawn(&self, binary: &Binary) -> Result<Process, BusError> {
+    async fn spawn(&self, binary: &Binary) -> Result<Process, BusError> {
         self.settings.store(&self.files)?;
         let conf = self
             .settings
             .conf(&self.files, self.options.events_bytes_max);
         settings::write_private(&self.files.conf(), &conf)?;
-        Process::spawn(binary, &self.files)
+        Process::spawn(binary, &self.files).await
     }
 
     /// Connects as soon as the server answers, and makes sure that it is ours and has JetStream.
@@ -342,12 +338,12 @@ impl Watch {
                 () = process.ended() => tracing::warn!("nats-server ended; starting it again"),
                 () = self.lost_jetstream() => {
                     tracing::warn!("nats-server lost JetStream; starting it again");
-                    process.stop().await;
+                    stop(&mut process).await;
                 }
                 changed = stopped.changed() => {
                     // An error means that `Bus` was dropped: the server stays, to be adopted.
                     if changed.is_ok() {
-                        process.stop().await;
+                        stop(&mut process).await;
                     }
                     return;
                 }
@@ -381,7 +377,7 @@ impl Watch {
             options.search_path.as_deref(),
         )
         .await?;
-        let process = self.start.spawn(&binary)?;
+        let process = self.start.spawn(&binary).await?;
         self.watched.restarts.fetch_add(1, Ordering::Relaxed);
         let id = process.id().unsigned_abs().into();
         self.watched.pid.store(id, Ordering::Relaxed);
@@ -400,6 +396,13 @@ impl Watch {
                 silences = 0;
             }
         }
+    }
+}
+
+/// Ends the server where nobody could be told that it does not go.
+async fn stop(process: &mut Process) {
+    if let Err(error) = process.stop().await {
+        tracing::error!(%error, "cannot end nats-server");
     }
 }
 

@@ -21,10 +21,19 @@ pub enum BusError {
     /// Another Serin runs on the same folder.
     #[error("the bus in {0} belongs to a Serin that is running; stop it first with `serin down`")]
     InUse(PathBuf),
+    /// A process holds the folder that is not to be seen from here.
+    #[error(
+        "another nats-server works on this folder: it holds {0} and is not to be seen from here; end \
+         it where it runs (another container, another user), for instance with `fuser -k {0}`"
+    )]
+    Held(PathBuf),
+    /// The process does not even end by force.
+    #[error("nats-server cannot be ended: process {0} survives `kill -9`; end it as its owner")]
+    Undying(i32),
     /// A file of ours cannot be written or read.
     #[error("cannot {what} {path}")]
     File {
-        /// What was tried: "write", "read".
+        /// What was tried: "write", "lock".
         what: &'static str,
         /// Which file.
         path: PathBuf,

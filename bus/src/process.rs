@@ -2,11 +2,15 @@
 //!
 //! It runs in a process group of its own, so that Ctrl-C at the terminal reaches Serin alone and
 //! Serin stops it in order. It is not killed when we drop it: the bus outlives Serin.
+//! Invariant: one server at most per folder. A server's standard input is the locked file
+//! `nats.lock`, so the lock lives from before the fork until the last such process is gone.
 
-use std::path::Path;
+use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::process::{Child, Command};
 
@@ -18,6 +22,12 @@ use crate::settings::Files;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the server may take to close its files after SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the folder may be held by a process that is not to be seen: one that is between fork
+/// and exec, or one that is dying.
+const HELD_DEADLINE: Duration = Duration::from_secs(10);
+/// What stands before the configuration file on the server's command line. The long form, since
+/// `-c FILE` could also be somebody's `wc`.
+const CONF_OPTION: &str = "--config";
 
 /// A running server.
 #[derive(Debug)]
@@ -27,13 +37,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the server with the configuration in `files`.
-    pub(crate) fn spawn(binary: &Binary, files: &Files) -> Result<Process, BusError> {
+    /// Starts the server with the configuration in `files`, once no other holds the folder.
+    pub(crate) async fn spawn(binary: &Binary, files: &Files) -> Result<Process, BusError> {
+        let lock = lock(files).await?;
         let child = Command::new(&binary.path)
-            .arg("-c")
+            .arg(CONF_OPTION)
             .arg(files.conf())
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::from(lock))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -44,16 +55,48 @@ impl Process {
         let child = child.map_err(error)?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.ok_or_else(|| BusError::Ended(files.last_words()))?;
-        Ok(Process {
+        let process = Process {
             pid,
             child: Some(child),
-        })
+        };
+        // Where processes can be listed the file is for people only: no reason to end the server.
+        if let Err(error) = files.write_pid(process.id()) {
+            tracing::warn!(%error, "cannot write down the process of nats-server");
+        }
+        Ok(process)
     }
 
-    /// Takes over the server that an earlier Serin left, if it is alive and really ours.
-    pub(crate) fn left(files: &Files) -> Option<Process> {
-        let pid = Pid::from_raw(files.read_pid()?)?;
-        (is_alive(pid) && runs_with(pid, &files.conf())).then_some(Process { pid, child: None })
+    /// The servers with our configuration that earlier Serins left: usually none or one.
+    pub(crate) async fn left(files: &Files) -> Result<Vec<Process>, BusError> {
+        let look = async {
+            loop {
+                let found = running(files);
+                // A free folder has no server; in a held one it will show itself.
+                if !found.is_empty() || try_lock(files)?.is_some() {
+                    return Ok(found);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let found = tokio::time::timeout(HELD_DEADLINE, look).await;
+        let found = found.unwrap_or_else(|_| Err(held(files)))?;
+        let process = |pid| Process { pid, child: None };
+        Ok(found.into_iter().map(process).collect())
+    }
+
+    /// Ends all servers that earlier Serins left; whether there was one.
+    pub(crate) async fn stop_left(files: &Files) -> Result<bool, BusError> {
+        let mut was_there = false;
+        loop {
+            let mut left = Process::left(files).await?;
+            if left.is_empty() {
+                return Ok(was_there);
+            }
+            was_there = true;
+            for process in &mut left {
+                process.stop().await?;
+            }
+        }
     }
 
     pub(crate) fn id(&self) -> i32 {
@@ -84,20 +127,70 @@ impl Process {
     }
 
     /// Stops it in order, and by force when it does not go.
-    pub(crate) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) -> Result<(), BusError> {
         for (signal, deadline) in [(Signal::TERM, STOP_DEADLINE), (Signal::KILL, STOP_DEADLINE)] {
             if self.has_ended() {
-                return;
+                return Ok(());
             }
             if let Err(error) = kill_process(self.pid, signal) {
                 tracing::debug!(%error, pid = self.id(), "nats-server was gone already");
             }
             if tokio::time::timeout(deadline, self.ended()).await.is_ok() {
-                return;
+                return Ok(());
             }
         }
-        tracing::error!(pid = self.id(), "nats-server cannot be killed");
+        Err(BusError::Undying(self.id()))
     }
+}
+
+/// The folder's lock for a server to be; waits for one that is dying.
+async fn lock(files: &Files) -> Result<File, BusError> {
+    let take = async {
+        loop {
+            if let Some(lock) = try_lock(files)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let taken = tokio::time::timeout(HELD_DEADLINE, take).await;
+    taken.unwrap_or_else(|_| Err(held(files)))
+}
+
+/// The folder's lock, unless a server has it.
+fn try_lock(files: &Files) -> Result<Option<File>, BusError> {
+    let path = files.server_lock();
+    let lock = || {
+        let file = File::create(&path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    };
+    lock().map_err(|source| BusError::File {
+        what: "lock",
+        path: path.clone(),
+        source,
+    })
+}
+
+fn held(files: &Files) -> BusError {
+    BusError::Held(files.server_lock())
+}
+
+/// The living processes with our configuration: of all where the system lists them (Linux), else
+/// the one that was written down.
+fn running(files: &Files) -> Vec<Pid> {
+    let pids: Vec<i32> = match std::fs::read_dir("/proc/self").and(std::fs::read_dir("/proc")) {
+        Ok(entries) => entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect(),
+        Err(_) => files.read_pid().into_iter().collect(),
+    };
+    let pids = pids.into_iter().filter_map(Pid::from_raw);
+    pids.filter(|&pid| runs_with(pid, files) && is_alive(pid))
+        .collect()
 }
 
 fn is_alive(pid: Pid) -> bool {
@@ -115,19 +208,21 @@ fn is_zombie(pid: Pid) -> bool {
         .is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
-/// Whether the process is a nats-server that was started with this configuration file.
-fn runs_with(pid: Pid, conf: &Path) -> bool {
+/// Whether the process was started with our configuration file.
+fn runs_with(pid: Pid, files: &Files) -> bool {
     let id = pid.as_raw_nonzero().to_string();
     let line = match std::fs::read(format!("/proc/{id}/cmdline")) {
         Ok(line) => line,
+        // Gone meanwhile, or there is no /proc: then `ps` tells.
         Err(_) => match std::process::Command::new("ps")
-            .args(["-o", "command=", "-p", &id])
+            .args(["-ww", "-o", "command=", "-p", &id])
             .output()
         {
             Ok(output) => output.stdout,
             Err(_) => return false,
         },
     };
-    let line = String::from_utf8_lossy(&line);
-    line.contains("nats-server") && line.contains(&*conf.to_string_lossy())
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    let ours = format!(" {CONF_OPTION} {}", files.conf().display());
+    line.trim_end().ends_with(&ours)
 }

@@ -54,7 +54,17 @@ impl Files {
         self.folder.join("bus.lock")
     }
 
-    /// The process the server wrote down when it started.
+    /// Held by the server's process, see `process`.
+    pub(crate) fn server_lock(&self) -> PathBuf {
+        self.folder.join("nats.lock")
+    }
+
+    /// Writes down the server's process.
+    pub(crate) fn write_pid(&self, id: i32) -> Result<(), BusError> {
+        write_private(&self.pid(), format!("{id}\n").as_bytes())
+    }
+
+    /// The server's process as it was written down.
     pub(crate) fn read_pid(&self) -> Option<i32> {
         fs::read_to_string(self.pid()).ok()?.trim().parse().ok()
     }
@@ -131,7 +141,6 @@ impl Settings {
             "http": format!("127.0.0.1:{}", self.monitor_port),
             "max_payload": MAX_PAYLOAD_BYTES,
             "max_connections": CONNECTIONS_MAX,
-            "pid_file": files.pid(),
             "logfile": files.log(),
             "logfile_size_limit": LOG_BYTES_MAX,
             "logfile_max_num": 1,

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serin_bus::{
     Bus, BusError, BusOptions, Delivery, EventStream, Messages, PublishError, stop_left,
@@ -155,6 +157,57 @@ async fn a_left_bus_is_adopted_and_can_be_stopped_without_serin() {
     drop(bus);
     assert!(stop_left(folder.0.path()).await.expect("stopped"));
     assert!(!stop_left(folder.0.path()).await.expect("nothing to stop"));
+}
+
+#[tokio::test]
+async fn a_left_bus_is_found_without_its_pid_file() {
+    let folder = Folder::new();
+    let pid_file = folder.0.path().join("bus/nats.pid");
+    let bus = folder.start().await;
+    let (url, server) = (bus.url().to_owned(), pid(&bus).await);
+    // A Serin that is killed right after the spawn wrote nothing down.
+    drop(bus);
+    std::fs::remove_file(&pid_file).expect("it was written");
+    let bus = folder.start().await;
+    assert_eq!((bus.url(), pid(&bus).await), (url.as_str(), server));
+    drop(bus);
+    assert!(stop_left(folder.0.path()).await.expect("stopped"));
+    assert!(test_kill_process(server).is_err(), "the server is gone");
+}
+
+#[tokio::test]
+async fn of_several_left_servers_none_survives_and_the_bus_does_not_move() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let (url, server) = (bus.url().to_owned(), pid(&bus).await);
+    drop(bus);
+    // It has the command line of a second server and never answers.
+    let mut second = tokio::process::Command::new("sh")
+        .args(["-c", "read line", "sh", "--config"])
+        .arg(folder.0.path().join("bus/nats.conf"))
+        .stdin(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a shell");
+    let bus = folder.start().await;
+    assert_eq!(bus.url(), url);
+    assert_ne!(pid(&bus).await, server);
+    let status = second.wait().await.expect("ended");
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn no_server_starts_while_another_holds_the_folder() {
+    let folder = Folder::new();
+    folder.start().await.stop().await;
+    let path = folder.0.path().join("bus/nats.lock");
+    let held = std::fs::File::open(path).expect("the lock's file");
+    flock(&held, FlockOperation::LockExclusive).expect("free after the stop");
+    let refused = Bus::start(folder.options()).await;
+    assert!(matches!(refused, Err(BusError::Held(_))), "{refused:?}");
+    drop(held);
+    folder.start().await.stop().await;
 }
 
 #[tokio::test]
