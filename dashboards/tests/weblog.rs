@@ -131,7 +131,7 @@ async fn weblog(snapshot: &Arc<Snapshot>) -> (Arc<Library>, BTreeMap<String, Pan
     let library = Loader::new(example()).load();
     assert_eq!(library.problems, []);
     let spill = tempfile::tempdir().expect("a folder");
-    let engine = Engine::new(Limits::default(), spill.path().to_owned(), None);
+    let engine = Engine::new(Limits::default(), spill.path().to_owned(), None, Arc::default());
     let dashboard = Arc::clone(&library.dashboards["weblog"]);
     let (from_us, to_us) = dashboard.range_us(0);
     let asked = Asked {
