@@ -89,6 +89,13 @@ impl CheckedStore {
         }
     }
 
+    /// The checksums of a file it knows, for a store in another process.
+    pub fn sums(&self, path: &std::path::Path) -> Option<Arc<Sums>> {
+        let path = Path::from_absolute_path(path).ok()?;
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.get(&path).map(|known| Arc::clone(&known.sums))
+    }
+
     /// Forgets a file that is gone.
     pub(crate) fn forget(&self, path: &PathBuf) {
         if let Ok(path) = Path::from_absolute_path(path) {

@@ -13,14 +13,14 @@ pub(crate) const ALLOWED: &[&str] = &[
     "cast_to_type", "cbrt", "ceil", "char_length", "character_length", "chr", "coalesce", "concat",
     "concat_ws", "contains", "corr", "cos", "cosh", "cot", "count", "covar", "covar_pop",
     "covar_samp", "cume_dist", "current_date", "current_time", "current_timestamp", "date_bin",
-    "date_format", "date_part", "date_trunc", "datepart", "datetrunc", "degrees", "dense_rank",
-    "ends_with", "exp", "factorial", "find_in_set", "first_value", "floor", "from_unixtime", "gcd",
+    "date_format", "date_part", "date_trunc", "datepart", "datetrunc", "decode", "degrees", "dense_rank",
+    "encode", "ends_with", "exp", "factorial", "find_in_set", "first_value", "floor", "from_unixtime", "gcd",
     "get_field", "greatest", "grouping", "ifnull", "initcap", "instr", "isnan", "iszero", "lag",
     "last_value", "lcm", "lead", "least", "left", "length", "levenshtein", "ln", "log", "log10",
     "log2", "lower", "ltrim", "make_date", "make_time", "max", "mean", "median", "min",
     "named_struct", "nanvl", "now", "nth_value", "ntile", "nullif", "nvl", "nvl2", "octet_length",
     "overlay", "percent_rank", "percentile_cont", "pi", "position", "pow", "power", "quantile_cont",
-    "radians", "random", "rank", "regexp_count", "regexp_instr", "regexp_like", "regexp_match",
+    "radians", "rand", "random", "rank", "regexp_count", "regexp_instr", "regexp_like", "regexp_match",
     "regexp_replace", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2",
     "regr_slope", "regr_sxx", "regr_sxy", "regr_syy", "replace", "reverse", "right", "round", "row",
     "row_number", "rtrim", "signum", "sin", "sinh", "split_part", "sqrt", "starts_with", "stddev",
@@ -50,11 +50,26 @@ pub(crate) const HELD_BACK: &[(&str, &str)] = &[
 
 /// Functions of ours that the guard rewrites; met afterwards, they had the wrong arguments.
 const REWRITTEN: &[(&str, &str)] = &[
-    ("p50", "write p50(x) with one argument"),
-    ("p90", "write p90(x) with one argument"),
-    ("p95", "write p95(x) with one argument"),
-    ("p99", "write p99(x) with one argument"),
-    ("rate", "write rate() or rate(x)"),
+    (
+        "p50",
+        "write p50(x) with one argument; FILTER may follow, DISTINCT, ORDER BY and OVER may not",
+    ),
+    (
+        "p90",
+        "write p90(x) with one argument; FILTER may follow, DISTINCT, ORDER BY and OVER may not",
+    ),
+    (
+        "p95",
+        "write p95(x) with one argument; FILTER may follow, DISTINCT, ORDER BY and OVER may not",
+    ),
+    (
+        "p99",
+        "write p99(x) with one argument; FILTER may follow, DISTINCT, ORDER BY and OVER may not",
+    ),
+    (
+        "rate",
+        "write rate() or rate(x); FILTER may follow, DISTINCT, ORDER BY and OVER may not",
+    ),
 ];
 
 /// Lets a function pass, or says why not.

@@ -13,7 +13,7 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use serin_lake::{ColumnKind, Snapshot, TableView};
+use serin_lake::{CheckedStore, ColumnKind, Snapshot, TableView};
 
 use crate::calendar;
 use crate::error::{KpiRunError, QueryError};
@@ -60,8 +60,14 @@ pub struct Engine {
 
 impl Engine {
     /// An engine with its own threads. Without a worker command statements run in this process,
-    /// where limits on memory and time hold only as far as DataFusion keeps them.
-    pub fn new(limits: Limits, spill_dir: PathBuf, worker: Option<WorkerCommand>) -> Engine {
+    /// where limits on memory and time hold only as far as DataFusion keeps them. All files are read
+    /// through `store`, which is the lake's own.
+    pub fn new(
+        limits: Limits,
+        spill_dir: PathBuf,
+        worker: Option<WorkerCommand>,
+        store: Arc<CheckedStore>,
+    ) -> Engine {
         let limits = Arc::new(limits);
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -69,14 +75,21 @@ impl Engine {
             .enable_all()
             .build()
             .expect("threads can be started when a process starts");
-        let workers = worker
-            .map(|command| Arc::new(Pool::new(command, Arc::clone(&limits), spill_dir.clone())));
+        let workers = worker.map(|command| {
+            let limits = Arc::clone(&limits);
+            Arc::new(Pool::new(
+                command,
+                limits,
+                spill_dir.clone(),
+                Arc::clone(&store),
+            ))
+        });
         if let Some(workers) = &workers {
             let workers = Arc::clone(workers);
             // One that cannot be started now is tried again, and reported, with the first statement.
             threads.spawn(async move { drop(workers.warm_up()) });
         }
-        let runtime = session::runtime(&limits, &spill_dir)
+        let runtime = session::runtime(&limits, &spill_dir, store)
             .expect("a memory pool and a folder's name are all it takes");
         let asker = Asker {
             limits: Arc::clone(&limits),
@@ -187,7 +200,9 @@ impl Asker {
         let context = session::context(self.context.runtime_env());
         let wrong = |error| session::explain(error, &self.limits);
         session::register(&context, snapshot).map_err(wrong)?;
-        let plan = session::plan(&context, admitted).await.map_err(wrong)?;
+        let plan = session::plan(&context, snapshot, admitted)
+            .await
+            .map_err(wrong)?;
         let rows = session::collect(&context, plan, &self.limits).await?;
         Ok(SqlAnswer {
             schema: rows.schema,

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use datafusion::error::DataFusionError;
 use thiserror::Error;
 
 use crate::guard::Refused;
@@ -98,9 +97,12 @@ pub enum QueryError {
         /// What is missing.
         source: KpiRunError,
     },
-    /// A part of the query engine failed in a way that no statement should cause.
-    #[error("the query failed inside the engine")]
-    Engine(#[source] DataFusionError),
+    /// A file of the lake is not what was written, or no longer there.
+    #[error("{message}")]
+    Damaged {
+        /// Which file, and what to do.
+        message: String,
+    },
 }
 
 /// What a KPI asks for and the data do not have.
@@ -145,7 +147,7 @@ impl QueryError {
             QueryError::Busy { .. } => "SER-QRY-006",
             QueryError::WorkerDied { .. } => "SER-QRY-007",
             QueryError::Worker(_) => "SER-QRY-008",
-            QueryError::Engine(_) => "SER-QRY-009",
+            QueryError::Damaged { .. } => "SER-QRY-009",
             QueryError::Kpi { .. } => "SER-KPI-001",
         }
     }

@@ -113,7 +113,7 @@ impl Refused {
 pub struct Admitted {
     /// The query, with macros filled in and our functions rewritten.
     pub(crate) statement: Statement,
-    /// The names of tables it reads, as written: `a` of `a`, `public.a` and `"a"`.
+    /// The names of tables it reads, as written: `a` of `a` and `"a"`, both `b` and `a.b` of `a.b`.
     pub tables: BTreeSet<String>,
 }
 
@@ -191,10 +191,18 @@ fn deepens(token: &Token) -> bool {
 }
 
 fn look(tokens: Vec<TokenWithSpan>, range: Option<Range>) -> Result<Admitted, Refused> {
-    let mut statements = Parser::new(&GenericDialect {})
-        .with_tokens_with_locations(tokens)
+    let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
+    let mut statements = parser
         .parse_statements()
         .map_err(|error| Refused::Syntax(error.to_string()))?;
+    // The parser stops at a stray END and would leave what follows unread.
+    let rest = parser.peek_token();
+    if rest.token != Token::EOF {
+        return Err(Refused::Syntax(format!(
+            "there is no place for {}{}",
+            rest.token, rest.span.start
+        )));
+    }
     let (Some(mut statement), true) = (statements.pop(), statements.is_empty()) else {
         // The last one was taken out above.
         return Err(Refused::NotOne(
@@ -270,8 +278,11 @@ impl VisitorMut for Looker {
             TableFactor::Table {
                 name, args: None, ..
             } => {
-                if let Some(last) = name.0.last().and_then(|part| part.as_ident()) {
-                    self.tables.insert(last.value.clone());
+                let mut read = String::new();
+                for part in name.0.iter().rev().filter_map(|part| part.as_ident()) {
+                    let dot = if read.is_empty() { "" } else { "." };
+                    read = format!("{}{dot}{read}", part.value);
+                    self.tables.insert(read.clone());
                 }
                 ControlFlow::Continue(())
             }
@@ -288,6 +299,10 @@ impl VisitorMut for Looker {
         let Expr::Function(function) = expr else {
             return ControlFlow::Continue(());
         };
+        if let Some(column) = rewrite::column_user(function) {
+            *expr = Expr::Identifier(column);
+            return ControlFlow::Continue(());
+        }
         let name = function.name.to_string().to_lowercase();
         match allowed::check(&name) {
             Ok(()) => ControlFlow::Continue(()),

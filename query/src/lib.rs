@@ -17,6 +17,7 @@ mod rewrite;
 
 mod events;
 mod functions;
+mod names;
 mod prune;
 mod session;
 mod table;

@@ -75,6 +75,10 @@ impl VisitorMut for Rewriter {
         let Expr::Function(function) = &*expr else {
             return ControlFlow::Continue(());
         };
+        if !is_plain(function) {
+            // Left as it is, the guard refuses it by name.
+            return ControlFlow::Continue(());
+        }
         let tail = call_tail(function);
         let text = match (
             function.name.to_string().to_lowercase().as_str(),
@@ -111,6 +115,32 @@ impl VisitorMut for Rewriter {
             Err(error) => ControlFlow::Break(Box::new(Refused::Syntax(error.to_string()))),
         }
     }
+}
+
+/// Whether a call has nothing but arguments and perhaps a FILTER, so that no part of it gets lost.
+fn is_plain(function: &Function) -> bool {
+    let has_plain_list = match &function.args {
+        FunctionArguments::List(list) => {
+            list.duplicate_treatment.is_none() && list.clauses.is_empty()
+        }
+        FunctionArguments::None | FunctionArguments::Subquery(_) => false,
+    };
+    has_plain_list
+        && function.over.is_none()
+        && function.within_group.is_empty()
+        && function.null_treatment.is_none()
+        && matches!(function.parameters, FunctionArguments::None)
+}
+
+/// The column that `user` means: SQL has a function of that name which takes no parentheses, and
+/// events have columns of it.
+pub(crate) fn column_user(function: &Function) -> Option<Ident> {
+    let [part] = function.name.0.as_slice() else {
+        return None;
+    };
+    let name = part.as_ident()?;
+    let is_user = name.quote_style.is_none() && name.value.eq_ignore_ascii_case("user");
+    (is_user && matches!(function.args, FunctionArguments::None)).then(|| name.clone())
 }
 
 /// What follows the arguments of a call: its FILTER.

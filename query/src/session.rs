@@ -7,16 +7,18 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
-use serin_lake::Snapshot;
+use serin_lake::{CheckedStore, Snapshot};
 
 use crate::allowed;
 use crate::error::QueryError;
@@ -24,23 +26,31 @@ use crate::events;
 use crate::functions::TimeBucket;
 use crate::guard::Admitted;
 use crate::limits::Limits;
+use crate::names;
 use crate::table::LakeTable;
 
 /// In how many pieces a query runs at a time.
 const PARTITIONS: usize = 2;
 
 /// The memory, disk and caches that queries share.
-pub(crate) fn runtime(limits: &Limits, spill_dir: &Path) -> Result<Arc<RuntimeEnv>> {
+/// Files are read through `store` alone, which lets no flipped bit through.
+pub(crate) fn runtime(
+    limits: &Limits,
+    spill_dir: &Path,
+    store: Arc<CheckedStore>,
+) -> Result<Arc<RuntimeEnv>> {
     // The pool does not see everything a query holds; a quarter is left for the rest.
     let pool = GreedyMemoryPool::new(limits.memory_bytes / 4 * 3);
     let top = std::num::NonZeroUsize::MIN;
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_dir.to_owned()]))
         .with_max_temp_directory_size(limits.spill_bytes_max);
-    RuntimeEnvBuilder::new()
+    let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, top)))
         .with_disk_manager_builder(disk)
-        .build_arc()
+        .build_arc()?;
+    runtime.register_object_store(ObjectStoreUrl::local_filesystem().as_ref(), store);
+    Ok(runtime)
 }
 
 /// A session without tables.
@@ -52,6 +62,8 @@ pub(crate) fn context(runtime: Arc<RuntimeEnv>) -> SessionContext {
     let options = config.options_mut();
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;
+    // Names are spelled by `names` before planning.
+    options.sql_parser.enable_ident_normalization = false;
     options.execution.time_zone = Some("UTC".into());
     let mut state = SessionStateBuilder::new()
         .with_config(config)
@@ -60,9 +72,9 @@ pub(crate) fn context(runtime: Arc<RuntimeEnv>) -> SessionContext {
         .build();
     for (name, _) in allowed::HELD_BACK {
         // What is not there cannot be reached by a way the guard overlooked.
-        drop(datafusion::execution::FunctionRegistry::deregister_udf(
-            &mut state, name,
-        ));
+        drop(state.deregister_udf(name));
+        drop(state.deregister_udaf(name));
+        drop(state.deregister_udwf(name));
         drop(state.deregister_udtf(name));
     }
     let context = SessionContext::new_with_state(state);
@@ -84,7 +96,12 @@ pub(crate) fn register(context: &SessionContext, snapshot: &Snapshot) -> Result<
 }
 
 /// Plans an admitted statement; whatever is not a pure query is refused here once more.
-pub(crate) async fn plan(context: &SessionContext, admitted: Admitted) -> Result<LogicalPlan> {
+pub(crate) async fn plan(
+    context: &SessionContext,
+    snapshot: &Snapshot,
+    mut admitted: Admitted,
+) -> Result<LogicalPlan> {
+    names::resolve(&mut admitted.statement, snapshot, &admitted.tables);
     let statement = DfStatement::Statement(Box::new(admitted.statement));
     let plan = context.state().statement_to_plan(statement).await?;
     let only_reads = SQLOptions::new()
@@ -175,6 +192,9 @@ fn positional(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 
 /// What an error of DataFusion means for whoever asked.
 pub(crate) fn explain(error: DataFusionError, limits: &Limits) -> QueryError {
+    if let Some(message) = refused_by_store(error.find_root()) {
+        return QueryError::Damaged { message };
+    }
     match error.find_root() {
         DataFusionError::ResourcesExhausted(what) if what.contains("disk") => QueryError::Spill {
             bytes: limits.spill_bytes_max,
@@ -185,5 +205,39 @@ pub(crate) fn explain(error: DataFusionError, limits: &Limits) -> QueryError {
         root => QueryError::Statement {
             message: root.strip_backtrace(),
         },
+    }
+}
+
+/// What the lake's store says, when it refused to give bytes out.
+///
+/// DataFusion turns errors met while it reads a file's metadata into text, so the text is looked at;
+/// but only of errors of reading, where no text of the statement gets in.
+fn refused_by_store(root: &DataFusionError) -> Option<String> {
+    let is_reading = matches!(
+        root,
+        DataFusionError::ParquetError(_)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::External(_)
+    );
+    let text = is_reading.then(|| root.strip_backtrace())?;
+    let (_, message) = text.split_once("Generic lake error: ")?;
+    Some(message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing that is held back can be found by the planner either, in whatever register.
+    #[test]
+    fn held_back_functions_are_gone() {
+        let runtime = runtime(&Limits::default(), Path::new("/nowhere"), Arc::default()).unwrap();
+        let state = context(runtime).state();
+        for (name, _) in allowed::HELD_BACK {
+            assert!(!state.scalar_functions().contains_key(*name), "{name}");
+            assert!(!state.aggregate_functions().contains_key(*name), "{name}");
+            assert!(!state.window_functions().contains_key(*name), "{name}");
+            assert!(!state.table_functions().contains_key(*name), "{name}");
+        }
     }
 }

@@ -118,12 +118,14 @@ async fn serve() -> Server {
     let address = listener.local_addr().expect("bound");
     let taken = Arc::new(Taken::default());
     let watch = Watch::start(folder.path());
+    let store = lake.store();
     let parts = Parts {
         lake,
         engine: Arc::new(Engine::new(
             Limits::default(),
             folder.path().join("spill"),
             None,
+            store,
         )),
         library: watch.library(),
         accept: taken.clone(),

@@ -14,6 +14,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use thiserror::Error;
 
+use crate::rewrite;
+
 use super::plan::{Aggregate, Arithmetic, Formula, Leaf};
 
 /// Longest text of one expression; a KPI is a line, not a program.
@@ -339,7 +341,10 @@ fn row(expr: &ast::Expr) -> Result<Expr, ExpressionError> {
         } => cast(row(expr)?, data_type)?,
         ast::Expr::Floor { expr, .. } => functions::floor(row(expr)?),
         ast::Expr::Ceil { expr, .. } => functions::ceil(row(expr)?),
-        ast::Expr::Function(function) => row_function(function)?,
+        ast::Expr::Function(function) => match rewrite::column_user(function) {
+            Some(name) => Expr::Column(Column::new_unqualified(&name.value)),
+            None => row_function(function)?,
+        },
         other => return Err(not_allowed(other, ROW_HINT)),
     })
 }

@@ -50,11 +50,8 @@ fn serve() -> io::Result<()> {
     let limits = question.limits();
     std::fs::create_dir_all(&question.spill_dir)?;
     sandbox::limit(&limits)?;
-    if let Some(lacking) =
-        sandbox::enclose(&question.folders(), &question.spill_dir).map_err(io::Error::other)?
-    {
-        writeln!(io::stderr(), "note: {lacking}")?;
-    }
+    let lacking =
+        sandbox::enclose(&question.folders(), &question.spill_dir).map_err(io::Error::other)?;
     watch(limits.deadline + GRACE)?;
     let answering = std::thread::Builder::new()
         .name("query".to_owned())
@@ -63,7 +60,7 @@ fn serve() -> io::Result<()> {
     let answer = answering
         .join()
         .unwrap_or_else(|_| Err(Failed::Worker("it panicked; this is a bug".to_owned())));
-    tell(answer)
+    tell(answer, lacking)
 }
 
 /// Ends the process when it is still there after `after`.
@@ -78,7 +75,7 @@ fn watch(after: Duration) -> io::Result<()> {
             if ended.recv_timeout(after).is_ok() {
                 return;
             }
-            drop(tell(Err(Failed::Deadline)));
+            drop(tell(Err(Failed::Deadline), None));
             std::process::exit(3);
         })?;
     Ok(())
@@ -118,9 +115,13 @@ async fn run(
     let admitted = guard::admit(&question.sql, question.range(), limits)?;
     let snapshot = question.snapshot(&mut fresh.into_iter());
     let wrong = |error| session::explain(error, limits);
-    let context = session::context(session::runtime(limits, &question.spill_dir).map_err(wrong)?);
+    let context = session::context(
+        session::runtime(limits, &question.spill_dir, question.store()).map_err(wrong)?,
+    );
     session::register(&context, &snapshot).map_err(wrong)?;
-    let plan = session::plan(&context, admitted).await.map_err(wrong)?;
+    let plan = session::plan(&context, &snapshot, admitted)
+        .await
+        .map_err(wrong)?;
     let rows = session::collect(&context, plan, limits).await?;
     Ok(SqlAnswer {
         schema: rows.schema,
@@ -130,7 +131,7 @@ async fn run(
     })
 }
 
-fn tell(answer: Result<SqlAnswer, Failed>) -> io::Result<()> {
+fn tell(answer: Result<SqlAnswer, Failed>, lacking: Option<&str>) -> io::Result<()> {
     // Whoever holds the lock tells; the process ends with it.
     let mut stdout = io::stdout().lock();
     let answer = answer.and_then(|answer| {
@@ -140,6 +141,7 @@ fn tell(answer: Result<SqlAnswer, Failed>) -> io::Result<()> {
             bytes,
             Done {
                 is_truncated: answer.is_truncated,
+                lacking: lacking.map(str::to_owned),
             },
         ))
     });

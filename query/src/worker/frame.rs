@@ -13,7 +13,10 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
-use serin_lake::{Bound, Column, ColumnKind, ColumnStats, DataFile, Snapshot, TableView};
+use serin_lake::sums::Sums;
+use serin_lake::{
+    Bound, CheckedStore, Column, ColumnKind, ColumnStats, DataFile, Snapshot, TableView,
+};
 
 use crate::error::QueryError;
 use crate::limits::{Limits, Range};
@@ -67,6 +70,8 @@ pub(super) struct File {
     rows: u64,
     bytes: u64,
     stats: Vec<Stats>,
+    /// Checksums: of the whole, and of each block.
+    sums: Option<(u64, Vec<u64>)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,6 +97,8 @@ enum Value {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Done {
     pub(super) is_truncated: bool,
+    /// What the kernel could not close.
+    pub(super) lacking: Option<String>,
 }
 
 /// Why there is no answer.
@@ -102,6 +109,8 @@ pub(super) enum Failed {
     Memory,
     Spill,
     ResultBytes,
+    /// A file is not what was written.
+    Damaged(String),
     /// The worker could not be made safe, or broke.
     Worker(String),
 }
@@ -113,6 +122,7 @@ impl Failed {
             QueryError::Memory { .. } => Failed::Memory,
             QueryError::Spill { .. } => Failed::Spill,
             QueryError::ResultBytes { .. } => Failed::ResultBytes,
+            QueryError::Damaged { message } => Failed::Damaged(message),
             other => Failed::Statement(other.to_string()),
         }
     }
@@ -132,6 +142,7 @@ impl Failed {
             Failed::ResultBytes => QueryError::ResultBytes {
                 bytes: limits.result_bytes_max,
             },
+            Failed::Damaged(message) => QueryError::Damaged { message },
             Failed::Worker(status) => QueryError::WorkerDied { status },
         }
     }
@@ -164,6 +175,17 @@ impl Question {
         folders.sort();
         folders.dedup();
         folders
+    }
+
+    /// A store that reads its files and no others, against their checksums.
+    pub(super) fn store(&self) -> Arc<CheckedStore> {
+        let store = CheckedStore::default();
+        for file in self.tables.iter().flat_map(|table| &table.files) {
+            if let Some((whole, blocks)) = file.sums.clone() {
+                store.know(&file.path, file.bytes, Arc::new(Sums { whole, blocks }));
+            }
+        }
+        Arc::new(store)
     }
 
     /// The snapshot it describes; `fresh` gives the hot rows of each table that has some, in order.
@@ -204,7 +226,7 @@ impl Question {
 
 impl Table {
     /// The table with its files, or only with its columns where the statement does not read it.
-    pub(super) fn of(view: &TableView, is_read: bool) -> Table {
+    pub(super) fn of(view: &TableView, is_read: bool, store: &CheckedStore) -> Table {
         let columns = view.columns.iter();
         Table {
             name: view.name.clone(),
@@ -215,7 +237,7 @@ impl Table {
                 .files
                 .iter()
                 .filter(|_| is_read)
-                .map(|file| File::of(file))
+                .map(|file| File::of(file, store))
                 .collect(),
             has_fresh: is_read && view.fresh.iter().any(|batch| batch.num_rows() > 0),
         }
@@ -223,7 +245,7 @@ impl Table {
 }
 
 impl File {
-    fn of(file: &DataFile) -> File {
+    fn of(file: &DataFile, store: &CheckedStore) -> File {
         let stats = file.stats.iter().map(|stats| Stats {
             name: stats.name.clone(),
             nulls: stats.nulls,
@@ -236,6 +258,10 @@ impl File {
             rows: file.rows,
             bytes: file.bytes,
             stats: stats.collect(),
+            // One the store does not know is refused by the worker's store too.
+            sums: store
+                .sums(&file.path)
+                .map(|sums| (sums.whole, sums.blocks.clone())),
         }
     }
 

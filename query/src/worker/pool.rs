@@ -7,14 +7,15 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
-use serin_lake::Snapshot;
+use serin_lake::{CheckedStore, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use super::frame::{self, Done, Failed, Question, Table};
 use crate::engine::{SqlAnswer, WorkerCommand};
@@ -34,6 +35,8 @@ pub(crate) struct Pool {
     command: WorkerCommand,
     limits: Arc<Limits>,
     spill_dir: PathBuf,
+    store: Arc<CheckedStore>,
+    told: Once,
     turns: Semaphore,
     waiting: AtomicUsize,
     number: AtomicU64,
@@ -60,8 +63,15 @@ impl Drop for SpillDir {
 }
 
 impl Pool {
-    pub(crate) fn new(command: WorkerCommand, limits: Arc<Limits>, spill_dir: PathBuf) -> Pool {
+    pub(crate) fn new(
+        command: WorkerCommand,
+        limits: Arc<Limits>,
+        spill_dir: PathBuf,
+        store: Arc<CheckedStore>,
+    ) -> Pool {
         Pool {
+            store,
+            told: Once::new(),
             command,
             turns: Semaphore::new(limits.running_max.max(1)),
             limits,
@@ -151,6 +161,10 @@ impl Pool {
             Ok(Ok(Some((bytes, done)))) => {
                 let (schema, batches) = frame::batches(&bytes)
                     .map_err(|error| QueryError::Worker(io::Error::other(error)))?;
+                if let Some(lacking) = &done.lacking {
+                    self.told
+                        .call_once(|| warn!(lacking, "query workers are less enclosed"));
+                }
                 let watermark_us = snapshot.watermark_us;
                 Ok(SqlAnswer {
                     schema,
@@ -193,7 +207,7 @@ impl Pool {
         let tables: Vec<Table> = snapshot
             .tables
             .values()
-            .map(|view| Table::of(view, is_read(&view.name)))
+            .map(|view| Table::of(view, is_read(&view.name), &self.store))
             .collect();
         let broken = |error: arrow::error::ArrowError| QueryError::Worker(io::Error::other(error));
         let mut fresh = Vec::new();

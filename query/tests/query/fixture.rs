@@ -9,18 +9,22 @@ use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use parquet::arrow::ArrowWriter;
-use serin_lake::{Bound, Column, ColumnKind, ColumnStats, DataFile, Snapshot, TableView};
+use serin_lake::sums::{BLOCK_BYTES, Sums};
+use serin_lake::{
+    Bound, CheckedStore, Column, ColumnKind, ColumnStats, DataFile, Snapshot, TableView,
+};
 use serin_query::{Engine, Limits, Range, WorkerCommand};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Monday 2024-01-01 00:00 UTC.
-pub const T0: i64 = 1_704_067_200_000_000;
-pub const MINUTE: i64 = 60_000_000;
-pub const HOUR: i64 = 60 * MINUTE;
+pub(crate) const T0: i64 = 1_704_067_200_000_000;
+pub(crate) const MINUTE: i64 = 60_000_000;
+pub(crate) const HOUR: i64 = 60 * MINUTE;
 
 /// One event: minute, service, who, and a number where it has one.
-pub type Row = (i64, &'static str, Option<&'static str>, Option<f64>);
+pub(crate) type Row = (i64, &'static str, Option<&'static str>, Option<f64>);
 
-pub fn range(from_minute: i64, to_minute: i64) -> Range {
+pub(crate) fn range(from_minute: i64, to_minute: i64) -> Range {
     Range {
         from_us: T0 + from_minute * MINUTE,
         to_us: T0 + to_minute * MINUTE,
@@ -29,11 +33,7 @@ pub fn range(from_minute: i64, to_minute: i64) -> Range {
 
 fn times(rows: &[Row]) -> ArrayRef {
     let times = rows.iter().map(|row| T0 + row.0 * MINUTE);
-    Arc::new(
-        times
-            .collect::<TimestampMicrosecondArray>()
-            .with_timezone("UTC"),
-    )
+    Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
 }
 
 fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
@@ -41,7 +41,7 @@ fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
 }
 
 /// A batch as ingest makes it; `as_int` writes the amount as integers, as before it widened.
-pub fn batch(rows: &[Row], who: &str, amount: &str, as_int: bool) -> RecordBatch {
+pub(crate) fn batch(rows: &[Row], who: &str, amount: &str, as_int: bool) -> RecordBatch {
     let numbers: ArrayRef = if as_int {
         Arc::new(
             rows.iter()
@@ -61,14 +61,14 @@ pub fn batch(rows: &[Row], who: &str, amount: &str, as_int: bool) -> RecordBatch
 }
 
 /// Writes a Parquet file and names it as the catalogue would.
-pub fn file(folder: &Path, name: &str, batch: &RecordBatch) -> Arc<DataFile> {
+pub(crate) fn file(folder: &Path, name: &str, batch: &RecordBatch) -> Arc<DataFile> {
     let path = folder.join(name);
     let mut writer =
         ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
     writer.write(batch).unwrap();
     writer.close().unwrap();
-    let stats = batch
-        .schema()
+    let schema = batch.schema();
+    let stats = schema
         .fields()
         .iter()
         .zip(batch.columns())
@@ -134,14 +134,24 @@ fn table(
     })
 }
 
+/// Checksums as the lake makes them when it writes a file.
+fn sums(path: &Path) -> Arc<Sums> {
+    let bytes = std::fs::read(path).unwrap();
+    Arc::new(Sums {
+        whole: xxh3_64(&bytes),
+        blocks: bytes.chunks(BLOCK_BYTES as usize).map(xxh3_64).collect(),
+    })
+}
+
 /// The lake's folder (kept while the value lives), its spill folder and a snapshot.
-pub struct Fixture {
-    pub folder: tempfile::TempDir,
-    pub snapshot: Arc<Snapshot>,
+pub(crate) struct Fixture {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) store: Arc<CheckedStore>,
 }
 
 impl Fixture {
-    pub fn new() -> Fixture {
+    pub(crate) fn new() -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let lake = folder.path().join("lake");
         std::fs::create_dir(&lake).unwrap();
@@ -217,7 +227,19 @@ impl Fixture {
             vec![file(&lake, "beats.parquet", &beats)],
             vec![],
         );
-        let tables = [orders, carts, beats].map(|table| (table.name.clone(), table));
+        let clicks = batch(
+            &[(0, "shop", Some("ann"), Some(3.0))],
+            "userId",
+            "Clicks",
+            false,
+        );
+        let clicks = table(
+            "ad.click",
+            columns("userId", "Clicks"),
+            vec![],
+            vec![clicks],
+        );
+        let tables = [orders, carts, beats, clicks].map(|table| (table.name.clone(), table));
         let snapshot = Arc::new(Snapshot {
             number: 1,
             version: 1,
@@ -225,15 +247,23 @@ impl Fixture {
             watermark_us: Some(T0 + 150 * MINUTE),
             tables: BTreeMap::from(tables),
         });
-        Fixture { folder, snapshot }
+        let store = Arc::new(CheckedStore::default());
+        for file in snapshot.tables.values().flat_map(|table| &table.files) {
+            store.know(&file.path, file.bytes, sums(&file.path));
+        }
+        Fixture {
+            folder,
+            snapshot,
+            store,
+        }
     }
 
-    pub fn spill_dir(&self) -> PathBuf {
+    pub(crate) fn spill_dir(&self) -> PathBuf {
         self.folder.path().join("spill")
     }
 
     /// An engine whose statements run in a real worker process.
-    pub fn engine(&self, limits: Limits) -> Engine {
+    pub(crate) fn engine(&self, limits: Limits) -> Engine {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_serin-query-worker"));
         Engine::new(
             limits,
@@ -242,6 +272,13 @@ impl Fixture {
                 program,
                 args: vec![],
             }),
+            Arc::clone(&self.store),
         )
+    }
+
+    /// An engine that runs everything in this process.
+    pub(crate) fn engine_within(&self) -> Engine {
+        let store = Arc::clone(&self.store);
+        Engine::new(Limits::default(), self.spill_dir(), None, store)
     }
 }

@@ -3,7 +3,7 @@
 //! Every statement must be refused or end in an error or a bounded answer, in time; this process must
 //! live, and others' panels must not wait for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serin_query::{KpiRequest, Limits, QueryError, kpi};
@@ -24,6 +24,59 @@ fn expand(line: &str) -> String {
     )
 }
 
+/// What a worker holds beside its question's memory: the program (not optimized here), which waits
+/// warm with about 100 MiB, and what is used of its stacks.
+const PROGRAM_BYTES: usize = 160 << 20;
+
+/// The highest resident memory (`VmHWM`) of any process this one has started.
+///
+/// The kernel keeps the peak of a process as long as it lives, so looking every 2 ms misses at most
+/// what came in the last 2 ms of one.
+struct Peaks {
+    stop: mpsc::Sender<()>,
+    looking: std::thread::JoinHandle<usize>,
+}
+
+impl Peaks {
+    fn watch() -> Peaks {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let looking = std::thread::spawn(move || {
+            let mut most = 0;
+            while let Err(mpsc::RecvTimeoutError::Timeout) =
+                stopped.recv_timeout(Duration::from_millis(2))
+            {
+                most = children()
+                    .filter_map(|pid| peak(&pid))
+                    .fold(most, usize::max);
+            }
+            most
+        });
+        Peaks { stop, looking }
+    }
+
+    fn most(self) -> usize {
+        drop(self.stop);
+        self.looking.join().unwrap()
+    }
+}
+
+fn children() -> impl Iterator<Item = String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    threads.flat_map(|thread| {
+        let pids = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        let pids: Vec<String> = pids.split_whitespace().map(str::to_owned).collect();
+        pids
+    })
+}
+
+fn peak(pid: &str) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<usize>().ok()? << 10)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_statements_harm_nobody() {
     let fixture = Fixture::new();
@@ -33,7 +86,8 @@ async fn hostile_statements_harm_nobody() {
         spill_bytes_max: 64 << 20,
         ..Limits::default()
     };
-    let engine = fixture.engine(limits);
+    let engine = fixture.engine(limits.clone());
+    let memory = Peaks::watch();
     let plan = kpi::compile(vec![kpi::Definition::simple(
         "n",
         "order.paid",
@@ -55,6 +109,7 @@ async fn hostile_statements_harm_nobody() {
         .filter(|l| !l.is_empty() && !l.starts_with("--"))
         .collect();
     assert!(lines.len() >= 100, "only {} statements", lines.len());
+    let mut wrong = Vec::new();
     for line in lines {
         let (wanted, sql) = line.split_once(" | ").unwrap();
         let sql = expand(sql);
@@ -74,9 +129,19 @@ async fn hostile_statements_harm_nobody() {
         let found = hostile.unwrap_or_else(|_| panic!("was not ended in time: {line}"));
         match (wanted, found) {
             ("refused", Err(QueryError::Refused(_))) | ("any", _) | ("fails", Err(_)) => {}
-            (_, other) => panic!("wanted {wanted}, found {other:?}: {line}"),
+            (_, other) => wrong.push(format!("wanted {wanted}, found {other:?}: {line}")),
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let peak = memory.most();
+    assert!(peak > 0, "no worker was seen");
+    let bound = limits.memory_bytes + PROGRAM_BYTES;
+    assert!(
+        peak <= bound,
+        "a worker held {} MiB, more than {} MiB",
+        peak >> 20,
+        bound >> 20
+    );
     let left: Vec<_> = std::fs::read_dir(fixture.spill_dir())
         .unwrap()
         .flatten()
@@ -93,6 +158,8 @@ async fn a_statement_nobody_waits_for_is_ended() {
     let fixture = Fixture::new();
     let engine = Arc::new(fixture.engine(Limits {
         running_max: 1,
+        // The corpus measures all workers of this process.
+        memory_bytes: 256 << 20,
         ..Limits::default()
     }));
     let endless =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serin_query::kpi::{
     self, Across, Catalog, Definition, FunnelStep, GaugeMeasure, Grain, Kind, Since,
 };
-use serin_query::{Engine, KpiAnswer, KpiRequest, Limits};
+use serin_query::{KpiAnswer, KpiRequest};
 
 use crate::fixture::{Fixture, HOUR, MINUTE, T0, range};
 
@@ -88,7 +88,7 @@ fn hourly() -> KpiRequest {
 
 async fn ask(name: &str, request: KpiRequest) -> KpiAnswer {
     let fixture = Fixture::new();
-    let engine = Engine::new(Limits::default(), fixture.spill_dir(), None);
+    let engine = fixture.engine_within();
     let plan = Arc::clone(&catalog()[name]);
     engine
         .kpi(&fixture.snapshot, &plan, &request)
@@ -292,7 +292,7 @@ async fn splits_filters_and_shifts() {
 #[tokio::test]
 async fn unknown_columns_are_named() {
     let fixture = Fixture::new();
-    let engine = Engine::new(Limits::default(), fixture.spill_dir(), None);
+    let engine = fixture.engine_within();
     let error = engine
         .kpi(&fixture.snapshot, &catalog()["coupons"], &hourly())
         .await

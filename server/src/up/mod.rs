@@ -164,6 +164,7 @@ async fn start(
         Limits::default(),
         data.join("tmp/query"),
         Some(worker),
+        lake.store(),
     ));
     let watch = Watch::start(dir);
     let serin = own_telemetry(bus.url(), &data, &ingest)?;

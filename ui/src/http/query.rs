@@ -73,7 +73,7 @@ impl From<QueryError> for ApiError {
             | QueryError::ResultBytes { .. }
             | QueryError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             QueryError::Busy { .. } | QueryError::Worker(_) => StatusCode::SERVICE_UNAVAILABLE,
-            QueryError::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            QueryError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
         ApiError {
