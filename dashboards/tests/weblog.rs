@@ -47,19 +47,16 @@ fn hit(line: &str) -> Hit {
     let (request, rest) = rest.split_once("\" ").expect("a status");
     let mut numbers = rest.split(' ');
     let time = DateTime::parse_from_str(time, "%d/%b/%Y:%H:%M:%S %z").expect("a time");
-    let quoted: Vec<&str> = rest
-        .splitn(2, '"')
-        .nth(1)
-        .expect("a referrer")
-        .splitn(2, '"')
-        .collect();
+    let (_, quoted) = rest.split_once('"').expect("a referrer");
+    // One line of the log ends inside the referrer's neighbour, so that a closing quote may lack.
+    let referrer = quoted.split('"').next().unwrap_or(quoted);
     Hit {
         time_us: time.timestamp_micros(),
         client: who.split(' ').next().expect("a client").to_owned(),
         path: request.split(' ').nth(1).expect("a path").to_owned(),
         status: numbers.next().expect("a status").parse().expect("a number"),
         bytes: numbers.next().expect("bytes").parse().ok(),
-        referrer: Some(quoted[0].to_owned()).filter(|referrer| referrer != "-"),
+        referrer: Some(referrer.to_owned()).filter(|referrer| referrer != "-"),
     }
 }
 
@@ -131,7 +128,12 @@ async fn weblog(snapshot: &Arc<Snapshot>) -> (Arc<Library>, BTreeMap<String, Pan
     let library = Loader::new(example()).load();
     assert_eq!(library.problems, []);
     let spill = tempfile::tempdir().expect("a folder");
-    let engine = Engine::new(Limits::default(), spill.path().to_owned(), None, Arc::default());
+    let engine = Engine::new(
+        Limits::default(),
+        spill.path().to_owned(),
+        None,
+        Arc::default(),
+    );
     let dashboard = Arc::clone(&library.dashboards["weblog"]);
     let (from_us, to_us) = dashboard.range_us(0);
     let asked = Asked {
