@@ -30,6 +30,7 @@ const STORED_DEADLINE: Duration = Duration::from_secs(60);
 struct Target {
     url: String,
     token: String,
+    bus: String,
 }
 
 /// Writers at work.
@@ -45,8 +46,8 @@ impl Writers {
     pub(crate) fn start(serin: &Serin, round: u64) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let (target, watched) = tokio::sync::watch::channel(target_of(serin));
-        let posting = tokio::spawn(post(watched, Arc::clone(&stop), round));
-        let publishing = tokio::spawn(publish(serin.bus().to_owned(), Arc::clone(&stop), round));
+        let posting = tokio::spawn(post(watched.clone(), Arc::clone(&stop), round));
+        let publishing = tokio::spawn(publish(watched, Arc::clone(&stop), round));
         Writers {
             stop,
             target,
@@ -116,6 +117,7 @@ fn target_of(serin: &Serin) -> Target {
     Target {
         url: serin.url().to_owned(),
         token: serin.token().to_owned(),
+        bus: serin.bus().to_owned(),
     }
 }
 
@@ -143,7 +145,7 @@ async fn post(
                 r#"{{"id":"{id}","type":"{TYPE}","source":"/door","data":{{"n":{n}}}}}"#
             )?;
         }
-        let Target { url, token } = target.borrow().clone();
+        let Target { url, token, .. } = target.borrow().clone();
         let request = http.post(format!("{url}/api/v1/events")).bearer_auth(token);
         let request = request
             .header("content-type", "application/x-ndjson")
@@ -160,16 +162,21 @@ async fn post(
 }
 
 /// Publishes single CloudEvents and waits for each acknowledgement.
-async fn publish(bus: String, stop: Arc<AtomicBool>, round: u64) -> Result<BTreeSet<String>> {
-    let client = async_nats::ConnectOptions::new()
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(|_| AGAIN_AFTER)
-        .connect(&bus)
-        .await?;
-    let stream = async_nats::jetstream::new(client);
+async fn publish(
+    target: tokio::sync::watch::Receiver<Target>,
+    stop: Arc<AtomicBool>,
+    round: u64,
+) -> Result<BTreeSet<String>> {
+    let mut bus = target.borrow().bus.clone();
+    let mut stream = jetstream(&bus).await?;
     let mut acknowledged = BTreeSet::new();
     let mut n = 0_u64;
     while !stop.load(Relaxed) {
+        let now = target.borrow().bus.clone();
+        if now != bus {
+            stream = jetstream(&now).await?;
+            bus = now;
+        }
         let id = format!("b-{round}-{n}");
         let mut headers = HeaderMap::new();
         let source = "/foreign";
@@ -201,4 +208,13 @@ async fn publish(bus: String, stop: Arc<AtomicBool>, round: u64) -> Result<BTree
         }
     }
     Ok(acknowledged)
+}
+
+async fn jetstream(bus: &str) -> Result<async_nats::jetstream::Context> {
+    let client = async_nats::ConnectOptions::new()
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(|_| AGAIN_AFTER)
+        .connect(bus)
+        .await?;
+    Ok(async_nats::jetstream::new(client))
 }
