@@ -112,8 +112,8 @@ impl Engine {
     ) -> Result<KpiAnswer, QueryError> {
         let (asker, snapshot) = (Arc::clone(&self.asker), Arc::clone(snapshot));
         let (plan, request) = (plan.clone(), request.clone());
-        self.run(async move { asker.kpi(&snapshot, &plan, &request).await })
-            .await
+        let asked = Box::pin(async move { asker.kpi(&snapshot, &plan, &request).await });
+        self.run(asked).await
     }
 
     /// The rows of a statement. `range` fills in `$__range` and its kin.

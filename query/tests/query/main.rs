@@ -1,5 +1,7 @@
 //! Tests of the whole crate over real Parquet files and a real worker process.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at any error")]
+
 mod cases;
 mod damage;
 mod fixture;
