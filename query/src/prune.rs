@@ -10,11 +10,12 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{
     Column as DfColumn, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics,
 };
-use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use serin_lake::{Bound, Column, ColumnKind, ColumnStats, DataFile, TableView};
 
@@ -47,6 +48,92 @@ pub(crate) fn prune(
         .filter(|(_, kept)| *kept)
         .map(|(file, _)| Arc::clone(file))
         .collect())
+}
+
+/// Whether a filter looks at a row and nothing else.
+pub(crate) fn is_of_row(filter: &Expr) -> bool {
+    let has_query = filter.exists(|expr| {
+        Ok(matches!(
+            expr,
+            Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+        ))
+    });
+    !filter.is_volatile() && matches!(has_query, Ok(false))
+}
+
+/// Some files, and the filters they still need.
+type Part = (Vec<Arc<DataFile>>, Vec<Expr>);
+
+/// Parts the files that lie wholly within the asked time from the others.
+pub(crate) fn split(files: Vec<Arc<DataFile>>, filters: &[Expr]) -> Vec<Part> {
+    let (times, others): (Vec<&Expr>, Vec<&Expr>) = filters
+        .iter()
+        .partition(|filter| TimeBound::of(filter).is_some());
+    let times: Vec<TimeBound> = times.into_iter().filter_map(TimeBound::of).collect();
+    let (within, across): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .partition(|file| times.iter().all(|time| time.is_always(file)));
+    let parts = [
+        (within, others.into_iter().cloned().collect()),
+        (across, filters.to_vec()),
+    ];
+    parts
+        .into_iter()
+        .filter(|(files, _)| !files.is_empty())
+        .collect()
+}
+
+/// A comparison of a column with a moment.
+struct TimeBound<'a> {
+    column: &'a str,
+    operator: Operator,
+    at_us: i64,
+}
+
+impl TimeBound<'_> {
+    fn of(filter: &Expr) -> Option<TimeBound<'_>> {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else {
+            return None;
+        };
+        let (column, operator, value) = match (left.as_ref(), right.as_ref()) {
+            (Expr::Column(column), Expr::Literal(value, _)) => (column, *op, value),
+            (Expr::Literal(value, _), Expr::Column(column)) => (column, op.swap()?, value),
+            _ => return None,
+        };
+        let ScalarValue::TimestampMicrosecond(Some(at_us), Some(_)) = value else {
+            return None;
+        };
+        let is_order = matches!(
+            operator,
+            Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq
+        );
+        is_order.then_some(TimeBound {
+            column: &column.name,
+            operator,
+            at_us: *at_us,
+        })
+    }
+
+    /// Whether it holds for every row of a file.
+    fn is_always(&self, file: &DataFile) -> bool {
+        let Some(stats) = stats_of(file, self.column).filter(|stats| stats.nulls == 0) else {
+            return false;
+        };
+        let (Some(Bound::Time(min)), Some(Bound::Time(max))) = (&stats.min, &stats.max) else {
+            return false;
+        };
+        match self.operator {
+            Operator::Lt => *max < self.at_us,
+            Operator::LtEq => *max <= self.at_us,
+            Operator::Gt => *min > self.at_us,
+            Operator::GtEq => *min >= self.at_us,
+            _ => false,
+        }
+    }
 }
 
 /// The bounds of all files of a table, column by column, as the pruning predicate asks for them.
@@ -180,4 +267,64 @@ pub(crate) fn table_statistics(files: &[Arc<DataFile>], columns: &[Column]) -> S
 
 fn as_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    fn file(min: i64, max: i64, nulls: u64) -> Arc<DataFile> {
+        let stats = ColumnStats {
+            name: "time".to_owned(),
+            bytes: 0,
+            nulls,
+            min: Some(Bound::Time(min)),
+            max: Some(Bound::Time(max)),
+            has_nan: false,
+        };
+        Arc::new(DataFile {
+            id: 1,
+            path: "/a".into(),
+            rows: 10,
+            bytes: 10,
+            stats: vec![stats],
+            arrived_us: 0,
+            is_import: false,
+        })
+    }
+
+    fn at(time: i64) -> Expr {
+        lit(ScalarValue::TimestampMicrosecond(
+            Some(time),
+            Some("UTC".into()),
+        ))
+    }
+
+    #[test]
+    fn only_files_that_lie_wholly_within_lose_their_time_filters() {
+        let files = vec![
+            file(10, 19, 0),
+            file(10, 20, 0),
+            file(9, 19, 0),
+            file(10, 19, 1),
+        ];
+        let filters = [
+            col("time").gt_eq(at(10)),
+            at(20).gt(col("time")),
+            col("status").eq(lit(1)),
+        ];
+        let parts = split(files.clone(), &filters);
+        assert_eq!(parts.len(), 2);
+        assert!(Arc::ptr_eq(&parts[0].0[0], &files[0]));
+        assert_eq!((parts[0].0.len(), parts[1].0.len()), (1, 3));
+        assert_eq!(
+            (parts[0].1.as_slice(), parts[1].1.as_slice()),
+            (&filters[2..], &filters[..])
+        );
+        // A column without statistics may be null everywhere.
+        let other = [col("at").gt_eq(at(10))];
+        assert_eq!(split(files, &other)[0].1, other);
+    }
 }

@@ -1,7 +1,8 @@
 //! One table of a snapshot as DataFusion sees it: Parquet files and hot rows, each row once.
 //!
 //! Files are pruned by the catalogue's statistics before any is opened; row groups, pages and rows
-//! by DataFusion's own Parquet source. Columns a file or batch lacks are null, an integer under a
+//! by DataFusion's own Parquet source. Where all of a file lies within the asked time, `time` is
+//! not read to compare it. Columns a file or batch lacks are null, an integer under a
 //! column that has widened is cast. No sort order is declared: files are sorted by series within
 //! themselves, not across one another. Start at [`LakeTable`].
 
@@ -12,8 +13,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
 use datafusion::common::config::TableParquetOptions;
+use datafusion::common::{DFSchema, Result};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -21,9 +22,11 @@ use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFacto
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 use serin_lake::{Column, ColumnKind, DataFile, TableView};
 
@@ -136,6 +139,34 @@ impl LakeTable {
             .collect())
     }
 
+    /// A scan and what it must be filtered by. The physical optimizer moves the filter into files.
+    fn filtered(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        scan: impl FnOnce(Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(filter) = conjunction(filters.iter().cloned()) else {
+            return scan(projection);
+        };
+        // The columns asked for come first, those only compared after them.
+        let wide = projection.map(|asked| {
+            let compared = filter.column_refs();
+            let also = (0..self.schema.fields().len()).filter(|index| {
+                let name = self.schema.field(*index).name();
+                !asked.contains(index) && compared.iter().any(|column| column.name == *name)
+            });
+            asked.iter().copied().chain(also).collect::<Vec<usize>>()
+        });
+        let input = scan(wide.as_ref())?;
+        let schema = DFSchema::try_from(input.schema())?;
+        let predicate = state.create_physical_expr(filter, &schema)?;
+        let asked = projection.map(|asked| (0..asked.len()).collect());
+        let filter = FilterExecBuilder::new(predicate, input).apply_projection(asked)?;
+        Ok(Arc::new(filter.build()?))
+    }
+
     fn fresh_scan(&self, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
         let batches = self
             .view
@@ -165,8 +196,14 @@ impl TableProvider for LakeTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        // The filter above the scan stays until the physical optimizer has moved it into the source.
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let support = |filter: &&Expr| {
+            if prune::is_of_row(filter) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(support).collect())
     }
 
     async fn scan(
@@ -179,11 +216,17 @@ impl TableProvider for LakeTable {
         let files = prune::prune(state, &self.schema, &self.view, filters)?;
         let has_fresh = self.view.fresh.iter().any(|batch| batch.num_rows() > 0);
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
-        if !files.is_empty() {
-            inputs.push(self.parquet_scan(state, &files, projection, limit)?);
+        for (files, filters) in prune::split(files, filters) {
+            // What a filter takes away does not count towards the limit.
+            let limit = limit.filter(|_| filters.is_empty());
+            inputs.push(self.filtered(state, projection, &filters, |projection| {
+                self.parquet_scan(state, &files, projection, limit)
+            })?);
         }
         if has_fresh {
-            inputs.push(self.fresh_scan(projection)?);
+            inputs.push(self.filtered(state, projection, filters, |projection| {
+                self.fresh_scan(projection)
+            })?);
         }
         match inputs.len() {
             0 => {
