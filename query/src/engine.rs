@@ -15,6 +15,7 @@ use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use serin_lake::{CheckedStore, ColumnKind, Snapshot, TableView};
 
+use crate::cache::Cache;
 use crate::calendar;
 use crate::error::{KpiRunError, QueryError};
 use crate::guard;
@@ -94,6 +95,7 @@ impl Engine {
         let asker = Asker {
             limits: Arc::clone(&limits),
             context: session::context(runtime),
+            cache: Cache::new(limits.cache_bytes),
         };
         Engine {
             limits,
@@ -103,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// The value of a KPI.
+    /// The value of a KPI; as long as nothing new has come, the same question costs nothing.
     pub async fn kpi(
         &self,
         snapshot: &Arc<Snapshot>,
@@ -112,7 +114,11 @@ impl Engine {
     ) -> Result<KpiAnswer, QueryError> {
         let (asker, snapshot) = (Arc::clone(&self.asker), Arc::clone(snapshot));
         let (plan, request) = (plan.clone(), request.clone());
-        let asked = Box::pin(async move { asker.kpi(&snapshot, &plan, &request).await });
+        let asked = Box::pin(async move {
+            let compute = asker.kpi(&snapshot, &plan, &request);
+            let cache = &asker.cache;
+            cache.answer(&snapshot, &plan, &request, compute).await
+        });
         self.run(asked).await
     }
 
@@ -189,6 +195,7 @@ impl<T> Drop for Running<T> {
 struct Asker {
     limits: Arc<Limits>,
     context: SessionContext,
+    cache: Cache,
 }
 
 impl Asker {

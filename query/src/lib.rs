@@ -24,6 +24,7 @@ mod table;
 
 mod worker;
 
+mod cache;
 mod engine;
 mod error;
 pub mod render;

@@ -23,7 +23,7 @@ pub struct Limits {
     pub running_max: usize,
     /// How many more may wait for their turn (`query.queued_max`).
     pub queued_max: usize,
-    /// How many bytes of partial KPI results are kept for the next refresh (`query.cache_mib`).
+    /// How many bytes of KPI answers are kept for those who ask the same (`query.cache_mib`).
     pub cache_bytes: usize,
 }
 
