@@ -216,15 +216,7 @@ impl Post {
                 "" => Id::Ulid(self.made_id(event.time_us, block, *line)),
                 id => Id::Text(id),
             };
-            let head = Head {
-                id,
-                kind: &event.kind,
-                service: (event.service != service).then_some(&*event.service),
-                time_us: event.time_us,
-                trace: event.trace,
-                arm: event.arm.as_ref().map(|arm| &*arm.0),
-            };
-            writer.push(&head, &event.data);
+            push(&mut writer, service, event, id);
         }
         Packed {
             lines: good.iter().map(|(line, _)| *line).collect(),
@@ -418,6 +410,19 @@ fn refusal(error: PublishError) -> AcceptError {
     }
 }
 
+/// Appends an event to a message of `service`.
+fn push(writer: &mut BatchWriter, service: &str, event: &Event<'_>, id: Id<'_>) {
+    let head = Head {
+        id,
+        kind: &event.kind,
+        service: (event.service != service).then_some(&*event.service),
+        time_us: event.time_us,
+        trace: event.trace,
+        arm: event.arm.as_ref().map(|arm| &*arm.0),
+    };
+    writer.push(&head, &event.data);
+}
+
 /// The bus stopped taking events in the middle of a body: names each that was not taken.
 fn stop_at(receipt: &mut Receipt, lines: impl Iterator<Item = u64>, error: &AcceptError) {
     let (why, retry_after) = match error {
@@ -475,4 +480,91 @@ fn pieces(door: Door, body: &[u8], cut: Cut) -> Result<Vec<Piece<'_>>, AcceptErr
         }
     }
     Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The default limit of NATS, less the room the bus keeps for headers.
+    const MESSAGE_BYTES_MAX: usize = (1 << 20) - (1 << 10);
+
+    /// The largest message that a body without a number is sent in.
+    fn largest(body: &str) -> usize {
+        let defaults = Defaults {
+            now_us: 0,
+            service: DEFAULT_SERVICE,
+        };
+        let pieces = pieces(Door::Ndjson, body.as_bytes(), Cut::Whole).expect("lines");
+        let messages = pieces.iter().map(|piece| {
+            let mut writer = BatchWriter::new("cart", "", "", 0);
+            for (_, text) in &piece.items {
+                let event = cloudevent::parse_json(text, defaults).expect("an event");
+                let id = match &*event.id {
+                    "" => Id::Ulid(u128::MAX),
+                    id => Id::Text(id),
+                };
+                push(&mut writer, "cart", &event, id);
+            }
+            writer.len()
+        });
+        messages.max().unwrap_or_default()
+    }
+
+    #[test]
+    fn every_message_fits_the_bus() {
+        let text = |bytes| "x".repeat(bytes);
+        let data = |bytes| format!(r#"{{"type":"a","data":{{"t":"{}"}}}}"#, text(bytes));
+        let long = format!(
+            r#"{{"type":"{}","source":"{}","id":"{}","traceparent":"00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"}}"#,
+            text(100),
+            text(32),
+            text(200)
+        );
+        for line in [
+            String::from(r#"{"type":"a"}"#),
+            long,
+            data(1000),
+            data(255 << 10),
+        ] {
+            let lines = (4 << 20) / line.len();
+            let bytes = largest(&vec![line; lines].join("\n"));
+            assert!((256 << 10..MESSAGE_BYTES_MAX).contains(&bytes), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_numbered_body_is_cut_as_ever() {
+        let body = vec![r#"{"type":"a","data":{"n":1}}"#; 20_000].join("\n");
+        let pieces = pieces(Door::Ndjson, body.as_bytes(), Cut::ByText).expect("lines");
+        let firsts: Vec<u64> = pieces.iter().map(|piece| piece.items[0].0).collect();
+        assert_eq!(firsts, [1, 4856, 9711, 14566, 19421]);
+    }
+
+    #[test]
+    fn what_was_not_taken_is_told_in_order() {
+        let mut receipt = Receipt {
+            accepted: 2,
+            ..Receipt::default()
+        };
+        receipt.refused.push(RefusedLine {
+            line: 5,
+            error: String::from("bad"),
+        });
+        let full = AcceptError::Full {
+            retry_after: RETRY_WHEN_FULL,
+        };
+        stop_at(&mut receipt, [4, 6].into_iter(), &full);
+        let lines: Vec<u64> = receipt.refused.iter().map(|refused| refused.line).collect();
+        assert_eq!(lines, [4, 5, 6]);
+        assert_eq!(
+            receipt.refused[0].error,
+            "not taken after 2 others of this body: the bus is full; send this one again"
+        );
+        let unsent = receipt.unsent.expect("it is told");
+        assert_eq!(
+            (unsent.from_line, unsent.retry_after),
+            (4, Some(RETRY_WHEN_FULL))
+        );
+    }
 }

@@ -66,6 +66,8 @@ impl Ingest {
         let bus_error = |error| IngestError::Bus(Arc::new(error));
         let events = bus.events().await.map_err(bus_error)?;
         let telemetry = bus.telemetry().await.map_err(bus_error)?;
+        // Asked here, so that what is said once this returns is heard.
+        let telemetry_end = telemetry.ensure().await.map_err(bus_error)?.last;
         let position = recovered.position;
         let shared = Arc::new(shared_of(&lake, recovered, &options));
         lake.plug_fresh(Arc::clone(&shared.buffer) as Arc<dyn Fresh>);
@@ -93,7 +95,7 @@ impl Ingest {
         };
         let messages = reader.resume().await?;
         let messages = Reader::of_events(messages);
-        let beats = Reader::of_telemetry(telemetry);
+        let beats = Reader::of_telemetry(telemetry, telemetry_end + 1);
         let task = tokio::spawn(async move {
             if let Err(error) = reader.run(messages, beats, requested).await {
                 tracing::error!(

@@ -44,14 +44,18 @@ impl Reader {
         Reader { received, task }
     }
 
-    /// Reads what comes from now on, and begins again wherever it can: what is lost is not missed.
-    pub(crate) fn of_telemetry(stream: EventStream) -> Reader {
+    /// Reads from message `first` on, and begins again wherever it can: what is lost is not missed.
+    pub(crate) fn of_telemetry(stream: EventStream, first: u64) -> Reader {
         let (tx, received) = mpsc::channel(AHEAD_MAX);
         let task = tokio::spawn(async move {
+            let mut first = Some(first);
             loop {
+                let begin = first.take();
                 let opened = async {
-                    let state = stream.ensure().await?;
-                    stream.messages_from(state.last + 1).await
+                    let end = stream.ensure().await?.last + 1;
+                    stream
+                        .messages_from(begin.map_or(end, |begin| begin.min(end)))
+                        .await
                 };
                 match opened.await {
                     Ok(mut messages) => {

@@ -89,3 +89,15 @@ impl Retention {
             .or(self.bytes_max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_events_have_a_bound_and_others_do_not() {
+        let retention = Retention::default();
+        assert_eq!(retention.bytes_of("refused"), Some(64 << 20));
+        assert_eq!(retention.bytes_of("order.paid"), None);
+    }
+}

@@ -19,6 +19,9 @@ pub(crate) struct EventsBody {
     pub(crate) refused: Vec<RefusedBody>,
     /// How many were refused in all; `refused` holds the first thousand.
     pub(crate) refused_total: usize,
+    /// The first line not taken because the bus stopped in the middle of the body; no later one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) go_on_from: Option<u64>,
 }
 
 /// One refused event.

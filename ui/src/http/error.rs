@@ -79,12 +79,16 @@ impl IntoResponse for ApiError {
         };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(wait) = self.retry_after {
-            // At least a second: the header counts whole ones.
-            let seconds = wait.as_secs().max(1);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            retry_after(&mut response, wait);
         }
         response
     }
+}
+
+/// Says when to come again: in a second at least, since the header counts whole ones.
+pub(crate) fn retry_after(response: &mut Response, wait: Duration) {
+    let seconds = wait.as_secs().max(1);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
 }

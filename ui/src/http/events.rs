@@ -50,6 +50,7 @@ fn answer(receipt: Receipt) -> Response {
         StatusCode::MULTI_STATUS
     };
     let refused_total = receipt.refused.len();
+    let unsent = receipt.unsent;
     let body = EventsBody {
         accepted: receipt.accepted,
         duplicates: receipt.duplicates,
@@ -63,8 +64,13 @@ fn answer(receipt: Receipt) -> Response {
             })
             .collect(),
         refused_total,
+        go_on_from: unsent.map(|unsent| unsent.from_line),
     };
-    (status, Json(body)).into_response()
+    let mut response = (status, Json(body)).into_response();
+    if let Some(wait) = unsent.and_then(|unsent| unsent.retry_after) {
+        super::error::retry_after(&mut response, wait);
+    }
+    response
 }
 
 fn numbered(headers: &HeaderMap) -> Result<Option<Numbered>, ApiError> {
