@@ -189,6 +189,12 @@ async fn of_several_left_servers_none_survives_and_the_bus_does_not_move() {
         .kill_on_drop(true)
         .spawn()
         .expect("a shell");
+    // The kernel shows a command line only some way into exec, which may be after `spawn` returned.
+    let command_line = format!("/proc/{}/cmdline", second.id().expect("it runs"));
+    let is_shown = || std::fs::read(&command_line).is_ok_and(|line| line.ends_with(b"nats.conf\0"));
+    while !is_shown() {
+        tokio::task::yield_now().await;
+    }
     let bus = folder.start().await;
     assert_eq!(bus.url(), url);
     assert_ne!(pid(&bus).await, server);

@@ -113,7 +113,8 @@ where
     let solid = series.iter().filter(|series| !series.dashed).count().max(1);
     let mut below: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
     let mut lines = Vec::new();
-    for (index, one) in series.iter().enumerate() {
+    // The first series ends on top, as in the browser.
+    for (index, one) in series.iter().enumerate().rev() {
         let mut points = Vec::new();
         for (time, value) in &one.points {
             let Some(time) = parse_time(time) else {
@@ -141,6 +142,7 @@ where
             points,
         });
     }
+    lines.reverse();
     lines
 }
 

@@ -6,12 +6,13 @@ import colors from '../../../../dashboards/palette.json';
 
 export type Palette = typeof colors.light;
 
-/** A colour the page alone needs: marks of decisions. */
-const MARK = { light: '#6a4bc4', dark: '#b5a0ff' };
-
 export const palette = (dark: boolean): Palette => (dark ? colors.dark : colors.light);
 
-export const markColor = (dark: boolean): string => (dark ? MARK.dark : MARK.light);
+/** Of a decision's mark: what alarms is red, what ends an alarm is green, as in the server's pictures. */
+export function markColor(kind: string, dark: boolean): string {
+  const { red, green, blue } = palette(dark).threshold;
+  return { notify: red, resolve: green }[kind] ?? blue;
+}
 
 export function seriesColor(index: number, dark: boolean): string {
   const { series } = palette(dark);

@@ -272,7 +272,7 @@ class SeriesChart implements Chart {
       if (!(at >= frame.from && at <= frame.to)) return [];
       const flag = h('span', { class: 'flag', 'data-testid': 'mark', 'data-kind': mark.kind, title: `${formatMoment(at, 1, frame.zone)} · ${mark.text}` });
       flag.style.left = `${Math.round(plot.valToPos(at / 1000, 'x'))}px`;
-      flag.style.setProperty('--color', markColor(frame.dark));
+      flag.style.setProperty('--color', markColor(mark.kind, frame.dark));
       return [flag];
     });
     fill(this.#flags, ...flags);
