@@ -6,19 +6,28 @@
 
 pub mod batch;
 pub mod beat;
+pub mod call;
+pub mod chain;
 pub mod cloudevent;
 pub mod decision;
 pub mod event;
 pub mod histogram;
+pub mod log;
 pub mod name;
 pub mod producer;
+pub mod request;
+pub mod route;
 pub mod span;
 pub mod subject;
 pub mod time;
 
 pub use beat::{Beat, Sealed, State};
+pub use chain::{Hop, HopStatus, Packet};
 pub use decision::Decision;
 pub use event::{Arm, Event, Trace};
 pub use histogram::Histogram;
+pub use log::{Level, Log};
 pub use producer::{Number, ProducerId};
+pub use request::Request;
+pub use route::{Route, Routes, Weight};
 pub use span::Span;

@@ -1,14 +1,21 @@
 //! The subjects on the bus, made and read in one place.
 //!
-//! `ev.` carries events and is stored on disk; `tel.` carries beats, logs and spans and is stored
-//! in memory; `ctl.` carries commands. The tail of an event's subject is its type.
+//! `ev.` carries events and is stored on disk; `tel.` carries beats, logs, spans and requests and is
+//! stored in memory; `svc.` carries calls; `ctl.` carries routes. The tail of an event's subject is
+//! its type.
 
 /// What the stream of events captures.
 pub const EVENTS: &str = "ev.>";
 /// What the memory stream of telemetry captures.
-pub const TELEMETRY: [&str; 3] = ["tel.beat.>", "tel.log.>", "tel.span.>"];
+pub const TELEMETRY: [&str; 4] = ["tel.beat.>", "tel.log.>", "tel.span.>", "tel.req.>"];
 /// The last token of a subject that carries many events in one message.
 pub const BATCH: &str = "_batch";
+/// Where changed [`crate::Routes`] are told.
+pub const ROUTES: &str = "ctl.routes";
+/// Where the routes of this moment are asked for; the answer is [`crate::Routes`] as JSON.
+pub const ROUTES_GET: &str = "ctl.routes.get";
+/// Every pulse.
+pub const PULSES: &str = "tel.pulse.>";
 
 /// `ev.<service>.<type>`: one event, CloudEvents binary mode.
 pub fn event(service: &str, kind: &str) -> String {
@@ -38,6 +45,33 @@ pub fn log(service: &str, version: &str, instance: &str) -> String {
 /// `tel.pulse.<service>.<version>.<instance>`: "alive", every 250 ms, never stored.
 pub fn pulse(service: &str, version: &str, instance: &str) -> String {
     format!("tel.pulse.{service}.{version}.{instance}")
+}
+
+/// `tel.req.<service>.<version>.<instance>`: requests handled, see [`crate::request`].
+pub fn request(service: &str, version: &str, instance: &str) -> String {
+    format!("tel.req.{service}.{version}.{instance}")
+}
+
+/// `svc.<service>.<version>.<endpoint>`: a call to one version; the queue group is the version.
+pub fn call(service: &str, version: &str, endpoint: &str) -> String {
+    format!("svc.{service}.{version}.{endpoint}")
+}
+
+/// `svc.<service>.<version>.<endpoint>.<instance>`: a call to one instance.
+pub fn call_instance(service: &str, version: &str, endpoint: &str, instance: &str) -> String {
+    format!("svc.{service}.{version}.{endpoint}.{instance}")
+}
+
+/// `svc.<service>.<endpoint>`: a call of a client that knows no versions.
+pub fn call_any(service: &str, endpoint: &str) -> String {
+    format!("svc.{service}.{endpoint}")
+}
+
+/// Service, version and instance of `tel.pulse.<service>.<version>.<instance>`.
+pub fn parse_pulse(subject: &str) -> Option<(&str, &str, &str)> {
+    let mut words = subject.strip_prefix("tel.pulse.")?.split('.');
+    let sender = (words.next()?, words.next()?, words.next()?);
+    words.next().is_none().then_some(sender)
 }
 
 /// What an event's subject says.

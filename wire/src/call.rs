@@ -1,0 +1,55 @@
+//! What a call between services carries beside its body: headers of the request and of the reply.
+//!
+//! A call is a NATS request on `svc.<service>.<version>.<endpoint>`; its body is the endpoint's own,
+//! JSON unless said otherwise. Errors travel as the micro protocol has them (ADR-32): two headers
+//! and, as body, whatever more the endpoint says. Names are lower case and compared exactly, except
+//! those of the micro protocol. docs/decisions/005 says what each is for.
+
+/// Milliseconds the caller will still wait, at the moment of sending.
+pub const TIMEOUT_MS: &str = "serin-timeout-ms";
+/// The service that calls.
+pub const CALLER: &str = "serin-from";
+/// The canary arms taken on the way here, see [`crate::Arm`].
+pub const ARM: &str = "serin-arm";
+/// W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+/// How many calls of chains enclose this one.
+pub const CHAIN_DEPTH: &str = "serin-chain-depth";
+
+/// Reply: who answered.
+pub const INSTANCE: &str = "serin-instance";
+/// Reply: its version.
+pub const VERSION: &str = "serin-version";
+/// Reply: microseconds between taking the message and starting the handler.
+pub const QUEUE_US: &str = "serin-queue-us";
+/// Reply: microseconds in the handler.
+pub const HANDLER_US: &str = "serin-handler-us";
+/// Reply: the handler did not run, so that the call may be made again elsewhere.
+pub const NOT_RUN: &str = "serin-not-run";
+
+/// Reply: what went wrong, one line; ADR-32.
+pub const ERROR: &str = "Nats-Service-Error";
+/// Reply: its code; ADR-32.
+pub const ERROR_CODE: &str = "Nats-Service-Error-Code";
+
+/// The body could not be understood.
+pub const CODE_BAD_REQUEST: u16 = 400;
+/// The time was over before the handler ran or ended.
+pub const CODE_TIMEOUT: u16 = 408;
+/// A bound was passed: size, chain depth.
+pub const CODE_TOO_LARGE: u16 = 413;
+/// The handler failed without a code of its own.
+pub const CODE_FAILED: u16 = 500;
+/// Too much is being handled, or the instance drains; the handler did not run.
+pub const CODE_BUSY: u16 = 503;
+
+/// A web request over the bus goes to the endpoint of this name.
+pub const WEB_ENDPOINT: &str = "http";
+/// Request: `GET /path?query`, the path without the service's own prefix.
+pub const WEB_REQUEST: &str = "serin-http";
+/// Reply: the status, `200`.
+pub const WEB_STATUS: &str = "serin-http-status";
+/// Reply: more chunks of the body follow on the same subject; absent on the last.
+pub const WEB_MORE: &str = "serin-http-more";
+/// Before the lower-case name of each HTTP header, both ways; repeated headers repeat.
+pub const WEB_HEADER_PREFIX: &str = "h-";
