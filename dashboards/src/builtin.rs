@@ -2,10 +2,11 @@
 //!
 //! The same YAML as everyone's, inside the binary; a test holds it to be without fault.
 
+use serin_yaml::Problem;
+
 use crate::model::Dashboard;
-use crate::problem::Problem;
 use crate::resolve::{self, Names};
-use crate::spec::{self, KpiFile, RawDashboard, read_kpis};
+use crate::spec::{KpiFile, RawDashboard, read_kpis};
 
 const KPIS: &str = include_str!("../builtin/kpis.yaml");
 const DASHBOARD: &str = include_str!("../builtin/serin.yaml");
@@ -19,7 +20,7 @@ pub(crate) fn kpis() -> KpiFile {
 /// The built-in dashboards.
 pub(crate) fn dashboards(names: &Names<'_>) -> Vec<Dashboard> {
     let mut problems: Vec<Problem> = Vec::new();
-    let raw = spec::read::<RawDashboard>("built-in/serin.yaml", DASHBOARD);
+    let raw = serin_yaml::read::<RawDashboard>("built-in/serin.yaml", DASHBOARD);
     let resolved =
         raw.map(|raw| resolve::dashboard("built-in/serin.yaml", &raw, names, &mut problems));
     resolved
@@ -51,7 +52,7 @@ mod tests {
             kpis: &kpis,
             broken: &broken,
         };
-        let raw = spec::read::<RawDashboard>("serin.yaml", DASHBOARD).expect("YAML");
+        let raw = serin_yaml::read::<RawDashboard>("serin.yaml", DASHBOARD).expect("YAML");
         resolve::dashboard("serin.yaml", &raw, &names, &mut problems);
         assert_eq!(problems, []);
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 use serin_query::Snapshot;
 use serin_query::calendar::CALENDAR_DIMENSIONS;
 use serin_query::kpi::KpiPlan;
+use serin_yaml::{Place, Problem, code, meant};
 
 use crate::library::Library;
 use crate::load::Loader;
 use crate::model::{Dashboard, Panel, Source};
-use crate::problem::{Place, Problem, code, meant};
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]

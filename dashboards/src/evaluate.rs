@@ -86,7 +86,7 @@ pub async fn evaluate(
     };
     let found = match &panel.source {
         Source::Broken(message) => {
-            return failed(shown, crate::problem::code::VALUE, message.clone());
+            return failed(shown, serin_yaml::code::VALUE, message.clone());
         }
         Source::Sql(sql) => asker.sql(sql).await,
         Source::Kpis(names) => {
@@ -96,7 +96,7 @@ pub async fn evaluate(
                 .collect();
             let Some(first) = plans.first() else {
                 let message = format!("there is no KPI {:?}", names.join(", "));
-                return failed(shown, crate::problem::code::NAME, message);
+                return failed(shown, serin_yaml::code::NAME, message);
             };
             shown.unit = panel
                 .unit
@@ -122,7 +122,7 @@ pub async fn evaluate(
             shown
         }
         Err(Failed::Query(error)) => failed(shown, error.code(), error.to_string()),
-        Err(Failed::Shape(message)) => failed(shown, crate::problem::code::VALUE, message),
+        Err(Failed::Shape(message)) => failed(shown, serin_yaml::code::VALUE, message),
     }
 }
 

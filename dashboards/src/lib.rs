@@ -4,7 +4,6 @@
 //! the browser draws and `draw` turns into SVG and PNG. This crate never reads the lake itself and
 //! never names the bus. Modules stand in the order a file passes them; start at [`load::Loader`].
 
-mod problem;
 mod spec;
 
 mod builtin;
@@ -30,6 +29,5 @@ pub use panel_data::{
     Axis, BarItem, Data, Mark, NO_VALUE, NamedSeries, PanelData, PanelError, PanelState, Point,
     TableColumn,
 };
-pub use problem::{Place, Problem, code};
-pub use spec::{DefaultRange, FILE_BYTES_MAX, parse_span, parse_time, span_text};
+pub use spec::DefaultRange;
 pub use watch::Watch;

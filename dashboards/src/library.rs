@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serin_query::kpi::{Catalog, Definition, KpiError, Rule, RuleSet, compile};
+use serin_yaml::{Place, Problem, code};
 
 use crate::builtin;
 use crate::model::Dashboard;
-use crate::problem::{Place, Problem, code};
 use crate::resolve::{self, Names};
-use crate::spec::{self, KpiFile, Placed, RawDashboard, read_kpis};
+use crate::spec::{KpiFile, Placed, RawDashboard, read_kpis};
 
 /// Everything that YAML defines.
 #[derive(Debug, Clone, Default)]
@@ -251,7 +251,7 @@ fn dashboards(
         .filter(|(file, _)| file.starts_with("dashboards/"))
     {
         let read = match text {
-            Ok(text) => spec::read::<RawDashboard>(file, text),
+            Ok(text) => serin_yaml::read::<RawDashboard>(file, text),
             Err(reason) => Err(unreadable(file, reason)),
         };
         let is_read = read.is_ok();

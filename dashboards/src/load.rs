@@ -7,8 +7,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serin_yaml::FILE_BYTES_MAX;
+
 use crate::library::{self, Kept, Library, Texts};
-use crate::spec::FILE_BYTES_MAX;
 
 /// The folders that are read, below the one that is loaded.
 pub const FOLDERS: [&str; 2] = ["kpis", "dashboards"];

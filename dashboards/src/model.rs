@@ -1,8 +1,8 @@
 //! A dashboard as it is used: names resolved, defaults filled in, nothing left to check.
 
 use serde::Serialize;
+use serin_yaml::Place;
 
-use crate::problem::Place;
 use crate::spec::DefaultRange;
 
 /// A dashboard.

@@ -4,12 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_saphyr::Spanned;
 use serin_query::kpi::{Bound, Catalog, Rule};
+use serin_yaml::{Place, Problem, Spanned, code, meant};
 
 use crate::draw::theme::THRESHOLD_COLORS;
 use crate::model::{Dashboard, Draw, Panel, Source, Threshold};
-use crate::problem::{Place, Problem, code, meant};
 use crate::spec::{DefaultRange, RawDashboard, RawPanel, RawRule};
 
 /// Shown where a dashboard names no range: six hours.

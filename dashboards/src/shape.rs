@@ -12,7 +12,7 @@ use crate::model::{Draw, Panel};
 use crate::panel_data::{
     Axis, BarItem, Data, Mark, NO_VALUE, NamedSeries, PanelData, PanelState, Point, TableColumn,
 };
-use crate::spec::{parse_time, span_text};
+use serin_yaml::{parse_time, span_text};
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 

@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Kpi(Kpi),
     /// Check the YAML files of a folder
     Check(Check),
+    /// Show the settings of a folder and where each comes from
+    Config(Config),
     /// Draw a dashboard into a file
     Render(Render),
     /// List what was decided and why
@@ -74,7 +76,8 @@ Examples:
   serin up --bus nats://10.0.0.5:4222    with a bus that runs already
 
 Everything is kept under DIR/.serin. Put KPIs into DIR/kpis/*.yaml and dashboards into
-DIR/dashboards/*.yaml; saving one shows it at once.")]
+DIR/dashboards/*.yaml; saving one shows it at once. Limits and retention
+are set in DIR/serin.yaml, read at start; `serin config explain` shows them all.")]
 pub(crate) struct Up {
     /// The folder; made where it is missing.
     #[arg(default_value = ".")]
@@ -244,6 +247,24 @@ pub(crate) struct Check {
     /// The folder.
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
+}
+
+/// The settings of a folder.
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+/// What can be done with settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting with its value, unit, origin and what it bounds
+    Explain {
+        /// The folder with serin.yaml.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
 }
 
 /// Draw a dashboard on the server into a picture.

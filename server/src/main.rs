@@ -10,6 +10,7 @@ mod edge;
 mod import;
 mod propose;
 mod run_file;
+mod settings;
 mod table;
 mod up;
 
@@ -21,8 +22,8 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 use commands::{
-    check, decisions, down, emit, flush, import as import_command, kpi, open, query, remark,
-    render, status,
+    check, config, decisions, down, emit, flush, import as import_command, kpi, open, query,
+    remark, render, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -41,10 +42,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    // A worker and a check want no runtime and no server.
+    // A worker, a check and the settings want no runtime and no server.
     match &cli.command {
         Command::QueryWorker => return Ok(serin_query::worker_main()),
         Command::Check(args) => return check::run(&cli.global, args),
+        Command::Config(args) => return config::run(&cli.global, args),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,7 +67,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Decisions(args) => decisions::run(global, args).await?,
             Command::Flush => flush::run(global).await?,
             Command::Status => status::run(global).await?,
-            Command::Check(_) | Command::QueryWorker => {}
+            Command::Check(_) | Command::Config(_) | Command::QueryWorker => {}
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -6,7 +6,7 @@ use super::axis::moment;
 use super::canvas::{Align, Area, Canvas, Font};
 use super::{DrawError, bars, heatmap, lines, stat, table};
 use crate::panel_data::{Data, PanelData, PanelState};
-use crate::spec::parse_time;
+use serin_yaml::parse_time;
 
 /// Space between the edge of a panel and what is in it.
 const PAD_PX: f64 = 12.0;

@@ -9,7 +9,7 @@ use super::{DrawError, moment};
 use crate::format::format_value;
 use crate::model::Draw;
 use crate::panel_data::{Mark, NamedSeries, PanelData};
-use crate::spec::parse_time;
+use serin_yaml::parse_time;
 
 /// Height of one line of the legend.
 const LEGEND_PX: f64 = 17.0;

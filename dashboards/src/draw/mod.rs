@@ -23,7 +23,7 @@ use self::canvas::{Align, Area, Canvas, Font};
 pub use self::theme::{THRESHOLD_COLORS, ThemeName};
 use crate::model::{Dashboard, Draw};
 use crate::panel_data::{Data, PanelData};
-use crate::spec::parse_time;
+use serin_yaml::parse_time;
 
 /// A picture is painted this many times larger: for a PNG that is its smoothing, and in an SVG
 /// plotters' whole numbers become halves of a pixel.

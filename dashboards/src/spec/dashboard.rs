@@ -1,10 +1,9 @@
 //! `dashboards/*.yaml`: one dashboard per file.
 
 use serde::Deserialize;
-use serde_saphyr::Spanned;
+use serin_yaml::{Entries, Names, Span, Spanned};
 
-use super::span::{DefaultRange, Span};
-use super::yaml::{Entries, Names};
+use super::range::DefaultRange;
 
 /// A dashboard as written.
 #[derive(Debug, Clone, Deserialize)]

@@ -6,12 +6,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 use serin_query::kpi::{Across, Better, Definition, FunnelStep, GaugeMeasure, Grain, Kind, Since};
-
-use super::span::Span;
-use super::yaml::{self, Entries, Names};
-use crate::problem::{Place, Problem, code};
+use serin_yaml::{Entries, Names, Place, Problem, Span, Spanned, code};
 
 /// How long a gauge's sample holds unless said otherwise: some missed beats.
 const HOLD_US: i64 = 10_000_000;
@@ -149,7 +145,7 @@ pub(crate) fn read_kpis(
     text: &str,
     problems: &mut Vec<Problem>,
 ) -> Result<KpiFile, Problem> {
-    let raw: RawFile = yaml::read(file, text)?;
+    let raw: RawFile = serin_yaml::read(file, text)?;
     let mut read = KpiFile {
         definitions: Vec::new(),
         rules: raw.rules.0,

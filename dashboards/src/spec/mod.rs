@@ -5,11 +5,8 @@
 
 mod dashboard;
 mod kpis;
-mod span;
-mod yaml;
+mod range;
 
 pub(crate) use dashboard::{RawDashboard, RawPanel};
 pub(crate) use kpis::{KpiFile, Placed, RawRule, read_kpis};
-pub use span::{DefaultRange, parse_span, parse_time, span_text};
-pub use yaml::FILE_BYTES_MAX;
-pub(crate) use yaml::read;
+pub use range::DefaultRange;

@@ -297,24 +297,13 @@ fn is_mergeable(plan: &KpiPlan) -> bool {
 
 /// The known name that is fewest edits away, when it is near enough to be meant.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// Nobody means a longer name by mistake, and comparing is quadratic.
+    const CHARS_MAX: usize = 64;
+    let name: String = name.chars().take(CHARS_MAX).collect();
     known
-        .map(|candidate| (edits(name, candidate), candidate))
+        .filter(|candidate| candidate.len() <= 4 * CHARS_MAX)
+        .map(|candidate| (strsim::levenshtein(&name, candidate), candidate))
         .filter(|(edits, candidate)| *edits <= 1 + candidate.len() / 4)
         .min()
         .map(|(_, candidate)| candidate)
-}
-
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

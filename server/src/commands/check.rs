@@ -6,12 +6,19 @@ use anyhow::{Result, bail};
 
 use super::{print, remark};
 use crate::cli::{Check, Global};
+use crate::settings::{self, Settings};
 
 pub(crate) fn run(global: &Global, check: &Check) -> Result<ExitCode> {
     if !check.dir.is_dir() {
         bail!("{} is not a folder", check.dir.display());
     }
-    let report = serin_dashboards::check(&check.dir);
+    let mut report = serin_dashboards::check(&check.dir);
+    if check.dir.join(settings::FILE).exists() {
+        report.files += 1;
+    }
+    if let Err(problems) = Settings::load(&check.dir) {
+        report.problems.extend(problems);
+    }
     if global.json {
         print(&serde_json::to_string(&report.problems)?);
     } else {

@@ -1,6 +1,7 @@
-//! What each command does, a file each. All but `check` talk to a running server.
+//! What each command does, a file each. All but `check` and `config` talk to a running server.
 
 pub(crate) mod check;
+pub(crate) mod config;
 pub(crate) mod decisions;
 pub(crate) mod down;
 pub(crate) mod emit;

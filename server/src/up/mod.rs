@@ -14,9 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serin_bus::{Bus, BusOptions};
 use serin_dashboards::Watch;
-use serin_ingest::{Edge, Ingest, IngestOptions};
+use serin_ingest::{Edge, Ingest};
 use serin_lake::{Lake, LakeOptions, Recovered};
-use serin_query::{Engine, Limits, WorkerCommand};
+use serin_query::{Engine, WorkerCommand};
 use serin_sdk::Serin;
 use serin_ui::{Doors, DoorsOptions, Parts};
 use tokio::net::TcpListener;
@@ -27,10 +27,9 @@ use crate::cli::{Global, Up};
 use crate::commands::{print, remark};
 use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir};
+use crate::settings::{self, Settings};
 use process::Process;
 
-/// What the stream of events may hold before it refuses.
-const EVENTS_BYTES_MAX: u64 = 8 << 30;
 /// How long our own last events may take.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// File descriptors wanted: five thousand connections and the files of queries.
@@ -54,6 +53,7 @@ struct Running {
 
 pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let begun_us = edge::now_us();
+    let settings = Settings::load(&up.dir).map_err(settings::in_words)?;
     let dir = prepare(&up.dir)?;
     let lock = RunLock::take(&dir)?;
     let listener = TcpListener::bind(up.listen).await.with_context(|| {
@@ -68,7 +68,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     raise_files();
     let stop = CancellationToken::new();
     let token = edge::random_token();
-    let running = start(&dir, up, listener, &token, stop.clone()).await?;
+    let running = start(&dir, up, settings, listener, &token, stop.clone()).await?;
     let run = RunFile {
         pid: std::process::id(),
         http: format!("http://{address}"),
@@ -132,22 +132,16 @@ fn raise_files() {
 async fn start(
     dir: &Path,
     up: &Up,
+    settings: Settings,
     listener: TcpListener,
     token: &str,
     stop: CancellationToken,
 ) -> Result<Running> {
     let data = data_dir(dir);
-    let (lake, recovered) = open_lake(data.join("lake")).await?;
-    let bus = Bus::start(bus_options(up, data.clone())).await?;
+    let (lake, recovered) = open_lake(settings.lake, data.join("lake")).await?;
+    let bus = Bus::start(bus_options(up, data.clone(), settings.events_bytes_max)).await?;
     let edge = Edge::of_machine().context("cannot read random bytes")?;
-    let ingest = Ingest::start(
-        lake.clone(),
-        recovered,
-        &bus,
-        IngestOptions::default(),
-        edge,
-    )
-    .await;
+    let ingest = Ingest::start(lake.clone(), recovered, &bus, settings.ingest, edge).await;
     let ingest = match ingest {
         Ok(ingest) => Arc::new(ingest),
         Err(error) => {
@@ -161,7 +155,7 @@ async fn start(
         args: vec![String::from("query-worker")],
     };
     let engine = Arc::new(Engine::new(
-        Limits::default(),
+        settings.query,
         data.join("tmp/query"),
         Some(worker),
         lake.store(),
@@ -208,11 +202,8 @@ async fn start(
     Ok(running)
 }
 
-async fn open_lake(dir: PathBuf) -> Result<(Lake, Recovered)> {
-    let options = LakeOptions {
-        dir,
-        ..LakeOptions::default()
-    };
+async fn open_lake(options: LakeOptions, dir: PathBuf) -> Result<(Lake, Recovered)> {
+    let options = LakeOptions { dir, ..options };
     let opening = tokio::task::spawn_blocking(move || Lake::open(options, edge::now_us()));
     let (lake, recovered) = opening
         .await
@@ -224,13 +215,13 @@ async fn open_lake(dir: PathBuf) -> Result<(Lake, Recovered)> {
     Ok((lake, recovered))
 }
 
-fn bus_options(up: &Up, data_dir: PathBuf) -> BusOptions {
+fn bus_options(up: &Up, data_dir: PathBuf, events_bytes_max: u64) -> BusOptions {
     let port = up.bus.as_ref().and_then(|bus| bus.parse().ok());
     BusOptions {
         data_dir,
         joined: up.bus.clone().filter(|_| port.is_none()),
         port,
-        events_bytes_max: EVENTS_BYTES_MAX,
+        events_bytes_max,
         server_binary: std::env::var_os("SERIN_NATS_SERVER").map(PathBuf::from),
         search_path: std::env::var_os("PATH"),
         beside: std::env::current_exe()

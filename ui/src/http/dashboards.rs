@@ -7,11 +7,12 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serin_dashboards::evaluate::{Asked, evaluate};
-use serin_dashboards::{Dashboard, DefaultRange, Library, Panel, PanelData, Source, span_text};
+use serin_dashboards::{Dashboard, DefaultRange, Library, Panel, PanelData, Source};
 use serin_lake::Snapshot;
 use serin_query::{Range, nice_step_us};
 use serin_wire::name::OWN_TABLES;
 use serin_wire::time::to_rfc3339;
+use serin_yaml::span_text;
 
 use super::App;
 use super::dto::{

@@ -19,7 +19,7 @@ use super::App;
 use super::dto::{KpiBody, KpiSummary, SeriesBody};
 use super::error::ApiError;
 use super::query::{ARROW, wants};
-use super::range::{parse_range, parse_span};
+use super::range::parse_range;
 
 /// Points that are given where no step is asked for.
 const POINTS: usize = 300;
@@ -107,7 +107,7 @@ fn step_us(asked: Option<&str>, span_us: i64, usual_us: i64) -> Result<Option<i6
         None => Ok(Some(usual_us)),
         Some("all") => Ok(None),
         Some(text) => {
-            let step_us = parse_span(text).filter(|step| *step > 0).ok_or_else(|| {
+            let step_us = serin_yaml::parse_span(text).ok_or_else(|| {
                 ApiError::bad(format!("step {text:?} is not a span such as 1m, or all"))
             })?;
             if span_us / step_us > POINTS_MAX {

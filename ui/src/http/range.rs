@@ -1,10 +1,9 @@
 //! Times in a request: RFC 3339, `now`, or `now-6h`.
 
 use serin_query::Range;
+use serin_yaml::parse_span;
 
 use super::error::ApiError;
-
-const SECOND: i64 = 1_000_000;
 
 /// Reads one time.
 pub(crate) fn parse_time(text: &str, now_us: i64) -> Result<i64, ApiError> {
@@ -18,25 +17,6 @@ pub(crate) fn parse_time(text: &str, now_us: i64) -> Result<i64, ApiError> {
             .ok_or_else(|| bad_time(text));
     }
     serin_wire::time::parse_rfc3339(text).ok_or_else(|| bad_time(text))
-}
-
-/// Reads a span of time such as `90s`, `6h` or `7d`, in microseconds.
-pub(crate) fn parse_span(text: &str) -> Option<i64> {
-    let unit = text.chars().last()?;
-    let number = &text[..text.len() - unit.len_utf8()];
-    if !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let number: i64 = number.parse().ok()?;
-    let unit_us = match unit {
-        's' => SECOND,
-        'm' => 60 * SECOND,
-        'h' => 3_600 * SECOND,
-        'd' => 86_400 * SECOND,
-        'w' => 7 * 86_400 * SECOND,
-        _ => return None,
-    };
-    number.checked_mul(unit_us)
 }
 
 /// Reads a range; what is left out takes the defaults.
@@ -68,6 +48,8 @@ fn bad_time(text: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: i64 = 1_000_000;
 
     #[test]
     fn times_are_absolute_or_relative_to_now() {

@@ -1,23 +1,14 @@
-//! Spans of time as people write them: `90s`, `1m`, `6h`, `7d`, and ranges made of them.
+//! Spans of time as people write them: `90s`, `1m`, `6h`, `7d`; and moments.
 
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A length of time in microseconds, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Span(pub(crate) i64);
-
-/// What a dashboard shows unless someone picks another range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DefaultRange {
-    /// The last so many microseconds up to now.
-    Last(i64),
-    /// From one moment to another, microseconds since 1970.
-    Between(i64, i64),
-}
+pub struct Span(pub i64);
 
 /// Reads `500ms`, `90s`, `1m`, `6h`, `7d` or `2w`; microseconds.
 pub fn parse_span(text: &str) -> Option<i64> {
@@ -80,55 +71,11 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-fn not_a_span<E: Error>(text: &str) -> E {
+/// The error for a text that is no span.
+pub fn not_a_span<E: Error>(text: &str) -> E {
     E::custom(format!(
         "{text:?} is no length of time; write 30s, 5m, 6h or 1d"
     ))
-}
-
-impl<'de> Deserialize<'de> for DefaultRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DefaultRange, D::Error> {
-        struct Written;
-        impl<'de> Visitor<'de> for Written {
-            type Value = DefaultRange;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a length of time such as 6h, or {from: TIME, to: TIME}")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<DefaultRange, E> {
-                parse_span(text)
-                    .map(DefaultRange::Last)
-                    .ok_or_else(|| not_a_span(text))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DefaultRange, A::Error> {
-                const KEYS: &[&str] = &["from", "to"];
-                let (mut from, mut to) = (None, None);
-                while let Some((key, text)) = map.next_entry::<String, String>()? {
-                    let time = parse_time(&text).ok_or_else(|| {
-                        A::Error::custom(format!(
-                            "{text:?} is no time; write 2015-05-17 or 2015-05-17T10:00:00Z"
-                        ))
-                    })?;
-                    match key.as_str() {
-                        "from" => from = Some(time),
-                        "to" => to = Some(time),
-                        _ => return Err(A::Error::unknown_field(&key, KEYS)),
-                    }
-                }
-                match (from, to) {
-                    (Some(from), Some(to)) if from < to => Ok(DefaultRange::Between(from, to)),
-                    (Some(_), Some(_)) => {
-                        Err(A::Error::custom("the range must end after it starts"))
-                    }
-                    (None, _) => Err(A::Error::missing_field("from")),
-                    (_, None) => Err(A::Error::missing_field("to")),
-                }
-            }
-        }
-        deserializer.deserialize_any(Written)
-    }
 }
 
 #[cfg(test)]

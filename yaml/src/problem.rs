@@ -59,11 +59,11 @@ pub struct Place {
 
 impl Place {
     /// Of something that remembers where it stood.
-    pub(crate) fn of<T>(spanned: &serde_saphyr::Spanned<T>) -> Place {
+    pub fn of<T>(spanned: &serde_saphyr::Spanned<T>) -> Place {
         Place::at(spanned.referenced)
     }
 
-    pub(crate) fn at(location: serde_saphyr::Location) -> Place {
+    pub fn at(location: serde_saphyr::Location) -> Place {
         Place {
             line: location.line(),
             column: location.column(),
@@ -73,7 +73,7 @@ impl Place {
 
 impl Problem {
     /// An error at a place.
-    pub(crate) fn new(file: &str, place: Place, code: &'static str, message: String) -> Problem {
+    pub fn new(file: &str, place: Place, code: &'static str, message: String) -> Problem {
         Problem {
             file: file.to_owned(),
             line: place.line,
@@ -86,7 +86,7 @@ impl Problem {
     }
 
     /// The same with what would be right.
-    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Problem {
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Problem {
         self.hint = hint.into();
         self
     }
@@ -113,12 +113,12 @@ impl fmt::Display for Problem {
 }
 
 /// "did you mean …?" when a known name is near, else a list of all that are known.
-pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+pub fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     /// More names than this do not help a reader.
     const LISTED_MAX: usize = 20;
     /// Shorter names are near to nearly everything.
     const CHARS_MIN: usize = 4;
-    let near = serin_query::kpi::nearest(name, known.clone());
+    let near = nearest(name, known.clone());
     if let Some(near) = near.filter(|_| name.chars().count() >= CHARS_MIN) {
         return format!("did you mean {near:?}?");
     }
@@ -130,4 +130,17 @@ pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone
         listed.push("…");
     }
     format!("there are {}", listed.join(", "))
+}
+
+/// The known name that differs least, where it differs little.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// Nobody means a longer name by mistake, and comparing is quadratic.
+    const CHARS_MAX: usize = 64;
+    let name: String = name.chars().take(CHARS_MAX).collect();
+    known
+        .filter(|candidate| candidate.len() <= 4 * CHARS_MAX)
+        .map(|candidate| (strsim::levenshtein(&name, candidate), candidate))
+        .filter(|(edits, candidate)| *edits <= 1 + candidate.len() / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
 }

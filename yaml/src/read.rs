@@ -3,16 +3,12 @@
 //! The parser is serde-saphyr with a budget for files that people write
 //! (`docs/decisions/004-yaml.md`): hostile input is refused within milliseconds, before it grows.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_saphyr::{Error, Location, Options, Spanned};
+use serde::de::DeserializeOwned;
+use serde_saphyr::{Error, Location, Options};
 
 use crate::problem::{Place, Problem, code, meant};
 
-/// Longest file: some thousands of panels.
+/// Longest file: some thousands of panels of a dashboard.
 pub const FILE_BYTES_MAX: usize = 256 << 10;
 /// Deepest nesting; a dashboard needs six.
 const DEPTH_MAX: usize = 24;
@@ -46,8 +42,8 @@ fn options() -> Options {
     }
 }
 
-/// Reads one file.
-pub(crate) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Problem> {
+/// Reads the text of one file into a raw shape; `file` names it in the problem.
+pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Problem> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!(
             "the file has {} KiB, more than {}; split it in two",
@@ -94,78 +90,21 @@ fn problem(file: &str, error: &Error) -> Problem {
         }
         Error::Budget { breach, .. } => new(
             code::YAML,
-            format!("the file holds more than a dashboard may ({breach:?})"),
+            format!("the file holds more than one may ({breach:?})"),
         ),
         Error::Message { msg, .. } => new(code::VALUE, msg.clone()),
         other => new(
             code::YAML,
-            format!("cannot read the YAML: {}", first_line(&other.to_string())),
+            format!(
+                "cannot read the YAML: {}",
+                without_place(&other.to_string())
+            ),
         ),
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
-}
-
-/// A mapping in the order it was written, with the place of every key.
-#[derive(Debug, Clone)]
-pub(crate) struct Entries<V>(pub(crate) Vec<(Spanned<String>, V)>);
-
-impl<V> Default for Entries<V> {
-    fn default() -> Entries<V> {
-        Entries(Vec::new())
-    }
-}
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entries<V>, D::Error> {
-        struct InOrder<V>(PhantomData<V>);
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for InOrder<V> {
-            type Value = Entries<V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping of names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(InOrder(PhantomData))
-    }
-}
-
-/// One name, or a list of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Names(pub(crate) Vec<String>);
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Names;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name or a list of names")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Names, E> {
-                Ok(Names(vec![name.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Names, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = seq.next_element()? {
-                    names.push(name);
-                }
-                Ok(Names(names))
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
-    }
+/// The first line, without the place: the problem itself says it.
+fn without_place(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or(text);
+    line.split(" at line ").next().unwrap_or(line)
 }
