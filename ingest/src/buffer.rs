@@ -29,7 +29,7 @@ const JOIN_ROWS_MAX: usize = 16_384;
 const SORT: [&str; 4] = ["service", "version", "instance", "time"];
 
 /// The columns Serin's own tables begin with, beside the standard ones.
-const OWN_COLUMNS: [(&str, &[(&str, ColumnKind)]); 4] = [
+const OWN_COLUMNS: [(&str, &[(&str, ColumnKind)]); 6] = [
     (
         "decisions",
         &[
@@ -51,6 +51,8 @@ const OWN_COLUMNS: [(&str, &[(&str, ColumnKind)]); 4] = [
     ("refused", crate::refused::COLUMNS),
     ("beats", crate::telemetry::BEAT_COLUMNS),
     ("spans", crate::telemetry::SPAN_COLUMNS),
+    ("logs", crate::telemetry::LOG_COLUMNS),
+    ("requests", crate::telemetry::REQUEST_COLUMNS),
 ];
 
 /// Rows on their way into files; shared by the ingester, which fills it, and the lake, which reads it.
@@ -250,7 +252,9 @@ impl Inner {
         let own = OWN_COLUMNS.iter().filter(|(own, _)| *own == name);
         let own = own.flat_map(|(_, columns)| columns.iter());
         let mut all: Vec<Column> = columns.into_iter().collect();
-        for &(column, kind) in own {
+        // Telemetry whose names are too many for columns needs one for the rest of them.
+        let more = own_overflow(name).map(|more| (more, ColumnKind::Text));
+        for (column, kind) in own.copied().chain(more) {
             if !all.iter().any(|known| known.name == column) {
                 all.push(Column::new(column, kind));
             }
@@ -422,6 +426,11 @@ impl Fresh for Buffer {
     fn forget(&self, flushed: u64) {
         self.hold().closed.retain(|closed| closed.number > flushed);
     }
+}
+
+fn own_overflow(name: &str) -> Option<&'static str> {
+    let is_telemetry = ["beats", "spans", "logs"].contains(&name);
+    is_telemetry.then_some(crate::telemetry::OVERFLOW)
 }
 
 /// Whether the table is not an event type of a user: ours, which no limit counts.

@@ -7,13 +7,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serin_lake::{Account, Flush, Gap, Position, Progress};
-use serin_wire::{Beat, Sealed};
+use serin_wire::Sealed;
 
 use crate::buffer::{Buffer, Inner};
 use crate::decode::{self, Bad, Found, Incoming};
 use crate::options::Limits;
 use crate::producer::{Producers, Taken};
-use crate::refuse::Refusal;
+use crate::refuse::{Reason, Refusal};
 use crate::refused::{self, Budget, Refused};
 use crate::seal::Seals;
 use crate::seen::{Seen, hash_of};
@@ -209,37 +209,28 @@ impl Pipeline {
         }
     }
 
-    /// Takes a message of telemetry: a beat with its seal, or spans.
+    /// Takes a message of telemetry: a beat with its seal, spans, logs or requests.
     pub(crate) fn take_telemetry(&mut self, subject: &str, payload: &[u8], arrived_us: i64) {
-        let shared = Arc::clone(&self.shared);
-        let Some(sender) = telemetry::sender(subject) else {
+        let Some(found) = telemetry::rows(subject, payload, arrived_us) else {
             return;
         };
-        let mut rows = Vec::new();
-        let mut bad = 0;
-        match sender.what {
-            "beat" => match serde_json::from_slice::<Beat>(payload) {
-                Ok(beat) => {
-                    if let Some(seal) = &beat.sealed {
-                        self.seals.hear(seal, arrived_us);
-                    }
-                    rows.push(telemetry::beat_row(&sender, &beat, arrived_us));
-                }
-                Err(_) => bad += 1,
-            },
-            "span" => {
-                for span in serin_wire::span::read_lines(payload) {
-                    match span {
-                        Ok(span) => rows.push(telemetry::span_row(&sender, &span, arrived_us)),
-                        Err(_) => bad += 1,
-                    }
-                }
-            }
-            _ => return,
+        if let Some(seal) = &found.sealed {
+            self.seals.hear(seal, arrived_us);
         }
+        let shared = Arc::clone(&self.shared);
+        let mut bad = found.bad;
         let mut buffer = shared.buffer.hold();
-        for row in rows {
-            match buffer.append_to(&row.kind, &row, &shared.limits, false) {
+        for mut row in found.rows {
+            row.pack(false);
+            let mut taken = buffer.append_to(&row.event.kind, &row.event, &shared.limits, false);
+            if taken
+                .as_ref()
+                .is_err_and(|refusal| refusal.reason == Reason::Columns)
+            {
+                row.pack(true);
+                taken = buffer.append_to(&row.event.kind, &row.event, &shared.limits, false);
+            }
+            match taken {
                 Ok(()) => {
                     self.since_us.get_or_insert(arrived_us);
                 }

@@ -11,7 +11,7 @@ use crate::options::Limits;
 /// The service whose events may have Serin's own types.
 const OWN_SERVICE: &str = "serin";
 /// 0001-01-01 and 10000-01-01 in microseconds since 1970: what every reader can show.
-const TIME_US_MIN: i64 = -62_135_596_800_000_000;
+pub(crate) const TIME_US_MIN: i64 = -62_135_596_800_000_000;
 const TIME_US_END: i64 = 253_402_300_800_000_000;
 
 /// Why an event is not taken.

@@ -1,13 +1,17 @@
-//! Beats and spans become rows of the tables `beats` and `spans`.
+//! Beats, spans, logs and requests become rows of the tables `beats`, `spans`, `logs`, `requests`.
 //!
 //! They come by a memory stream and are taken at most once: a beat lost in a restart is followed by
-//! the next within a second, and the disk is for events. They rest in the same flush as events.
+//! the next within a second, and the disk is for events. They rest in the same flush as events. Who
+//! sent a row is what its subject says. Start at [`rows`].
 
 use std::borrow::Cow;
 
+use serde::Deserialize;
 use serde_json::Value;
 use serin_lake::ColumnKind;
-use serin_wire::{Beat, Event, Span, Trace};
+use serin_wire::{Arm, Beat, Event, Log, Request, Sealed, Span, Trace};
+
+use crate::refuse::TIME_US_MIN;
 
 /// The columns of `beats`; gauges come as `gauges_<name>`, drops as `dropped_<reason>`.
 pub(crate) const BEAT_COLUMNS: &[(&str, ColumnKind)] = &[
@@ -34,6 +38,43 @@ pub(crate) const SPAN_COLUMNS: &[(&str, ColumnKind)] = &[
     ("duration_us", ColumnKind::Int),
     ("status", ColumnKind::Text),
 ];
+/// The columns of `logs`; what a structured line says follows as `fields_<name>`.
+pub(crate) const LOG_COLUMNS: &[(&str, ColumnKind)] = &[
+    ("level", ColumnKind::Text),
+    ("message", ColumnKind::Text),
+    ("source", ColumnKind::Text),
+    ("dropped", ColumnKind::Int),
+];
+/// The columns of `requests`; the trace is in `trace_id`, the arms are in `_arm`.
+pub(crate) const REQUEST_COLUMNS: &[(&str, ColumnKind)] = &[
+    ("endpoint", ColumnKind::Text),
+    ("caller", ColumnKind::Text),
+    ("status", ColumnKind::Int),
+    ("has_failed", ColumnKind::Bool),
+    ("duration_ms", ColumnKind::Double),
+    ("queue_ms", ColumnKind::Double),
+    ("method", ColumnKind::Text),
+    ("bytes", ColumnKind::Int),
+];
+/// Where the parts go that find no column any more: one text, as JSON.
+pub(crate) const OVERFLOW: &str = "more";
+
+/// What a message of telemetry holds.
+#[derive(Debug, Default)]
+pub(crate) struct Found<'a> {
+    pub(crate) rows: Vec<Row<'a>>,
+    pub(crate) sealed: Option<Sealed>,
+    /// Lines that cannot be read.
+    pub(crate) bad: u64,
+}
+
+/// A row: what is fixed, and under one name what its sender may choose without end.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    pub(crate) event: Event<'a>,
+    fixed: Value,
+    free: Option<(&'static str, Value)>,
+}
 
 /// Who sent a message of telemetry, by its subject `tel.<what>.<service>.<version>.<instance>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +97,55 @@ pub(crate) fn sender(subject: &str) -> Option<Sender<'_>> {
     words.next().is_none().then_some(sender)
 }
 
+/// The rows of a message of telemetry; `None` where its subject is none of ours.
+pub(crate) fn rows<'a>(subject: &'a str, payload: &[u8], arrived_us: i64) -> Option<Found<'a>> {
+    let sender = sender(subject)?;
+    let found = match sender.what {
+        "beat" => match serde_json::from_slice::<Beat>(payload) {
+            Ok(beat) => Found {
+                rows: vec![beat_row(&sender, &beat, arrived_us)],
+                sealed: beat.sealed,
+                bad: 0,
+            },
+            Err(_) => Found {
+                bad: 1,
+                ..Found::default()
+            },
+        },
+        "span" => of_lines(payload, |span| span_row(&sender, &span, arrived_us)),
+        "log" => of_lines(payload, |log| log_row(&sender, &log, arrived_us)),
+        "req" => of_lines(payload, |request| {
+            request_row(&sender, &request, arrived_us)
+        }),
+        _ => return None,
+    };
+    Some(found)
+}
+
+/// Reads NDJSON; a line that cannot be read is counted, and the rest is still read.
+fn of_lines<'a, 'b, T: Deserialize<'b>>(
+    payload: &'b [u8],
+    row: impl Fn(T) -> Row<'a>,
+) -> Found<'a> {
+    let mut found = Found::default();
+    let lines = payload.split(|&byte| byte == b'\n');
+    for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(told) => found.rows.push(row(told)),
+            Err(_) => found.bad += 1,
+        }
+    }
+    found
+}
+
 /// The row of a beat; the name is the subject's, whatever the beat says.
-pub(crate) fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) -> Event<'a> {
+fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) -> Row<'a> {
     let ms = |q| beat.requests.quantile_us(q).map(|us| us / 1000.0);
     let state = serde_json::to_value(beat.state).unwrap_or_default();
     let data = serde_json::json!({
         "number": beat.number,
         "state": state,
-        "uptime_s": (beat.time_us - beat.started_us) as f64 / 1e6,
+        "uptime_s": beat.time_us.saturating_sub(beat.started_us) as f64 / 1e6,
         "cpu": beat.cpu,
         "memory_bytes": beat.memory_bytes,
         "in_flight": beat.in_flight,
@@ -75,14 +157,16 @@ pub(crate) fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) ->
         "latency_p95_ms": ms(0.95),
         "latency_p99_ms": ms(0.99),
         "latency_buckets": beat.requests.buckets,
-        "gauges": beat.gauges,
         "dropped": beat.dropped,
     });
-    row(sender, "beats", beat.time_us.min(arrived_us), data)
+    let gauges = serde_json::to_value(&beat.gauges).unwrap_or_default();
+    let mut row = row(sender, "beats", beat.time_us, arrived_us, data);
+    row.free = Some(("gauges", gauges));
+    row
 }
 
 /// The row of a span; attributes come as `attributes_<name>`.
-pub(crate) fn span_row<'a>(sender: &Sender<'a>, span: &Span<'_>, arrived_us: i64) -> Event<'a> {
+fn span_row<'a>(sender: &Sender<'a>, span: &Span<'_>, arrived_us: i64) -> Row<'a> {
     let status = serde_json::to_value(span.status).unwrap_or_default();
     let data = serde_json::json!({
         "name": span.name,
@@ -90,30 +174,96 @@ pub(crate) fn span_row<'a>(sender: &Sender<'a>, span: &Span<'_>, arrived_us: i64
         "parent_id": span.parent_id,
         "duration_us": span.duration_us,
         "status": status,
-        "attributes": span.attributes,
     });
-    let mut row = row(sender, "spans", span.time.min(arrived_us), data);
-    row.trace = u128::from_str_radix(&span.trace_id, 16)
-        .ok()
-        .map(|trace_id| Trace {
-            trace_id,
-            span_id: u64::from_str_radix(&span.span_id, 16).unwrap_or_default(),
-            flags: 0,
-        });
+    let mut row = row(sender, "spans", span.time, arrived_us, data);
+    row.free = Some(("attributes", Value::Object(span.attributes.clone())));
+    row.event.trace = trace(&span.trace_id);
     row
 }
 
-fn row<'a>(sender: &Sender<'a>, table: &'static str, time_us: i64, data: Value) -> Event<'a> {
-    Event {
+/// The row of a line that was logged.
+fn log_row<'a>(sender: &Sender<'a>, log: &Log<'_>, arrived_us: i64) -> Row<'a> {
+    let data = serde_json::json!({
+        "level": serde_json::to_value(log.level).unwrap_or_default(),
+        "message": log.message,
+        "source": log.source,
+        "dropped": log.dropped,
+    });
+    let mut row = row(sender, "logs", log.time, arrived_us, data);
+    row.free = Some(("fields", Value::Object(log.fields.clone())));
+    row.event.trace = log.trace_id.as_deref().and_then(trace);
+    row
+}
+
+/// The row of a request that was handled.
+fn request_row<'a>(sender: &Sender<'a>, request: &Request<'_>, arrived_us: i64) -> Row<'a> {
+    let ms = |us: u64| us as f64 / 1000.0;
+    let data = serde_json::json!({
+        "endpoint": request.endpoint,
+        "caller": request.caller,
+        "status": request.status,
+        "has_failed": request.has_failed(),
+        "duration_ms": ms(request.duration_us),
+        "queue_ms": request.queue_us.map(ms),
+        "method": request.method,
+        "bytes": request.bytes,
+    });
+    let mut row = row(sender, "requests", request.time, arrived_us, data);
+    row.event.trace = request.trace_id.as_deref().and_then(trace);
+    let arm = request.arm.as_deref().unwrap_or_default();
+    row.event.arm = Some(Arm(Cow::Owned(arm.to_owned()))).filter(|arm| !arm.0.is_empty());
+    row
+}
+
+impl Row<'_> {
+    /// Gives the event its data: each of the free parts with a column of its own, or all of them in
+    /// one text where there are more names than columns.
+    pub(crate) fn pack(&mut self, has_overflow: bool) {
+        let mut data = self.fixed.clone();
+        if let (Some((name, free)), Value::Object(data)) = (&self.free, &mut data) {
+            if has_overflow {
+                data.insert(OVERFLOW.to_owned(), Value::String(free.to_string()));
+            } else {
+                data.insert((*name).to_owned(), free.clone());
+            }
+        }
+        self.event.data = Cow::Owned(data.to_string().into_bytes());
+    }
+}
+
+/// The trace of 32 hex digits; only its identity is stored.
+fn trace(trace_id: &str) -> Option<Trace> {
+    let trace_id = u128::from_str_radix(trace_id, 16).ok()?;
+    Some(Trace {
+        trace_id,
+        span_id: 0,
+        flags: 0,
+    })
+}
+
+fn row<'a>(
+    sender: &Sender<'a>,
+    table: &'static str,
+    time_us: i64,
+    arrived_us: i64,
+    fixed: Value,
+) -> Row<'a> {
+    let event = Event {
         id: Cow::Borrowed(""),
         kind: Cow::Borrowed(table),
         service: Cow::Borrowed(sender.service),
         version: Cow::Borrowed(sender.version),
         instance: Cow::Borrowed(sender.instance),
-        time_us,
+        // A wrong clock must not make a row that nobody can show, nor one of the future.
+        time_us: time_us.max(TIME_US_MIN).min(arrived_us),
         trace: None,
         arm: None,
-        data: Cow::Owned(data.to_string().into_bytes()),
+        data: Cow::Borrowed(b"{}"),
+    };
+    Row {
+        event,
+        fixed,
+        free: None,
     }
 }
 
@@ -134,7 +284,6 @@ mod tests {
 
     #[test]
     fn a_span_keeps_its_trace_and_attributes() {
-        let sender = sender("tel.span.cart.v8.cart-v8-1").expect("a span");
         let span = Span {
             trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
             span_id: "00f067aa0ba902b7".into(),
@@ -148,14 +297,26 @@ mod tests {
             status: SpanStatus::Ok,
             attributes: [(String::from("n"), Value::from(1))].into_iter().collect(),
         };
-        let row = span_row(&sender, &span, 9);
-        assert_eq!((&*row.service, row.time_us), ("cart", 5));
-        let trace = row.trace.expect("it has one");
-        assert_eq!(
-            trace.to_traceparent(),
-            "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00"
-        );
-        let data = String::from_utf8_lossy(&row.data).into_owned();
+        let message = serde_json::to_vec(&span).expect("JSON");
+        let found = rows("tel.span.cart.v8.cart-v8-1", &message, 9);
+        let mut row = found.expect("ours").rows.remove(0);
+        assert_eq!((&*row.event.service, row.event.time_us), ("cart", 5));
+        let trace = row.event.trace.expect("it has one");
+        assert_eq!(trace.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
+        row.pack(false);
+        let data = String::from_utf8_lossy(&row.event.data).into_owned();
         assert!(data.contains(r#""attributes":{"n":1}"#), "{data}");
+        row.pack(true);
+        let data = String::from_utf8_lossy(&row.event.data).into_owned();
+        assert!(data.contains(r#""more":"{\"n\":1}""#), "{data}");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_read_are_counted() {
+        let message = b"{\"time\":9,\"message\":\"a\"}\n\nno line\n{\"time\":3,\"message\":\"b\"}";
+        let found = rows("tel.log.cart.v8.cart-v8-1", message, 5).expect("ours");
+        let times: Vec<i64> = found.rows.iter().map(|row| row.event.time_us).collect();
+        assert_eq!((times, found.bad), (vec![5, 3], 1));
+        assert!(rows("tel.pulse.cart.v8.cart-v8-1", b"", 5).is_none());
     }
 }

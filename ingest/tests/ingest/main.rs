@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod kit;
+mod telemetry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -320,45 +321,5 @@ async fn refused_events_rest_in_a_bounded_table() {
     let sql = r#"SELECT service, type, reason, count(*) FROM lake.main."refused" GROUP BY ALL"#;
     let found = duckdb(&place.catalogue(), &[sql]);
     assert_eq!(found[0][0], serde_json::json!(["cart", "a", "json", kept]));
-    place.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn beats_and_spans_are_rows() {
-    let place = Place::new().await;
-    let telemetry = place.bus.telemetry().await.expect("the stream");
-    let (lake, ingest) = place.start(lazy()).await;
-    let now_us = kit::edge().now_us();
-    let beat = serde_json::json!({
-        "service": "cart", "version": "v1", "instance": "cart-v1-1", "number": 1, "time_us": now_us,
-        "started_us": now_us, "state": "ready", "cpu": 0.5, "memory_bytes": 7, "in_flight": 0,
-        "queued_events": 0, "requests": {"count": 1, "sum_us": 100, "buckets": [[13, 1]]}, "errors": 0,
-        "gauges": {"queue.depth": 3.0}
-    });
-    let publish = |subject: &'static str, payload: String| {
-        let telemetry = telemetry.clone();
-        async move {
-            telemetry
-                .publish(subject, &[], Bytes::from(payload))
-                .await
-                .expect("taken")
-        }
-    };
-    publish("tel.beat.cart.v1.cart-v1-1", beat.to_string()).await;
-    publish("tel.beat.cart.v1.cart-v1-1", String::from("no beat")).await;
-    let deadline = tokio::time::timeout(Duration::from_secs(20), async {
-        while rows(&lake.snapshot(), "beats") < 1 || ingest.stats().telemetry_bad < 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    deadline.await.expect("the beat is a row");
-    ingest.flush().await.expect("a flush");
-    ingest.stop().await.expect("it stops");
-    let sql = r#"SELECT instance, state, cpu, requests, "gauges_queue.depth" FROM lake.main.beats"#;
-    let found = duckdb(&place.catalogue(), &[sql]);
-    assert_eq!(
-        found[0][0],
-        serde_json::json!(["cart-v1-1", "ready", 0.5, 1, 3.0])
-    );
     place.end().await;
 }
