@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{ConnectOptions, Event, ServerAddr};
-use tokio::sync::watch;
+use serin_wire::Routes;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::binary::{self, Binary};
 use crate::error::BusError;
-use crate::process::Process;
+use crate::process::{self, Process};
+use crate::services::{self, BusUser, Services};
 use crate::settings::{self, Files, Settings};
 use crate::stream::{self, Connection, EventStream};
 
@@ -35,6 +37,8 @@ const RESTART_PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_
 /// A server that lived this long starts again without a pause.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// How often JetStream is asked whether it is there, and how many silences make a restart.
+/// How long the server may take to take its configuration over; measured are 5 ms.
+const RELOAD_WITHIN: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const SILENCES_MAX: u32 = 5;
 
@@ -69,6 +73,10 @@ pub struct Bus {
 
 #[derive(Debug)]
 struct Private {
+    files: Files,
+    settings: Settings,
+    /// Users and mappings as the server has them; changed by one at a time.
+    services: Arc<Mutex<Services>>,
     watched: Arc<Watched>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -125,6 +133,8 @@ impl Bus {
         let watched = Arc::new(Watched::default());
         let url = start.settings.url();
         let monitor_url = Some(start.settings.monitor_url());
+        let (files, settings) = (start.files.clone(), start.settings.clone());
+        let services = Arc::clone(&start.services);
         let watch = Watch {
             start,
             watched: Arc::clone(&watched),
@@ -140,6 +150,9 @@ impl Bus {
             monitor_url,
             events_bytes_max: options.events_bytes_max,
             private: Some(Private {
+                files,
+                settings,
+                services,
                 watched,
                 stop,
                 task,
@@ -171,6 +184,45 @@ impl Bus {
     /// The memory stream of beats, logs and spans, made where it is missing.
     pub async fn telemetry(&self) -> Result<EventStream, BusError> {
         stream::open_telemetry(&self.connection).await
+    }
+
+    /// Where a user of a private bus connects.
+    pub fn url_of(&self, user: &BusUser) -> Result<String, BusError> {
+        let private = self.private.as_ref().ok_or(BusError::Joined)?;
+        Ok(private.settings.url_of(&user.name, &user.password))
+    }
+
+    /// Lets these and no others use a private bus besides Serin. Who stays keeps its connection;
+    /// who is gone loses it. Returns once the server has taken it over.
+    pub async fn set_users(&self, users: Vec<BusUser>) -> Result<(), BusError> {
+        self.change(|services| services.users = users).await
+    }
+
+    /// Spreads calls to `svc.<service>.<endpoint>` over the versions by their weights, in whole
+    /// percents. Returns once the server has taken it over.
+    pub async fn set_mappings(&self, routes: &Routes) -> Result<(), BusError> {
+        self.change(|services| services.routes.clone_from(routes))
+            .await
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut Services)) -> Result<(), BusError> {
+        let private = self.private.as_ref().ok_or(BusError::Joined)?;
+        let mut services = private.services.lock().await;
+        let mut next = services.clone();
+        change(&mut next);
+        if next == *services {
+            return Ok(());
+        }
+        next.check(&private.settings)?;
+        next.store(&private.files, &private.settings)?;
+        let pid = private.watched.pid.load(Ordering::Relaxed);
+        if let Err(error) = reload(&private.files, &private.settings, pid).await {
+            // A file that the server refuses must not meet it at its next start.
+            services.store(&private.files, &private.settings)?;
+            return Err(error);
+        }
+        *services = next;
+        Ok(())
     }
 
     /// How the bus is at this moment.
@@ -210,6 +262,7 @@ pub async fn stop_left(data_dir: &Path) -> Result<bool, BusError> {
 struct Start {
     files: Files,
     settings: Settings,
+    services: Arc<Mutex<Services>>,
     options: BusOptions,
 }
 
@@ -219,9 +272,11 @@ impl Start {
             Some(settings) => settings,
             None => Settings::fresh(options.port)?,
         };
+        let services = Arc::new(Mutex::new(Services::load(&files)));
         Ok(Start {
             files,
             settings,
+            services,
             options: options.clone(),
         })
     }
@@ -242,6 +297,7 @@ impl Start {
             let mut process = left.remove(0);
             let ready = self.ready(&mut process);
             if let Ok(Ok(connection)) = tokio::time::timeout(ADOPT_DEADLINE, ready).await {
+                self.take_services_over(&process).await?;
                 tracing::info!(pid = process.id(), "adopted the bus of an earlier run");
                 return Ok(Some((process, connection)));
             }
@@ -250,6 +306,18 @@ impl Start {
             tracing::info!("ended the bus of an earlier run, to replace it");
         }
         Ok(None)
+    }
+
+    /// Users and mappings that were being changed when Serin was killed.
+    async fn take_services_over(&self, process: &Process) -> Result<(), BusError> {
+        let services = self.services.lock().await;
+        let conf = services.conf(&self.settings);
+        if std::fs::read(self.files.services_conf()).is_ok_and(|old| old == conf) {
+            return Ok(());
+        }
+        services.store(&self.files, &self.settings)?;
+        let pid = process.id().unsigned_abs().into();
+        reload(&self.files, &self.settings, pid).await
     }
 
     async fn afresh(&mut self, port: Option<u16>) -> Result<(Process, Connection), BusError> {
@@ -291,8 +359,21 @@ impl Start {
         let conf = self
             .settings
             .conf(&self.files, self.options.events_bytes_max);
+        // Held until the server has read it, so that a change meanwhile is told to it.
+        let services = self.services.lock().await;
+        services.store(&self.files, &self.settings)?;
         settings::write_private(&self.files.conf(), &conf)?;
-        Process::spawn(binary, &self.files).await
+        let mut process = Process::spawn(binary, &self.files).await?;
+        let port = self.settings.monitor_port;
+        let read = async {
+            while services::loaded_at(port).await.is_err() && !process.has_ended() {
+                tokio::time::sleep(CONNECT_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(RELOAD_WITHIN, read).await.is_err() {
+            tracing::warn!(port, "the monitoring page of nats-server does not answer");
+        }
+        Ok(process)
     }
 
     /// Connects as soon as the server answers, and makes sure that it is ours and has JetStream.
@@ -397,6 +478,24 @@ impl Watch {
             }
         }
     }
+}
+
+/// Makes the server take users and mappings over, and waits until it has.
+async fn reload(files: &Files, settings: &Settings, pid: u64) -> Result<(), BusError> {
+    let before = match services::loaded_at(settings.monitor_port).await {
+        Ok(before) => before,
+        // It is being started again, and reads the files then.
+        Err(error) => {
+            tracing::debug!(%error, "no server to tell of new users or mappings");
+            return Ok(());
+        }
+    };
+    if !process::reload(pid, files)
+        || services::has_reloaded(settings.monitor_port, &before, RELOAD_WITHIN).await
+    {
+        return Ok(());
+    }
+    Err(BusError::Reload(files.last_words()))
 }
 
 /// Ends the server where nobody could be told that it does not go.

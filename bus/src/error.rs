@@ -78,6 +78,21 @@ pub enum BusError {
         /// Why.
         source: Source,
     },
+    /// Users and mappings belong to whoever runs the bus.
+    #[error(
+        "a joined bus keeps its own users and mappings: give the services their credentials there; \
+         Serin forwards calls that name no version"
+    )]
+    Joined,
+    /// A user of the bus that cannot be.
+    #[error(
+        "{0:?} cannot be a user of the bus: names and passwords have 1 to 128 of A-Z a-z 0-9 _ - . \
+         and each name is there once"
+    )]
+    User(String),
+    /// The server did not take users or mappings over; it goes on with those before.
+    #[error("nats-server did not take new users or mappings over; its last words: {0}")]
+    Reload(String),
     /// A request to JetStream failed.
     #[error("the bus cannot {what}")]
     JetStream {

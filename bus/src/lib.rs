@@ -3,13 +3,14 @@
 //! [`Bus::start`] finds a server binary, writes its configuration, starts it in a process group of
 //! its own and keeps it alive; the bus outlives a crash of Serin and is adopted by the next start.
 //! [`EventStream`] is what the ingester reads and the doors publish to. Nothing here looks into an
-//! event. Modules stand in the order of a start: binary, settings, process, bus, stream, messages.
+//! event. Modules stand in the order of a start: binary, settings, services, process, bus, stream, messages.
 
 mod binary;
 mod bus;
 mod error;
 mod messages;
 mod process;
+mod services;
 mod settings;
 mod stream;
 
@@ -17,4 +18,5 @@ pub use binary::{Binary, VERSION_MIN, Version};
 pub use bus::{Bus, BusHealth, BusOptions, stop_left};
 pub use error::{BusError, PublishError};
 pub use messages::{Delivery, Message, Messages};
+pub use services::BusUser;
 pub use stream::{EventStream, PubAck, StreamState};

@@ -143,6 +143,14 @@ impl Process {
     }
 }
 
+/// Makes a server take its configuration over again; `false` where it is not there, so that the next
+/// one reads it anyway.
+pub(crate) fn reload(id: u64, files: &Files) -> bool {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    let pid = pid.filter(|&pid| runs_with(pid, files) && is_alive(pid));
+    pid.is_some_and(|pid| kill_process(pid, Signal::HUP).is_ok())
+}
+
 /// The folder's lock for a server to be; waits for one that is dying.
 async fn lock(files: &Files) -> Result<File, BusError> {
     let take = async {

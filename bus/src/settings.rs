@@ -1,8 +1,9 @@
 //! The files of a private bus under the data folder: ports and credentials, and the configuration.
 //!
 //! `bus.json` keeps ports and credentials across restarts, so that services find the bus where it
-//! was; `nats.conf` is written from it at each start. Both are readable by their owner alone.
-//! nats-server's configuration language takes JSON, so that no text has to be quoted by hand.
+//! was; `nats.conf` is written from it at each start, and includes what `services` writes. All are
+//! readable by their owner alone. nats-server's configuration language takes JSON values, so that no
+//! text has to be quoted by hand.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::BusError;
+use crate::services;
 
 /// Largest message. NATS advises at most 8 MiB; our batches are about 128 KiB.
 const MAX_PAYLOAD_BYTES: u64 = 8 << 20;
@@ -24,6 +26,8 @@ const CONNECTIONS_MAX: u32 = 8192;
 /// A log file of the server; one older is kept.
 const LOG_BYTES_MAX: u64 = 4 << 20;
 const USER: &str = "serin";
+/// The included file, beside `nats.conf`.
+const SERVICES_CONF: &str = "services.conf";
 
 /// Where a private bus keeps its files.
 #[derive(Debug, Clone)]
@@ -43,6 +47,12 @@ impl Files {
     }
     pub(crate) fn conf(&self) -> PathBuf {
         self.folder.join("nats.conf")
+    }
+    pub(crate) fn services(&self) -> PathBuf {
+        self.folder.join("services.json")
+    }
+    pub(crate) fn services_conf(&self) -> PathBuf {
+        self.folder.join(SERVICES_CONF)
     }
     pub(crate) fn pid(&self) -> PathBuf {
         self.folder.join("nats.pid")
@@ -121,10 +131,11 @@ impl Settings {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!(
-            "nats://{}:{}@127.0.0.1:{}",
-            self.user, self.password, self.port
-        )
+        self.url_of(&self.user, &self.password)
+    }
+
+    pub(crate) fn url_of(&self, user: &str, password: &str) -> String {
+        format!("nats://{user}:{password}@127.0.0.1:{}", self.port)
     }
 
     pub(crate) fn monitor_url(&self) -> String {
@@ -135,24 +146,27 @@ impl Settings {
     pub(crate) fn conf(&self, files: &Files, events_bytes_max: u64) -> Vec<u8> {
         // JetStream counts a stream's limit against the server's; the consumers' state needs a little.
         let file_bytes = events_bytes_max.saturating_add(64 << 20);
-        let conf = json!({
-            "server_name": self.server_name,
-            "listen": format!("127.0.0.1:{}", self.port),
-            "http": format!("127.0.0.1:{}", self.monitor_port),
-            "max_payload": MAX_PAYLOAD_BYTES,
-            "max_connections": CONNECTIONS_MAX,
-            "logfile": files.log(),
-            "logfile_size_limit": LOG_BYTES_MAX,
-            "logfile_max_num": 1,
-            "authorization": {"user": self.user, "password": self.password, "timeout": 5},
-            "jetstream": {
-                "store_dir": files.folder,
-                "sync_interval": "always",
-                "max_memory_store": 2 * TELEMETRY_BYTES_MAX,
-                "max_file_store": file_bytes,
-            },
-        });
-        serde_json::to_vec_pretty(&conf).unwrap_or_default()
+        let mut conf = services::lines([
+            ("server_name", json!(self.server_name)),
+            ("listen", json!(format!("127.0.0.1:{}", self.port))),
+            ("http", json!(format!("127.0.0.1:{}", self.monitor_port))),
+            ("max_payload", json!(MAX_PAYLOAD_BYTES)),
+            ("max_connections", json!(CONNECTIONS_MAX)),
+            ("logfile", json!(files.log())),
+            ("logfile_size_limit", json!(LOG_BYTES_MAX)),
+            ("logfile_max_num", json!(1)),
+            (
+                "jetstream",
+                json!({
+                    "store_dir": files.folder,
+                    "sync_interval": "always",
+                    "max_memory_store": 2 * TELEMETRY_BYTES_MAX,
+                    "max_file_store": file_bytes,
+                }),
+            ),
+        ]);
+        conf.extend_from_slice(format!("include \"{SERVICES_CONF}\"\n").as_bytes());
+        conf
     }
 }
 

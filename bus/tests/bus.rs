@@ -1,5 +1,7 @@
 //! The bus against the real `nats-server` on `PATH`: life and death of the process, and the streams.
 
+mod kit;
+
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -13,43 +15,9 @@ use serin_bus::{
     Bus, BusError, BusOptions, Delivery, EventStream, Messages, PublishError, stop_left,
 };
 
+use kit::Folder;
+
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A data folder whose server is gone when the test is over, however it ends.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn options(&self) -> BusOptions {
-        BusOptions {
-            data_dir: self.0.path().to_path_buf(),
-            joined: None,
-            port: None,
-            events_bytes_max: 64 << 20,
-            server_binary: None,
-            search_path: std::env::var_os("PATH"),
-            beside: None,
-        }
-    }
-
-    async fn start(&self) -> Bus {
-        Bus::start(self.options()).await.expect("the bus starts")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let folder = self.0.path().to_path_buf();
-        let stopping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-            runtime.block_on(stop_left(&folder)).expect("stopped")
-        });
-        stopping.join().expect("no panic");
-    }
-}
 
 async fn pid(bus: &Bus) -> Pid {
     let id = bus.health().await.pid.expect("a server of our own");

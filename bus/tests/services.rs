@@ -1,0 +1,167 @@
+//! Users and mappings of a private bus, against the real `nats-server` on `PATH`.
+
+mod kit;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::Client;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use serin_bus::{Bus, BusError, BusOptions, BusUser};
+use serin_wire::route::{Route, Routes, Weight};
+
+use kit::Folder;
+
+async fn connect(url: &str) -> Result<Client, async_nats::ConnectError> {
+    let address: async_nats::ServerAddr = url.parse().expect("an address");
+    let (user, password) = (address.username(), address.password());
+    let user = user.expect("a user").to_owned();
+    let password = password.expect("a password").to_owned();
+    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
+    options.connect(address).await
+}
+
+/// Answers every call to a version with the version's name.
+async fn serve(client: &Client, version: &'static str) {
+    let subject = format!("svc.cart.{version}.add");
+    let mut calls = client
+        .queue_subscribe(subject, version.to_owned())
+        .await
+        .expect("subscribed");
+    client.flush().await.expect("flushed");
+    let client = client.clone();
+    tokio::spawn(async move {
+        while let Some(call) = calls.next().await {
+            let reply = call.reply.expect("a request");
+            let answer = Bytes::from_static(version.as_bytes());
+            client.publish(reply, answer).await.expect("answered");
+        }
+    });
+}
+
+fn routes(weights: &[(&str, u32)]) -> Routes {
+    let versions = weights.iter().map(|&(version, weight)| Weight {
+        version: version.to_owned(),
+        weight,
+    });
+    let route = Route {
+        versions: versions.collect(),
+        idempotent: Vec::new(),
+    };
+    Routes {
+        revision: 1,
+        services: [(String::from("cart"), route)].into(),
+    }
+}
+
+/// Calls that name no version, 50 at a time; how many each version answered.
+async fn call(client: &Client, count: usize) -> BTreeMap<String, usize> {
+    let mut answers = BTreeMap::new();
+    let mut under_way = FuturesUnordered::new();
+    for at in 0..count + 50 {
+        if at < count {
+            under_way.push(client.request("svc.cart.add", Bytes::new()));
+        }
+        if (at >= 50 || under_way.len() >= 50)
+            && let Some(answer) = under_way.next().await
+        {
+            let answer = answer.expect("no request is lost").payload;
+            let version = String::from_utf8(answer.to_vec()).expect("text");
+            *answers.entry(version).or_default() += 1;
+        }
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_without_a_version_follow_the_weights() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let client = connect(bus.url()).await.expect("connected");
+    serve(&client, "v1").await;
+    serve(&client, "v2").await;
+    let canary = routes(&[("v2", 3_000), ("v1", 7_000)]);
+    bus.set_mappings(&canary).await.expect("taken over");
+    let answers = call(&client, 2_000).await;
+    // 600 expected with a deviation of 20; five of them on each side.
+    let share = answers["v2"];
+    assert_eq!(share + answers["v1"], 2_000);
+    assert!((500..700).contains(&share), "{answers:?}");
+
+    // Changed under load, no request is lost.
+    let calling = tokio::spawn({
+        let client = client.clone();
+        async move { call(&client, 2_000).await }
+    });
+    for weight in [1_000, 5_000, 9_000, 10_000] {
+        let next = routes(&[("v2", weight), ("v1", 10_000 - weight)]);
+        bus.set_mappings(&next).await.expect("taken over");
+    }
+    let answers = calling.await.expect("no panic");
+    assert_eq!(answers.values().sum::<usize>(), 2_000);
+    assert_eq!(call(&client, 100).await, [(String::from("v2"), 100)].into());
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_speaks_for_itself_alone() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let events = bus.events().await.expect("the stream");
+    let cart = BusUser::instance("cart", "v1", "cart-v1-1", String::from("secret1"));
+    let pay = BusUser::instance("pay", "v1", "pay-v1-1", String::from("secret2"));
+    bus.set_users(vec![cart.clone(), pay.clone()])
+        .await
+        .expect("taken over");
+    let client = connect(&bus.url_of(&cart).expect("ours"))
+        .await
+        .expect("signed in");
+    let own = client.request("ev.cart.a", Bytes::from_static(b"{}")).await;
+    assert!(own.is_ok(), "{own:?}");
+    for foreign in [
+        "ev.pay.a",
+        "ev.pay._batch",
+        "$JS.API.STREAM.DELETE.EVENTS",
+        "tel.beat.pay.v1.pay-v1-1",
+    ] {
+        let request = client.request(foreign, Bytes::from_static(b"{}"));
+        let answer = tokio::time::timeout(Duration::from_millis(300), request).await;
+        assert!(!matches!(answer, Ok(Ok(_))), "{foreign}: {answer:?}");
+    }
+    let state = events.state().await.expect("the stream");
+    assert_eq!((state.first, state.last), (1, 1));
+    // The bus is adopted with them, though they came after its start, and knows them when it is
+    // started anew.
+    let pid = bus.health().await.pid;
+    drop(bus);
+    let bus = folder.start().await;
+    assert_eq!(bus.health().await.pid, pid);
+    connect(&bus.url_of(&cart).expect("ours"))
+        .await
+        .expect("signed in");
+    bus.stop().await;
+    let bus = folder.start().await;
+    connect(&bus.url_of(&cart).expect("ours"))
+        .await
+        .expect("signed in");
+    // Who is not named any more is out.
+    bus.set_users(vec![pay.clone()]).await.expect("taken over");
+    assert!(connect(&bus.url_of(&cart).expect("ours")).await.is_err());
+    connect(&bus.url_of(&pay).expect("ours"))
+        .await
+        .expect("signed in");
+    let twice = bus.set_users(vec![pay.clone(), pay.clone()]).await;
+    assert!(matches!(twice, Err(BusError::User(_))), "{twice:?}");
+
+    let joined = BusOptions {
+        joined: Some(bus.url().to_owned()),
+        ..folder.options()
+    };
+    let joined = Bus::start(joined).await.expect("joined");
+    let refused = joined.set_users(vec![cart]).await;
+    assert!(matches!(refused, Err(BusError::Joined)), "{refused:?}");
+    drop(joined);
+    bus.stop().await;
+}
