@@ -1,0 +1,209 @@
+"""Calls of other services: the version by the routes, one retry, and where the time went.
+
+What is sent along (remaining time, trace, arms, depth of chains) comes from the context of the work under
+way. ``docs/decisions/005-calls.md`` has the rules. Start at :func:`call`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional
+
+from nats.aio.msg import Msg
+from nats.errors import MaxPayloadError
+
+from . import clock
+from .context import Context
+from .core import Core
+from .encode import to_json
+from .errors import AbsentError, CallError
+from .link import Lost, NoResponders, NotSent
+from .span import Span
+from .wire import call as wire
+from .wire import name, subject
+from .wire.route import SLOTS, slot_of
+
+#: How long a call waits in all unless said otherwise, in seconds.
+TIMEOUT_S = 5.0
+
+
+@dataclass
+class Reply:
+    """What a call brought back."""
+
+    #: The body, read as JSON; bytes where it is said to be something else.
+    data: Any
+    headers: Mapping[str, str]
+    #: Who answered, where it says so.
+    version: Optional[str]
+    instance: Optional[str]
+    #: From sending to having the answer, and of these: before the handler, in it, on the way.
+    total_us: int
+    queue_us: int
+    handler_us: int
+    network_us: int
+
+
+@dataclass
+class Call:
+    """What is asked of whom."""
+
+    service: str
+    endpoint: str
+    data: Any = None
+    #: Calls with the same key go to the same version while its weight allows it.
+    key: Optional[str] = None
+    timeout_s: float = TIMEOUT_S
+    #: Running it twice does no harm: a lost answer is asked for once more.
+    idempotent: bool = False
+
+    @property
+    def target(self) -> str:
+        """``<service>.<endpoint>``."""
+        return f"{self.service}.{self.endpoint}"
+
+
+async def call(core: Core, asked: Call) -> Reply:
+    """Makes a call and tells its span; raises :class:`CallError`."""
+    around = Context.current()
+    span = Span.begin(asked.target, around.trace)
+    span.attributes["kind"] = "client"
+    try:
+        reply = await _attempts(core, asked, span.context(around), span.attributes)
+    except BaseException as error:
+        span.has_failed = True
+        span.attributes["error"] = str(error)
+        raise
+    finally:
+        span.end(core.spans, core.who)
+    return reply
+
+
+async def _attempts(
+    core: Core, asked: Call, context: Context, attributes: Dict[str, Any]
+) -> Reply:
+    try:
+        name.check_short("service", asked.service)
+        name.check_short("endpoint", asked.endpoint)
+        body = asked.data if isinstance(asked.data, bytes) else to_json(asked.data)
+    except (name.BadName, TypeError, ValueError) as error:
+        message = f"cannot call {asked.target}: {error}"
+        raise CallError(wire.CODE_FAILED, message, may_have_run=False) from error
+    if context.depth >= wire.DEPTH_MAX:
+        message = (
+            f"{context.depth} calls enclose each other before {asked.target}, the most allowed; "
+            "do services call each other in a circle?"
+        )
+        raise CallError(wire.CODE_TOO_LARGE, message, may_have_run=False)
+    began = clock.monotonic()
+    deadline = began + asked.timeout_s
+    if context.deadline is not None:
+        deadline = min(deadline, context.deadline)
+    link = await core.link()
+    await link.route(asked.service)
+    slot = slot_of(asked.service, asked.key) if asked.key else clock.random_slot(SLOTS)
+    avoid: Optional[str] = None
+    for attempt in (1, 2):
+        attributes["attempts"] = attempt
+        route = link.known_route(asked.service)
+        version = route.version(slot) if route else None
+        if route and version == avoid:
+            # Nobody serves that version any more, and the routes do not say so yet.
+            others = [(weight, one) for one, weight in route.versions if one != avoid and weight]
+            version = max(others)[1] if others else version
+        is_idempotent = asked.idempotent or bool(route and asked.endpoint in route.idempotent)
+        sent_at = clock.monotonic()
+        left_s = max(deadline - sent_at, 0.0)
+        within_s = left_s / 2 if is_idempotent and attempt == 1 else left_s
+        to = (
+            subject.call(asked.service, version, asked.endpoint)
+            if version
+            else subject.call_any(asked.service, asked.endpoint)
+        )
+        try:
+            headers = _headers(core, asked, context, left_s)
+            message = await link.request(to, body, headers, within_s)
+        except NoResponders:
+            if attempt == 2:
+                raise AbsentError(
+                    wire.CODE_BUSY,
+                    f"nobody serves {asked.target}; is the service deployed, and has it an "
+                    "endpoint of this name?",
+                    may_have_run=False,
+                ) from None
+            avoid = version
+        except Lost as lost:
+            if attempt == 2 or not is_idempotent:
+                waited_ms = int((clock.monotonic() - began) * 1000)
+                why = "lost the connection" if lost.is_broken else "did not answer"
+                message_text = f"{asked.target} {why} within {waited_ms} ms; it may have run"
+                raise CallError(wire.CODE_TIMEOUT, message_text) from None
+        except NotSent:
+            waited_ms = int((clock.monotonic() - began) * 1000)
+            message_text = f"the bus was away for {waited_ms} ms; {asked.target} was not called"
+            raise CallError(wire.CODE_BUSY, message_text, may_have_run=False) from None
+        except MaxPayloadError:
+            message_text = f"the request to {asked.target} has {len(body)} bytes, more than the bus takes"
+            raise CallError(wire.CODE_TOO_LARGE, message_text, may_have_run=False) from None
+        else:
+            if attempt == 2 or wire.NOT_RUN not in (message.headers or {}):
+                return _reply(message, sent_at, asked.target, attributes)
+    raise AssertionError("the second attempt returns or raises")
+
+
+def _headers(core: Core, asked: Call, context: Context, left_s: float) -> Dict[str, str]:
+    headers = {
+        wire.TIMEOUT_MS: str(max(1, int(left_s * 1000))),
+        wire.CALLER: core.options.service,
+        wire.DEPTH: str(context.depth + 1),
+    }
+    if context.trace:
+        headers[wire.TRACEPARENT] = context.trace.to_traceparent()
+    if context.arm:
+        headers[wire.ARM] = context.arm
+    if context.chain_depth:
+        headers[wire.CHAIN_DEPTH] = str(context.chain_depth)
+    if isinstance(asked.data, bytes):
+        headers[wire.CONTENT_TYPE] = wire.BYTES
+    return headers
+
+
+def _reply(message: Msg, sent_at: float, target: str, attributes: Dict[str, Any]) -> Reply:
+    headers = message.headers or {}
+    total_us = clock.since_us(sent_at)
+    queue_us, handler_us = _number(headers, wire.QUEUE_US), _number(headers, wire.HANDLER_US)
+    network_us = max(0, total_us - queue_us - handler_us)
+    attributes.update(queue_us=queue_us, handler_us=handler_us, network_us=network_us)
+    code = headers.get(wire.ERROR_CODE)
+    is_error = code is not None or wire.ERROR in headers
+    try:
+        data = body(message.data, headers)
+    except ValueError as error:
+        if not is_error:
+            raise CallError(wire.CODE_FAILED, f"cannot read what {target} answered: {error}") from error
+        data = message.data
+    if is_error:
+        number = int(code) if code and code.isdigit() else wire.CODE_FAILED
+        text = headers.get(wire.ERROR, "it gave no reason")
+        raise CallError(number, text, data, may_have_run=wire.NOT_RUN not in headers)
+    version, instance = headers.get(wire.VERSION), headers.get(wire.INSTANCE)
+    for key, value in (("peer_version", version), ("peer_instance", instance)):
+        if value:
+            attributes[key] = value
+    return Reply(
+        data, headers, version, instance, total_us, queue_us, handler_us, network_us
+    )
+
+
+def body(raw: bytes, headers: Mapping[str, str]) -> Any:
+    """A body as JSON, or as it is where it is said to be something else; nothing is ``None``."""
+    kind = headers.get(wire.CONTENT_TYPE)
+    if kind and "json" not in kind:
+        return raw
+    return json.loads(raw) if raw else None
+
+
+def _number(headers: Mapping[str, str], name_: str) -> int:
+    text = headers.get(name_, "0")
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,179 @@
+"""Enhancement chains: each stage's enhancers are asked in parallel, their additions are merged.
+
+Orchestrated by the caller; enhancers are ordinary endpoints that get a ``Packet`` and answer an object.
+Start at :class:`Chain` and :func:`run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from . import calls, clock
+from .context import Context
+from .core import Core
+from .encode import to_json
+from .errors import AbsentError, CallError, ChainError
+from .span import Span
+from .wire import call as wire
+from .wire import chain as bounds
+from .wire.chain import Hop, Packet, merge
+
+#: How long a stage waits for its enhancers unless said otherwise, in seconds.
+STAGE_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, init=False)
+class Stage:
+    """Enhancers asked in parallel: ``Stage("price.quote", "reviews.top?", timeout=0.2)``.
+
+    Each is ``<service>.<endpoint>``; with ``?`` after it, it may be absent, late or failed.
+    """
+
+    enhancers: Tuple[str, ...]
+    timeout: float
+
+    def __init__(self, *enhancers: str, timeout: float = STAGE_TIMEOUT_S) -> None:
+        object.__setattr__(self, "enhancers", enhancers)
+        object.__setattr__(self, "timeout", timeout)
+
+
+@dataclass(frozen=True, init=False)
+class Chain:
+    """A name and up to four stages: ``Chain("page", Stage("catalogue.item"), Stage("price.quote"))``."""
+
+    name: str
+    stages: Tuple[Stage, ...]
+
+    def __init__(self, name: str, *stages: Stage) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "stages", stages)
+
+
+@dataclass
+class Enhanced:
+    """What a chain brought: the data with all additions, and how each enhancer did."""
+
+    data: Dict[str, Any]
+    hops: List[Hop]
+
+
+async def run(
+    core: Core, chain: Chain, data: Mapping[str, Any], key: Optional[str] = None
+) -> Enhanced:
+    """Runs a chain; raises :class:`ChainError` with the hops so far."""
+    around = Context.current()
+    depth = around.chain_depth + 1
+    _check_bounds(chain, depth)
+    span = Span.begin(f"chain {chain.name}", around.trace)
+    done = Enhanced(dict(data), [])
+    try:
+        with replace(span.context(around), chain_depth=depth).scope():
+            for number, stage in enumerate(chain.stages, start=1):
+                _check_size(chain, number, done)
+                await _stage(core, chain.name, number, stage, done, key)
+            _check_size(chain, len(chain.stages), done)
+    except BaseException as error:
+        span.has_failed = True
+        span.attributes["error"] = str(error)
+        raise
+    finally:
+        span.end(core.spans, core.who)
+    return done
+
+
+def _check_bounds(chain: Chain, depth: int) -> None:
+    if not 1 <= len(chain.stages) <= bounds.STAGES_MAX:
+        why = f"has {len(chain.stages)} stages, must have 1 to {bounds.STAGES_MAX}"
+        raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}" {why}')
+    for number, stage in enumerate(chain.stages, start=1):
+        if not 1 <= len(stage.enhancers) <= bounds.ENHANCERS_MAX:
+            why = f"has {len(stage.enhancers)} enhancers, must have 1 to {bounds.ENHANCERS_MAX}"
+            raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}", stage {number} {why}')
+    if depth > bounds.DEPTH_MAX:
+        why = f"is enclosed by {depth - 1} others, the most allowed"
+        raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}" {why}; do chains form a circle?')
+
+
+def _check_size(chain: Chain, stage: int, done: Enhanced) -> None:
+    try:
+        size = len(to_json(done.data))
+    except (TypeError, ValueError) as error:
+        raise ChainError(wire.CODE_FAILED, f'chain "{chain.name}": {error}', done.hops) from error
+    if size > bounds.DATA_BYTES_MAX:
+        why = f"the data have {size} bytes at stage {stage}, at most {bounds.DATA_BYTES_MAX} fit"
+        raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}": {why}', done.hops)
+
+
+async def _stage(
+    core: Core, chain: str, number: int, stage: Stage, done: Enhanced, key: Optional[str]
+) -> None:
+    packet = Packet(chain, number, done.data)
+    loop = asyncio.get_running_loop()
+    asked = [
+        loop.create_task(_ask(core, enhancer.rstrip("?"), packet, stage.timeout, key))
+        for enhancer in stage.enhancers
+    ]
+    try:
+        await asyncio.wait(asked, timeout=stage.timeout)
+    finally:
+        for task in asked:
+            task.cancel()
+    # Merged in the order of the stage, so that whoever answers first changes nothing.
+    for enhancer, task in zip(stage.enhancers, asked):
+        name = enhancer.rstrip("?")
+        if task.done() and not task.cancelled():
+            hop, additions = task.result()
+        else:
+            hop, additions = _late(number, name, stage.timeout), {}
+        merge(done.data, additions, hop)
+        done.hops.append(hop)
+    _check_required(chain, number, stage, done.hops)
+
+
+def _check_required(chain: str, number: int, stage: Stage, hops: Sequence[Hop]) -> None:
+    for enhancer, hop in zip(stage.enhancers, hops[-len(stage.enhancers) :]):
+        if hop.status != bounds.OK and not enhancer.endswith("?"):
+            message = f'chain "{chain}", stage {number}: {enhancer} is {hop.status}: {hop.error}'
+            raise ChainError(_CODES[hop.status], message, list(hops))
+
+
+_CODES = {
+    bounds.FAILED: wire.CODE_FAILED,
+    bounds.LATE: wire.CODE_TIMEOUT,
+    bounds.ABSENT: wire.CODE_BUSY,
+}
+
+
+async def _ask(
+    core: Core, enhancer: str, packet: Packet, timeout_s: float, key: Optional[str]
+) -> Tuple[Hop, Dict[str, Any]]:
+    service, _, endpoint = enhancer.partition(".")
+    began = clock.monotonic()
+    hop = Hop(packet.stage, enhancer, bounds.OK)
+    try:
+        reply = await calls.call(core, calls.Call(service, endpoint, packet, key, timeout_s))
+    except CallError as error:
+        hop.total_us = clock.since_us(began)
+        if isinstance(error, AbsentError):
+            hop.status = bounds.ABSENT
+        elif error.code == wire.CODE_TIMEOUT:
+            hop.status = bounds.LATE
+        else:
+            hop.status = bounds.FAILED
+        hop.error = str(error)
+        return hop, {}
+    hop.total_us, hop.queue_us = reply.total_us, reply.queue_us
+    hop.handler_us, hop.network_us = reply.handler_us, reply.network_us
+    if not isinstance(reply.data, dict):
+        hop.status = bounds.FAILED
+        hop.error = f"it answered {type(reply.data).__name__}, not an object of additions"
+        return hop, {}
+    return hop, reply.data
+
+
+def _late(stage: int, enhancer: str, timeout_s: float) -> Hop:
+    waited_ms = int(timeout_s * 1000)
+    error = f"no answer within the {waited_ms} ms of the stage"
+    return Hop(stage, enhancer, bounds.LATE, total_us=waited_ms * 1000, error=error)

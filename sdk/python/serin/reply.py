@@ -1,0 +1,118 @@
+"""What a call is answered with, and how a web answer is sent in chunks.
+
+Start at :class:`Answer` and :func:`stream_web`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+from typing import Any, AsyncIterator, List, Optional, Tuple
+
+from .bus import Repeated
+from .encode import to_json
+from .errors import CallError
+from .link import Link
+from .web import Response, to_bytes
+from .wire import call as wire
+
+Pairs = List[Tuple[str, str]]
+#: A stream waits for the bus when this much was not taken yet.
+PENDING_BYTES_MAX = 1 << 20
+_END = object()
+_log = logging.getLogger(__name__)
+
+
+class Answer:
+    """Status, headers and body; or a web response."""
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Optional[Pairs] = None,
+        message: str = "",
+        response: Optional[Response] = None,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers or []
+        self.message = message
+        self.response = response
+
+    @staticmethod
+    def value(value: Any) -> Answer:
+        """What a handler returned: bytes as they are, anything else as JSON."""
+        if isinstance(value, bytes):
+            return Answer(200, value, [(wire.CONTENT_TYPE, wire.BYTES)])
+        return Answer(200, b"" if value is None else to_json(value))
+
+    @staticmethod
+    def error(error: CallError) -> Answer:
+        """An error with its code and message."""
+        headers = [(wire.ERROR, error.message), (wire.ERROR_CODE, str(error.code))]
+        body = b"" if error.body is None else to_json(error.body)
+        return Answer(error.code, body, headers, error.message)
+
+    @staticmethod
+    def unrun(code: int, message: str) -> Answer:
+        """A refusal: the handler did not run."""
+        answer = Answer.error(CallError(code, message, may_have_run=False))
+        answer.headers.append((wire.NOT_RUN, "1"))
+        return answer
+
+    @staticmethod
+    def web(response: Response) -> Answer:
+        """A web answer."""
+        message = "" if response.status < 400 else f"answered {response.status}"
+        return Answer(response.status, message=message, response=response)
+
+
+async def stream_web(
+    link: Link, threads: Executor, reply: str, response: Response, headers: Pairs
+) -> None:
+    """Sends a web answer: status and headers with the first chunk, ``more`` on all but the last.
+
+    A stream carries a reply subject of ours, so that the bus tells when nobody listens any more.
+    """
+    head = headers + response.head()
+    if not response.is_stream():
+        chunks = response.chunks()
+        for chunk in chunks[:-1]:
+            await link.bus.publish(reply, chunk, "", Repeated(head + [(wire.WEB_MORE, "1")]))
+            head = []
+        await link.bus.publish(reply, chunks[-1], "", Repeated(head) if head else None)
+        return
+    token, gone = link.expect()
+    try:
+        async for piece in _pieces(response.body, threads):
+            if gone.done():
+                _log.debug("nobody listens to a stream any more")
+                return
+            more = Repeated(head + [(wire.WEB_MORE, "1")])
+            await link.bus.publish(reply, to_bytes(piece), link.inbox(token), more)
+            head = []
+            if link.bus.pending_bytes > PENDING_BYTES_MAX:
+                await link.bus.flush()
+        await link.bus.publish(reply, b"", "", Repeated(head) if head else None)
+    finally:
+        link.forget(token)
+        gone.cancel()
+        close = getattr(response.body, "aclose", None)
+        if close:
+            await close()
+
+
+async def _pieces(body: Any, threads: Executor) -> AsyncIterator[Any]:
+    """The pieces of an iterator; a plain one is asked in a thread, since it may wait."""
+    if hasattr(body, "__anext__"):
+        async for piece in body:
+            yield piece
+        return
+    loop = asyncio.get_running_loop()
+    while True:
+        piece = await loop.run_in_executor(threads, next, body, _END)
+        if piece is _END:
+            return
+        yield piece

@@ -1,0 +1,295 @@
+"""Serves endpoints over the bus: admits, runs handlers, answers, and drains.
+
+For one event loop. Plain handlers run in threads, async ones in the loop; both run in the context of
+their call. Start at :class:`Server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import datetime
+import inspect
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from nats.aio.msg import Msg
+from nats.errors import MaxPayloadError
+
+from . import clock, micro
+from .admit import Admission
+from .bus import Away, Repeated, header_pairs
+from .context import Context
+from .core import Core
+from .encode import to_json
+from .endpoint import Endpoint
+from .errors import CallError
+from .link import Link
+from .reply import Answer, stream_web
+from .span import Span
+from .web import Response, Router, WebRequest, of_error
+from .wire import call as wire
+from .wire import subject
+from .wire.trace import Trace, add_arm, cut_arm
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Taken:
+    """A call between being taken and being answered."""
+
+    endpoint: Endpoint
+    message: Msg
+    headers: Dict[str, str]
+    at: float
+    time_us: int
+    deadline: Optional[float]
+    started: Optional[float] = None
+    has_failed: bool = False
+
+    def remaining_s(self) -> Optional[float]:
+        return None if self.deadline is None else self.deadline - clock.monotonic()
+
+
+class Server:
+    """See the module."""
+
+    def __init__(
+        self,
+        core: Core,
+        link: Link,
+        endpoints: List[Endpoint],
+        router: Router,
+        concurrency: int,
+        waiting_max: int,
+        description: str,
+    ) -> None:
+        self._core = core
+        self._link = link
+        self._endpoints = endpoints
+        self._router = router
+        self._admission = Admission(concurrency, waiting_max)
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="serin-handler")
+        self._description = description
+        self._started = datetime.datetime.now(datetime.timezone.utc).isoformat()
+        self._subscriptions: List[Any] = []
+        self._running: "set[asyncio.Task[None]]" = set()
+        self._is_draining = False
+
+    async def start(self) -> None:
+        """Takes calls from now on; returns once the bus knows it."""
+        bus, options = self._link.bus, self._core.options
+        for endpoint in self._endpoints:
+            take = self._taker(endpoint)
+            to_all = subject.call(options.service, options.version, endpoint.name)
+            self._subscriptions.append(await bus.subscribe(to_all, take, options.version))
+            alone = subject.call_instance(
+                options.service, options.version, endpoint.name, options.instance
+            )
+            self._subscriptions.append(await bus.subscribe(alone, take))
+        for verb in micro.VERBS:
+            for asked in micro.subjects(verb, options):
+                self._subscriptions.append(await bus.subscribe(asked, self._teller(verb)))
+        while True:
+            await bus.connected()
+            try:
+                return await bus.flush()
+            except Away:
+                continue
+
+    async def drain(self, deadline_s: float) -> bool:
+        """Refuses new calls, and waits for those under way; whether all ended in time."""
+        self._is_draining = True
+        until = clock.monotonic() + deadline_s
+        ending = [self._link.bus.unsubscribe(one) for one in self._subscriptions]
+        await asyncio.gather(*ending)
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(0.0, until - clock.monotonic()))
+        is_done = self._core.requests.in_flight == 0
+        for task in list(self._running):
+            task.cancel()
+        self._threads.shutdown(wait=False)
+        return is_done
+
+    def _teller(self, verb: str) -> Any:
+        async def tell(message: Msg) -> None:
+            told = micro.answer(
+                verb, self._core.options, self._started, self._description, self._endpoints
+            )
+            if message.reply:
+                await self._publish(message.reply, to_json(told), None)
+
+        return tell
+
+    def _taker(self, endpoint: Endpoint) -> Any:
+        async def take(message: Msg) -> None:
+            headers = dict(message.headers or {})
+            at = clock.monotonic()
+            timeout = headers.get(wire.TIMEOUT_MS, "")
+            deadline = at + int(timeout) / 1000 if timeout.isdigit() else None
+            taken = _Taken(endpoint, message, headers, at, clock.now_us(), deadline)
+            task = asyncio.get_running_loop().create_task(self._handle(taken))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+        return take
+
+    async def _handle(self, taken: _Taken) -> None:
+        """From taking a call to answering it."""
+        if self._is_draining:
+            return await self._refuse(taken, "the instance drains", is_told=False)
+        if not self._admission.has_room():
+            return await self._refuse(taken, "too many calls are being handled", is_told=True)
+        self._core.requests.start()
+        try:
+            try:
+                await asyncio.wait_for(self._admission.enter(), taken.remaining_s())
+            except asyncio.TimeoutError:
+                answer = Answer.unrun(wire.CODE_TIMEOUT, "the time was over before the handler ran")
+                return await self._answer(taken, answer, None)
+            await self._run(taken)
+        finally:
+            self._core.requests.finish(clock.since_us(taken.at), taken.has_failed)
+
+    async def _run(self, taken: _Taken) -> None:
+        """Runs the handler in the context of the call, no longer than the caller waits."""
+        context, span = self._context(taken)
+        taken.started = clock.monotonic()
+        span.attributes["kind"] = "server"
+        work = asyncio.ensure_future(self._work(taken, context))
+        work.add_done_callback(lambda _: self._admission.leave())
+        done, _ = await asyncio.wait([work], timeout=taken.remaining_s())
+        if not done:
+            # A plain handler cannot be stopped: its place is given back when it ends.
+            work.cancel()
+            answer = Answer.error(CallError(wire.CODE_TIMEOUT, "the time was over before the handler ended"))
+        elif work.cancelled():
+            answer = Answer.error(CallError(wire.CODE_FAILED, "the handler was cancelled"))
+        else:
+            answer = work.result()
+        await self._answer(taken, answer, context)
+        span.has_failed = answer.status >= wire.CODE_FAILED
+        if answer.message:
+            span.attributes["error"] = answer.message
+        queue_us = int((taken.started - taken.at) * 1e6)
+        span.attributes["queue_us"] = queue_us
+        span.end(self._core.spans, self._core.who)
+
+    def _context(self, taken: _Taken) -> Tuple[Context, Span]:
+        headers, options = taken.headers, self._core.options
+        span = Span.begin(taken.endpoint.name, Trace.parse(headers.get(wire.TRACEPARENT)))
+        arm = cut_arm(headers.get(wire.ARM))
+        route = self._link.known_route(options.service)
+        if route and route.has_trial():
+            arm = add_arm(arm, options.service, options.version)
+        around = Context(
+            arm=arm,
+            deadline=taken.deadline,
+            caller=headers.get(wire.CALLER),
+            depth=_count(headers.get(wire.DEPTH)),
+            chain_depth=_count(headers.get(wire.CHAIN_DEPTH)),
+        )
+        return span.context(around), span
+
+    async def _work(self, taken: _Taken, context: Context) -> Answer:
+        is_web = taken.endpoint.name == wire.WEB_ENDPOINT
+        try:
+            with context.scope():
+                if is_web:
+                    return await self._web(taken)
+                arguments = taken.endpoint.arguments(taken.message.data, taken.headers)
+                return Answer.value(await self._call(taken.endpoint.handler, arguments))
+        except CallError as error:
+            return Answer.web(of_error(error)) if is_web else Answer.error(error)
+        except Exception as error:  # noqa: BLE001, whatever a handler raises
+            _log.exception("the handler of %s failed", taken.endpoint.name)
+            failed = CallError(wire.CODE_FAILED, f"{type(error).__name__}: {error}")
+            # What failed inside is not for whoever browses.
+            shown = CallError(wire.CODE_FAILED, "the service failed")
+            return Answer.web(of_error(shown)) if is_web else Answer.error(failed)
+
+    async def _web(self, taken: _Taken) -> Answer:
+        request = WebRequest.read(header_pairs(taken.message), taken.message.data)
+        handler = self._router.find(request)
+        has_parameter = bool(inspect.signature(handler).parameters)
+        returned = await self._call(handler, (request,) if has_parameter else ())
+        return Answer.web(Response.of(returned))
+
+    async def _call(self, handler: Any, arguments: Tuple[Any, ...]) -> Any:
+        if asyncio.iscoroutinefunction(handler):
+            return await handler(*arguments)
+        copied = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(self._threads, lambda: copied.run(handler, *arguments))
+        return await result if asyncio.iscoroutine(result) else result
+
+    async def _refuse(self, taken: _Taken, why: str, is_told: bool) -> None:
+        if is_told:
+            self._core.requests.start()
+        await self._answer(taken, Answer.unrun(wire.CODE_BUSY, why), None, is_told)
+        if is_told:
+            self._core.requests.finish(clock.since_us(taken.at), True)
+
+    async def _answer(
+        self, taken: _Taken, answer: Answer, context: Optional[Context], is_told: bool = True
+    ) -> None:
+        started = taken.started
+        options = self._core.options
+        headers = [(wire.INSTANCE, options.instance), (wire.VERSION, options.version)]
+        if started is not None:
+            headers.append((wire.QUEUE_US, str(int((started - taken.at) * 1e6))))
+            headers.append((wire.HANDLER_US, str(clock.since_us(started))))
+        if taken.message.reply:
+            try:
+                if answer.response is None:
+                    payload = answer.body
+                    await self._publish(taken.message.reply, payload, headers + answer.headers)
+                else:
+                    await stream_web(
+                        self._link, self._threads, taken.message.reply, answer.response, headers
+                    )
+            except MaxPayloadError:
+                too_large = CallError(
+                    wire.CODE_TOO_LARGE, f"the reply has {len(answer.body)} bytes, more than the bus takes"
+                )
+                answer = Answer.error(too_large)
+                await self._publish(taken.message.reply, answer.body, headers + answer.headers)
+            except Away:
+                _log.debug("an answer is lost with its connection")
+        if answer.status >= wire.CODE_FAILED:
+            taken.has_failed = True
+        if is_told:
+            self._tell(taken, answer, context)
+
+    async def _publish(self, reply: str, payload: bytes, headers: Any) -> None:
+        await self._link.bus.publish(reply, payload, "", Repeated(headers) if headers else None)
+
+    def _tell(self, taken: _Taken, answer: Answer, context: Optional[Context]) -> None:
+        """A row of ``requests``; a web request's is told by the gateway alone."""
+        took_us = clock.since_us(taken.at)
+        taken.endpoint.count(took_us, answer.message if answer.status >= 400 else None)
+        if taken.endpoint.name == wire.WEB_ENDPOINT:
+            return
+        line: Dict[str, Any] = {
+            "time": taken.time_us,
+            "endpoint": taken.endpoint.name,
+            "status": answer.status,
+            "duration_us": took_us,
+            "bytes": len(answer.body),
+        }
+        if taken.started is not None:
+            line["queue_us"] = int((taken.started - taken.at) * 1e6)
+        if taken.headers.get(wire.CALLER):
+            line["caller"] = taken.headers[wire.CALLER]
+        if context:
+            line["trace_id"] = context.trace_id()
+            if context.arm:
+                line["arm"] = context.arm
+        self._core.requests_told.push(line)
+
+
+def _count(text: Optional[str]) -> int:
+    return int(text) if text and text.isdigit() else 0

@@ -1,0 +1,188 @@
+"""Web requests over the bus: what the gateway sends to the endpoint ``http``, and what it gets back.
+
+Start at :class:`WebRequest`, :class:`Response` and :class:`Router`. No IO.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from urllib.parse import parse_qsl, unquote
+
+from .encode import to_json
+from .errors import CallError
+from .wire import call as wire
+
+#: A body is sent in messages of at most this; NATS takes 1 MiB with headers by default.
+CHUNK_BYTES = 256 << 10
+HeaderPairs = Sequence[Tuple[str, str]]
+
+
+@dataclass
+class WebRequest:
+    """A web request; header names are lower case."""
+
+    method: str
+    #: Without the service's own prefix.
+    path: str
+    #: The last value by name.
+    query: Dict[str, str]
+    #: All values in order.
+    query_pairs: List[Tuple[str, str]]
+    headers: Dict[str, str]
+    header_pairs: List[Tuple[str, str]]
+    body: bytes
+    #: What the pattern's ``{names}`` matched.
+    params: Dict[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body as JSON; answers 400 where it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise CallError(wire.CODE_BAD_REQUEST, f"the body is not JSON: {error}") from error
+
+    def form(self) -> Dict[str, str]:
+        """The body as fields of a form."""
+        return dict(parse_qsl(self.text(), keep_blank_values=True))
+
+    @staticmethod
+    def read(headers: HeaderPairs, body: bytes) -> WebRequest:
+        """From the headers of the message."""
+        prefix = len(wire.WEB_HEADER_PREFIX)
+        target = next((value for name, value in headers if name == wire.WEB_REQUEST), "GET /")
+        method, _, url = target.partition(" ")
+        path, _, query = url.partition("?")
+        pairs = [
+            (name[prefix:].lower(), value)
+            for name, value in headers
+            if name.startswith(wire.WEB_HEADER_PREFIX)
+        ]
+        query_pairs = parse_qsl(query, keep_blank_values=True)
+        return WebRequest(
+            method, unquote(path) or "/", dict(query_pairs), query_pairs, dict(pairs), pairs, body
+        )
+
+
+@dataclass
+class Response:
+    """A web answer. ``body`` is text, bytes, a value that becomes JSON, or an iterator of chunks."""
+
+    body: Any = b""
+    status: int = 200
+    headers: Union[Mapping[str, str], HeaderPairs] = ()
+    content_type: Optional[str] = None
+
+    @staticmethod
+    def of(value: Any) -> Response:
+        """What a handler returned, as an answer."""
+        return value if isinstance(value, Response) else Response(value)
+
+    def head(self) -> List[Tuple[str, str]]:
+        """Status and headers for the first message."""
+        given = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
+        pairs = [(name.lower(), str(value)) for name, value in given]
+        has_type = any(name == "content-type" for name, _ in pairs)
+        if not has_type and (self.content_type or self.body is not None):
+            pairs.append(("content-type", self.content_type or _type_of(self.body)))
+        told = [(f"{wire.WEB_HEADER_PREFIX}{name}", value) for name, value in pairs]
+        return [(wire.WEB_STATUS, str(self.status)), *told]
+
+    def is_stream(self) -> bool:
+        """Whether the body comes piece by piece."""
+        return hasattr(self.body, "__anext__") or hasattr(self.body, "__next__")
+
+    def chunks(self) -> List[bytes]:
+        """The body of an answer that is no stream, at least one chunk."""
+        whole = to_bytes(self.body)
+        return [whole[at : at + CHUNK_BYTES] for at in range(0, len(whole), CHUNK_BYTES)] or [b""]
+
+
+def html(text: str, status: int = 200) -> Response:
+    """An answer that is a page. What comes from outside must be escaped by ``html.escape``."""
+    return Response(text, status, content_type="text/html; charset=utf-8")
+
+
+def of_error(error: CallError) -> Response:
+    """An error as a web answer."""
+    return Response({"error": error.message}, error.code if 400 <= error.code < 600 else 500)
+
+
+def to_bytes(value: Any) -> bytes:
+    """A body, or a chunk of one."""
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    return b"" if value is None else to_json(value)
+
+
+def _type_of(body: Any) -> str:
+    if isinstance(body, str) or hasattr(body, "__anext__") or hasattr(body, "__next__"):
+        return "text/plain; charset=utf-8"
+    if isinstance(body, (bytes, bytearray)):
+        return wire.BYTES
+    return "application/json"
+
+
+class _Path(NamedTuple):
+    method: Optional[str]
+    words: Tuple[str, ...]
+    handler: Callable[..., Any]
+
+
+class Router:
+    """Which handler takes a request: patterns in the order they were added, then the one for all."""
+
+    def __init__(self) -> None:
+        self._paths: List[_Path] = []
+        self._rest: Optional[Callable[..., Any]] = None
+
+    def add(self, pattern: Optional[str], handler: Callable[..., Any]) -> None:
+        """``GET /items/{id}``, ``/items/{id}``, or ``None`` for everything else."""
+        if pattern is None:
+            self._rest = handler
+            return
+        method, _, path = pattern.rpartition(" ")
+        if not path.startswith("/"):
+            raise ValueError(f'the pattern {pattern!r} must look like "GET /items/{{id}}"')
+        self._paths.append(_Path(method.upper() or None, _words(path), handler))
+
+    def find(self, request: WebRequest) -> Callable[..., Any]:
+        """The handler; raises :class:`CallError` 404 or 405."""
+        words = _words(request.path)
+        is_there = False
+        for method, pattern, handler in self._paths:
+            params = _match(pattern, words)
+            if params is None:
+                continue
+            is_there = True
+            if method in (None, request.method) or (method == "GET" and request.method == "HEAD"):
+                request.params = params
+                return handler
+        if self._rest:
+            return self._rest
+        if is_there:
+            raise CallError(405, f"{request.method} is not served at {request.path}")
+        raise CallError(404, f"nothing is at {request.path}")
+
+
+def _words(path: str) -> Tuple[str, ...]:
+    return tuple(path.strip("/").split("/"))
+
+
+def _match(pattern: Sequence[str], words: Sequence[str]) -> Optional[Dict[str, str]]:
+    if len(pattern) != len(words):
+        return None
+    params = {}
+    for wanted, word in zip(pattern, words):
+        if wanted.startswith("{") and wanted.endswith("}") and word:
+            params[wanted[1:-1]] = word
+        elif wanted != word:
+            return None
+    return params

@@ -1,0 +1,299 @@
+"""The SDK against the real nats-server: what is emitted is in the stream once, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import unittest
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List
+
+import serin
+from serin import sync
+
+from .place import PATIENCE_S, Place, until
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+ROOT = Path(__file__).parent.parent
+
+
+@serin.event("cart.filled")
+@dataclass
+class Filled:
+    by: str
+
+
+def emit_numbers(app: Any, first: int, end: int) -> None:
+    for n in range(first, end):
+        app.emit("order.paid", n=n, text="some more bytes for the batch")
+
+
+class BusTest(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self) -> None:
+        self.place = Place()
+        self.addAsyncCleanup(self.place.close)
+        await self.place.start()
+
+    async def connect(self, **options: Any) -> serin.Serin:
+        app = serin.connect(self.place.options(**options))
+        self.addAsyncCleanup(app.drain, 0.1)
+        return app
+
+    def check_all(self, found: List[Dict[str, Any]], count: int) -> None:
+        self.assertEqual([event["data"]["n"] for event in found], list(range(count)))
+        ids = [event["id"] for event in found]
+        self.assertEqual(ids, sorted(set(ids)))
+
+    def segments(self) -> List[Path]:
+        return list(self.place.spill.rglob("*.seg"))
+
+    async def flush(self, app: serin.Serin) -> None:
+        self.assertTrue(await app.flush(PATIENCE_S), app.counts())
+
+    async def test_what_is_emitted_is_in_the_stream(self) -> None:
+        app = await self.connect()
+        app.emit("order.paid", {"amount": 3})
+        app.emit("order.paid", {"order.id": "x"}, amount=4.5)
+        app.emit_event(Filled("me"))
+        with serin.Context.from_headers(PARENT, "cart=v8").scope():
+            app.emit("a")
+        for refused in (3, [1], "text"):
+            app.emit("c", refused)
+        app.emit("d", {"value": object()})
+        app.emit("no good", {})
+        app.emit("serin.decision", {})
+        app.emit("large", text="x" * (600 << 10))
+        app.emit("nan", value=float("nan"))
+        await self.flush(app)
+        found = await self.place.events()
+        self.assertEqual(
+            [(event["type"], event["data"]) for event in found],
+            [
+                ("order.paid", {"amount": 3}),
+                ("order.paid", {"amount": 4.5, "order.id": "x"}),
+                ("cart.filled", {"by": "me"}),
+                ("a", {}),
+                ("nan", {"value": None}),
+            ],
+        )
+        self.assertEqual((found[3]["trace"], found[3]["arm"]), (PARENT, "cart=v8"))
+        dropped = {"bad-type": 2, "not-an-object": 3, "too-large": 1, "not-json": 1}
+        self.assertEqual(
+            app.counts(), {"emitted": 5, "acknowledged": 5, "dropped": dropped}
+        )
+
+    async def test_a_killed_bus_loses_and_doubles_nothing(self) -> None:
+        app = await self.connect()
+        for round_ in range(3):
+            emit_numbers(app, round_ * 3000, (round_ + 1) * 3000)
+            await self.place.stop()
+            await self.place.start()
+        emit_numbers(app, 9000, 12000)
+        await self.flush(app)
+        self.check_all(await self.place.events(), 12000)
+
+    async def test_a_later_run_sends_what_an_earlier_one_left(self) -> None:
+        await self.place.stop()
+        earlier = await self.connect()
+        emit_numbers(earlier, 0, 5000)
+        self.assertFalse(await earlier.drain(0.1))
+        self.assertTrue(self.segments())
+        await self.place.start()
+        later = await self.connect()
+        await until(lambda: not self.segments())
+        later.emit("order.paid", n=5000)
+        await self.flush(later)
+        found = await self.place.events()
+        self.check_all(found, 5001)
+        producers = {event["message_id"].split("/")[0] for event in found}
+        self.assertEqual(len(producers), 2)
+
+    async def test_events_wait_on_disk_and_the_bound_holds(self) -> None:
+        await self.place.stop()
+        app = await self.connect(queue_bytes_max=1 << 20, spill_bytes_max=2 << 20)
+        emitted = 0
+        while "spill-full" not in app.counts()["dropped"]:
+            emit_numbers(app, emitted, emitted + 100)
+            emitted += 100
+            self.assertLess(emitted, 1_000_000)
+            await asyncio.sleep(0)
+        self.assertLessEqual(sum(path.stat().st_size for path in self.segments()), 2 << 20)
+        await self.place.start()
+        await self.flush(app)
+        counts = app.counts()
+        self.assertEqual(counts["emitted"] + sum(counts["dropped"].values()), emitted)
+        ids = [event["id"] for event in await self.place.events()]
+        self.assertEqual(len(ids), counts["emitted"])
+        self.assertEqual(ids, sorted(set(ids)))
+
+    async def test_a_stuck_bus_never_blocks_emit(self) -> None:
+        app = await self.connect()
+        emit_numbers(app, 0, 100)
+        await self.flush(app)
+        self.place.send(signal.SIGSTOP)
+        began = time.monotonic()
+        emit_numbers(app, 100, 20_000)
+        took_s = time.monotonic() - began
+        self.place.send(signal.SIGCONT)
+        self.assertLess(took_s, 5)
+        await self.flush(app)
+        self.check_all(await self.place.events(), 20_000)
+
+    async def test_beats_and_pulses_go_on_while_the_service_is_busy(self) -> None:
+        beats = await self.place.client.subscribe("tel.beat.cart.v3.cart-v3-1")
+        pulses = await self.place.client.subscribe("tel.pulse.cart.v3.cart-v3-1")
+        await self.place.client.flush()
+        app = await self.connect()
+        app.gauge("queue.depth", lambda: 7)
+        app.gauge("bad", lambda: 1 / 0)
+        app.emit("bad type", {})
+        with app.request():
+            pass
+        told = [json.loads((await beats.next_msg(PATIENCE_S)).data)]
+        # The loop of the service stands still, and so would anything in it.
+        busy_until = time.monotonic() + 2.2
+        while time.monotonic() < busy_until:
+            emit_numbers(app, 0, 50)
+        for _ in range(2):
+            told.append(json.loads((await beats.next_msg(PATIENCE_S)).data))
+        self.assertEqual([beat["number"] for beat in told], [1, 2, 3])
+        self.assertLess(told[2]["time_us"] - told[0]["time_us"], 2_600_000)
+        self.assertEqual(told[2]["gauges"], {"queue.depth": 7.0})
+        self.assertEqual(told[2]["dropped"], {"bad-type": 1})
+        self.assertEqual(sum(beat["requests"]["count"] for beat in told), 1)
+        self.assertGreater(told[2]["memory_bytes"], 1 << 20)
+        await until(lambda: pulses.pending_msgs >= 8)
+        await self.flush(app)
+        found = await self.place.events()
+        for beat in told:
+            sealed = beat["sealed"]
+            for event in found:
+                number = int(event["message_id"].rpartition("/")[2])
+                is_true = event["time_us"] > sealed["time_us"] or number <= sealed["number"]
+                self.assertTrue(is_true, sealed)
+
+    async def test_drained_means_acknowledged_and_closed(self) -> None:
+        app = await self.connect()
+        emit_numbers(app, 0, 1000)
+        self.assertTrue(await app.drain(PATIENCE_S))
+        emit_numbers(app, 1000, 1010)
+        self.assertEqual(app.counts()["dropped"], {"drained": 10})
+        self.check_all(await self.place.events(), 1000)
+
+    async def test_the_synchronous_face_waits(self) -> None:
+        def work() -> Any:
+            with sync.connect(self.place.options()) as app:
+                emit_numbers(app, 0, 10)
+                is_flushed = app.flush(PATIENCE_S)
+                service = app.service()
+                service.endpoint("double")(lambda number: number * 2)
+                service.start()
+                answer = service.call("cart", "double", 21) if is_flushed else None
+                return is_flushed, answer
+
+        self.routes = await self.place.client.subscribe("ctl.routes.get", cb=self.tell_routes)
+        await self.place.client.flush()
+        answer = await asyncio.get_running_loop().run_in_executor(None, work)
+        self.assertEqual(answer, (True, 42))
+        self.check_all(await self.place.events(), 10)
+        with self.assertRaisesRegex(RuntimeError, "use the same name of `serin` with `await`"):
+            sync.connect(self.place.options()).call("cart", "double", 1)
+
+    async def tell_routes(self, message: Any) -> None:
+        versions = [{"version": "v3", "weight": 10_000}]
+        routes = {"revision": 1, "services": {"cart": {"versions": versions}}}
+        await message.respond(json.dumps(routes).encode())
+
+    async def run_program(self, text: str) -> "subprocess.Popen[bytes]":
+        environment = {
+            "SERIN_BUS": self.place.url,
+            "SERIN_SERVICE": "cart",
+            "SERIN_VERSION": "v3",
+            "SERIN_INSTANCE": "cart-v3-1",
+            "SERIN_SPILL_DIR": str(self.place.spill),
+            "PYTHONPATH": ":".join([str(ROOT), *sys.path]),
+        }
+        program = subprocess.Popen([sys.executable, "-c", textwrap.dedent(text)], env=environment)
+        self.addCleanup(program.kill)
+        return program
+
+    async def end(self, program: "subprocess.Popen[bytes]") -> int:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, program.wait, PATIENCE_S)
+
+    async def test_the_end_of_a_program_drains(self) -> None:
+        program = await self.run_program(
+            """
+            import serin
+            app = serin.connect()
+            for n in range(500):
+                app.emit("order.paid", n=n)
+            """
+        )
+        self.assertEqual(await self.end(program), 0)
+        self.check_all(await self.place.events(), 500)
+
+    async def test_sigterm_ends_a_service_after_its_calls(self) -> None:
+        program = await self.run_program(
+            """
+            import time, serin
+            app = serin.service()
+
+            @app.endpoint
+            def slow(data):
+                app.emit("slow.begun")
+                app.core.queue.seal()
+                while not gate.exists():
+                    time.sleep(0.01)
+                app.emit("slow.ended")
+                return "done"
+
+            import pathlib, os
+            gate = pathlib.Path(os.environ["SERIN_SPILL_DIR"] + ".gate")
+            app.run()
+            """
+        )
+        call = asyncio.get_running_loop().create_task(self.retried("svc.cart.v3.slow"))
+        await until(self.has_events)
+        program.send_signal(signal.SIGTERM)
+        self.place.spill.with_suffix(".gate").touch()
+        self.assertEqual(json.loads((await call).data), "done")
+        self.assertEqual(await self.end(program), 143)
+        kinds = [event["type"] for event in await self.place.events()]
+        self.assertEqual(kinds, ["slow.begun", "slow.ended"])
+
+    async def has_events(self) -> bool:
+        return bool(await self.place.events())
+
+    async def retried(self, subject: str) -> Any:
+        while True:
+            try:
+                return await self.place.client.request(subject, b"{}", timeout=PATIENCE_S)
+            except Exception as error:  # noqa: BLE001
+                if type(error).__name__ != "NoRespondersError":
+                    raise
+                await asyncio.sleep(0.02)
+
+    async def test_a_service_is_quick_to_be_seen(self) -> None:
+        beats = await self.place.client.subscribe("tel.beat.>")
+        await self.place.client.flush()
+        took_s = []
+        for _ in range(3):
+            began = time.monotonic()
+            program = await self.run_program("import serin; serin.service().run()")
+            await beats.next_msg(PATIENCE_S)
+            took_s.append(time.monotonic() - began)
+            program.kill()
+            program.wait()
+        # 0.3 s on a quiet machine; here only what would be a fault is one.
+        self.assertLess(min(took_s), 2.0, took_s)
+
+
+if __name__ == "__main__":
+    unittest.main()
