@@ -13,6 +13,10 @@ pub const CALLER: &str = "serin-from";
 pub const ARM: &str = "serin-arm";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+/// How many calls enclose this one: 0, or absent, where it comes from no call.
+pub const DEPTH: &str = "serin-depth";
+/// Calls that may enclose each other; services that call each other in a circle end here.
+pub const DEPTH_MAX: u32 = 32;
 /// How many calls of chains enclose this one.
 pub const CHAIN_DEPTH: &str = "serin-chain-depth";
 

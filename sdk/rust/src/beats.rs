@@ -34,6 +34,10 @@ pub(crate) async fn run(shared: Arc<Shared>, client: Client, mut finished: watch
         tokio::select! {
             biased;
             _ = ticks.tick() => beats.send(&client, &beat_subject, &shared).await,
+            () = shared.state_changed.notified() => {
+                beats.send(&client, &beat_subject, &shared).await;
+                ticks.reset();
+            }
             _ = pulses.tick() => send(&client, &pulse_subject, Bytes::new()).await,
             changed = finished.changed() => if changed.is_err() { break },
         }

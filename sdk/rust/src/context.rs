@@ -1,10 +1,12 @@
-//! The trace and the canary arms an event is caused by, carried along the work.
+//! What the work under way was caused by, carried along: trace, canary arms, deadline, depth.
 //!
-//! A handler runs its work inside [`Context::scope`] (or [`Context::run`] where nothing is awaited)
-//! with what the request's headers said, and every `emit` in there takes it up by itself.
+//! A served request runs inside [`Context::scope`] with what its headers said (elsewhere use that, or
+//! [`Context::run`] where nothing is awaited), and every `emit` and `call` in there takes it up by
+//! itself. A task that is spawned does not: give it `Context::current().scope(…)`.
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serin_wire::event::{Arm, Trace};
 
@@ -22,6 +24,12 @@ thread_local! {
 pub struct Context {
     pub(crate) trace: Option<Trace>,
     pub(crate) arm: Option<Arc<str>>,
+    /// When whoever waits for this work stops waiting.
+    pub(crate) deadline: Option<Instant>,
+    /// Calls that enclose this work.
+    pub(crate) depth: u32,
+    /// Of these, calls of chains.
+    pub(crate) chain_depth: u32,
 }
 
 impl Context {
@@ -30,6 +38,7 @@ impl Context {
         Context {
             trace: traceparent.and_then(Trace::parse),
             arm: arm.and_then(cut_arm),
+            ..Context::default()
         }
     }
 
@@ -45,10 +54,14 @@ impl Context {
 
     /// The context of the work under way, with the innermost span where there is one.
     pub fn current() -> Context {
-        with_scope(|scope| Context {
-            trace: current_span().or_else(|| scope.and_then(|scope| scope.trace)),
-            arm: scope.and_then(|scope| scope.arm.clone()),
-        })
+        let mut context = with_scope(|scope| scope.cloned()).unwrap_or_default();
+        context.trace = current_span().or(context.trace);
+        context
+    }
+
+    /// When whoever waits for this work stops waiting.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// The header `traceparent` to send along.

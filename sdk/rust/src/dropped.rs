@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why an event or a span was not taken.
+/// Why an event, a span, a request or a call was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The queue in memory is full and there is no spill folder.
@@ -24,9 +24,15 @@ pub enum Reason {
     SpillLost,
     /// There were more spans than fit between two sendings.
     SpanFull,
+    /// The span was not among those that are kept under load.
+    SpanSampled,
+    /// There were more requests to tell than fit between two sendings; they are still counted.
+    RequestFull,
+    /// A call came faster than this process took them; nobody answers it.
+    CallFull,
 }
 
-const REASONS: [Reason; 9] = [
+const REASONS: [Reason; 12] = [
     Reason::QueueFull,
     Reason::SpillFull,
     Reason::NotAnObject,
@@ -36,6 +42,9 @@ const REASONS: [Reason; 9] = [
     Reason::Drained,
     Reason::SpillLost,
     Reason::SpanFull,
+    Reason::SpanSampled,
+    Reason::RequestFull,
+    Reason::CallFull,
 ];
 
 impl Reason {
@@ -51,6 +60,9 @@ impl Reason {
             Reason::Drained => "drained",
             Reason::SpillLost => "spill-lost",
             Reason::SpanFull => "span-full",
+            Reason::SpanSampled => "span-sampled",
+            Reason::RequestFull => "request-full",
+            Reason::CallFull => "call-full",
         }
     }
 }

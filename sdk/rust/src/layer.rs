@@ -6,11 +6,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde_json::{Map, Value};
-use serin_wire::Span;
-use serin_wire::event::Trace;
 use serin_wire::span::SpanStatus;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -19,16 +16,13 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context as LayerContext;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::clock;
 use crate::context::{self, Context};
-use crate::dropped::Reason;
 use crate::serin;
 use crate::shared::Shared;
+use crate::span::OpenSpan;
 
 /// The field that marks an event, and names its type.
 const MARK: &str = "event";
-/// W3C's flag "sampled".
-const SAMPLED: u8 = 1;
 
 /// The layer; made by [`crate::Serin::layer`]. It does not keep the connection open.
 #[derive(Debug, Clone)]
@@ -38,11 +32,8 @@ pub struct SerinLayer {
 
 /// What is kept with a span while it is open.
 #[derive(Debug)]
-struct OpenSpan {
-    trace: Trace,
-    parent_id: Option<u64>,
-    time_us: i64,
-    started: Instant,
+struct Entered {
+    span: OpenSpan,
     status: SpanStatus,
     attributes: Map<String, Value>,
 }
@@ -58,22 +49,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SerinLayer {
         let Some(span) = ctx.span(id) else { return };
         let parent = span.parent().and_then(|parent| {
             let extensions = parent.extensions();
-            extensions.get::<OpenSpan>().map(|open| open.trace)
+            extensions.get::<Entered>().map(|open| open.span.trace)
         });
         let above =
             parent.or_else(|| context::with_scope(|scope| scope.and_then(|scope| scope.trace)));
-        let trace = Trace {
-            trace_id: above.map_or_else(random_u128, |above| above.trace_id),
-            span_id: clock::random_u64().max(1),
-            flags: above.map_or(SAMPLED, |above| above.flags),
-        };
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        span.extensions_mut().insert(OpenSpan {
-            trace,
-            parent_id: above.map(|above| above.span_id),
-            time_us: clock::now_us(),
-            started: clock::monotonic(),
+        span.extensions_mut().insert(Entered {
+            span: self.shared.spans.begin(above),
             status: SpanStatus::Ok,
             attributes: fields.values,
         });
@@ -81,7 +64,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SerinLayer {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: LayerContext<'_, S>) {
         let Some(span) = ctx.span(id) else { return };
-        if let Some(open) = span.extensions_mut().get_mut::<OpenSpan>() {
+        if let Some(open) = span.extensions_mut().get_mut::<Entered>() {
             let mut fields = Fields::default();
             values.record(&mut fields);
             open.attributes.extend(fields.values);
@@ -91,7 +74,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SerinLayer {
     fn on_event(&self, event: &Event<'_>, ctx: LayerContext<'_, S>) {
         if *event.metadata().level() == Level::ERROR
             && let Some(span) = ctx.event_span(event)
-            && let Some(open) = span.extensions_mut().get_mut::<OpenSpan>()
+            && let Some(open) = span.extensions_mut().get_mut::<Entered>()
         {
             open.status = SpanStatus::Error;
         }
@@ -108,49 +91,28 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SerinLayer {
 
     fn on_enter(&self, id: &Id, ctx: LayerContext<'_, S>) {
         if let Some(span) = ctx.span(id)
-            && let Some(open) = span.extensions().get::<OpenSpan>()
+            && let Some(open) = span.extensions().get::<Entered>()
         {
-            context::enter_span(open.trace);
+            context::enter_span(open.span.trace);
         }
     }
 
     fn on_exit(&self, id: &Id, ctx: LayerContext<'_, S>) {
         if let Some(span) = ctx.span(id)
-            && let Some(open) = span.extensions().get::<OpenSpan>()
+            && let Some(open) = span.extensions().get::<Entered>()
         {
-            context::exit_span(open.trace.span_id);
+            context::exit_span(open.span.trace.span_id);
         }
     }
 
     fn on_close(&self, id: Id, ctx: LayerContext<'_, S>) {
         let Some(span) = ctx.span(&id) else { return };
-        let Some(open) = span.extensions_mut().remove::<OpenSpan>() else {
+        let Some(open) = span.extensions_mut().remove::<Entered>() else {
             return;
         };
-        let took = clock::monotonic().duration_since(open.started);
-        let options = &self.shared.options;
-        let told = Span {
-            trace_id: format!("{:032x}", open.trace.trace_id).into(),
-            span_id: format!("{:016x}", open.trace.span_id).into(),
-            parent_id: open.parent_id.map(|id| format!("{id:016x}").into()),
-            name: span.name().into(),
-            service: options.service.as_str().into(),
-            version: options.version.as_str().into(),
-            instance: options.instance.as_str().into(),
-            time: open.time_us,
-            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            status: open.status,
-            attributes: open.attributes,
-        };
-        if !self.shared.spans.push(&told) {
-            self.shared.queue.dropped.count(Reason::SpanFull);
-        }
+        self.shared
+            .end_span(open.span, span.name(), open.status, open.attributes);
     }
-}
-
-fn random_u128() -> u128 {
-    let high = u128::from(clock::random_u64()) << 64;
-    (high | u128::from(clock::random_u64())).max(1)
 }
 
 /// Fields as JSON; what has no JSON of its own comes as its debug text.

@@ -15,23 +15,32 @@
 //! stand in the order an event passes them; start at [`Serin`].
 
 mod beats;
+mod call;
+mod chain;
 mod clock;
+mod connect;
 mod context;
 mod counts;
 mod dropped;
 mod id;
 mod layer;
+mod lines;
 mod options;
 mod queue;
 mod replay;
+mod sample;
 mod send;
 mod serin;
+mod serve;
 mod shared;
 mod span;
 mod spill;
 mod typed;
 mod usage;
 
+pub use call::error::CallError;
+pub use call::{Call, Reply, Timing};
+pub use chain::{Chain, ChainError, Enhanced, Stage};
 pub use context::Context;
 pub use counts::Counts;
 pub use dropped::Reason;
@@ -39,7 +48,12 @@ pub use layer::SerinLayer;
 pub use options::{ConnectError, Options};
 pub use serin::{Request, Serin};
 pub use serin_sdk_derive::Event;
-pub use serin_wire::State;
+pub use serin_wire::{Hop, HopStatus, Packet, State};
+pub use serve::endpoint::Endpoint;
+pub use serve::failure::Failure;
+pub use serve::incoming::Incoming;
+pub use serve::web::{WebRequest, WebResponse};
+pub use serve::{ServeError, Service};
 pub use typed::Event;
 #[doc(hidden)]
 pub use typed::{FieldList, Fields};

@@ -37,10 +37,13 @@ pub(crate) const ACK_WITHIN: Duration = Duration::from_secs(5);
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 /// The client takes a message into its buffer at once, or something is wrong.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
-/// Spans go out this often.
-const SPANS_EVERY: Duration = Duration::from_millis(250);
+/// Spans and requests go out this often, or when half of their room is taken.
+const TELEMETRY_EVERY: Duration = Duration::from_millis(250);
 /// The longest sleep: a full disk is tried again, and a lost wake-up would do no harm.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Makes one of the subjects of telemetry.
+type Subject = fn(&str, &str, &str) -> String;
 
 /// The sender.
 pub(crate) struct Sender {
@@ -54,7 +57,7 @@ pub(crate) struct Sender {
     open_since: Option<(u64, Instant)>,
     retry_at: Option<Instant>,
     backoff: Duration,
-    spans_at: Instant,
+    telemetry_at: Instant,
     is_stopping: bool,
 }
 
@@ -85,7 +88,7 @@ impl Sender {
             open_since: None,
             retry_at: None,
             backoff: BACKOFF[0],
-            spans_at: Instant::now(),
+            telemetry_at: Instant::now(),
             is_stopping: false,
         }
     }
@@ -145,7 +148,7 @@ impl Sender {
         if self.shared.queue.is_half_full() && (disk_is_behind || self.window.len() == WINDOW) {
             self.move_to_disk();
         }
-        self.send_spans().await;
+        self.send_telemetry().await;
     }
 
     fn is_away(&self) -> bool {
@@ -381,22 +384,27 @@ impl Sender {
         queue.set_spill_full(is_full);
     }
 
-    /// Spans are telemetry: what the bus does not get in time is not kept.
-    async fn send_spans(&mut self) {
-        if self.spans_at > Instant::now() && !self.is_stopping {
-            return;
+    /// Telemetry that the bus does not get in time is not kept.
+    async fn send_telemetry(&mut self) {
+        let told = [
+            (&self.shared.spans.lines, subject::span as Subject),
+            (&self.shared.told, subject::request),
+        ];
+        let is_due = self.telemetry_at <= Instant::now() || self.is_stopping;
+        for (lines, subject) in told {
+            if !is_due && !lines.is_half_full() {
+                continue;
+            }
+            let Some(lines) = lines.take() else { continue };
+            let subject = self.shared.subject(subject);
+            let handed = self.client.publish(subject, Bytes::from(lines));
+            let handed = tokio::time::timeout(HAND_OVER_WITHIN, handed).await;
+            if !matches!(handed, Ok(Ok(()))) {
+                tracing::debug!("spans and requests are lost, the bus is away");
+            }
         }
-        self.spans_at = Instant::now() + SPANS_EVERY;
-        let Some(lines) = self.shared.spans.take() else {
-            return;
-        };
-        let subject = self.shared.subject(subject::span);
-        let handed = self.client.publish(subject, Bytes::from(lines));
-        if !matches!(
-            tokio::time::timeout(HAND_OVER_WITHIN, handed).await,
-            Ok(Ok(()))
-        ) {
-            tracing::debug!("spans are lost, the bus is away");
+        if is_due {
+            self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
         }
     }
 
@@ -406,9 +414,10 @@ impl Sender {
         let is_away = self.is_away();
         let wait = if is_away { SEAL_AFTER_AWAY } else { SEAL_AFTER };
         let seal = self.open_since.map(|(_, since)| since + wait);
-        let spans = (!is_away && !self.shared.spans.is_empty()).then_some(self.spans_at);
+        let is_told = self.shared.spans.lines.is_empty() && self.shared.told.is_empty();
+        let telemetry = (!is_away && !is_told).then_some(self.telemetry_at);
         let retry = self.retry_at.filter(|&at| at > now);
-        [seal, spans, retry]
+        [seal, telemetry, retry]
             .into_iter()
             .flatten()
             .fold(now + LOOK_EVERY, Instant::min)

@@ -5,19 +5,22 @@
 //! Start at [`Serin::connect`].
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event as Connection, ServerAddr};
+use async_nats::Event as Connection;
 use serde::Serialize;
 use serin_wire::State;
 use serin_wire::event::Trace;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::time::Instant;
 
+use crate::call::link::Link;
 use crate::clock;
+use crate::connect::connect;
 use crate::context::{self, Context};
 use crate::counts::Counts;
 use crate::dropped::Reason;
@@ -32,10 +35,6 @@ use crate::{beats, replay};
 
 /// The memory a thread keeps for writing JSON; a larger event's is given back.
 const SCRATCH_BYTES: usize = 64 << 10;
-/// A connection that is silent is asked after this, and given up after two more.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-const RECONNECT_EVERY_MAX: Duration = Duration::from_millis(500);
 /// What a process that ended by SIGTERM reports: 128 + 15.
 const EXIT_SIGTERM: i32 = 143;
 
@@ -57,6 +56,8 @@ struct Inner {
     /// Whether everything was acknowledged, once the sender is done.
     finished: watch::Receiver<Option<bool>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The connection for calls, once one was made.
+    link: RwLock<Option<Arc<Link>>>,
 }
 
 /// A request being handled; it ends when this is dropped.
@@ -85,7 +86,14 @@ impl Serin {
         let sending = Arc::clone(&shared);
         let sender = start("serin-send", move |runtime| {
             let result = runtime.block_on(async {
-                let client = client(&sending, true).await?;
+                let counting = Arc::clone(&sending);
+                let client = connect(&sending.options, move |event| {
+                    if event == Connection::Connected {
+                        counting.connections.fetch_add(1, Ordering::Relaxed);
+                    }
+                    counting.queue.wake.notify_one();
+                });
+                let client = client.await?;
                 let left = parent
                     .map(|parent| spill::left_under(&parent))
                     .unwrap_or_default();
@@ -105,7 +113,7 @@ impl Serin {
         let beating = Arc::clone(&shared);
         let beats = start("serin-beat", move |runtime| {
             runtime.block_on(async {
-                match client(&beating, false).await {
+                match connect(&beating.options, |_| ()).await {
                     Ok(client) => beats::run(beating, client, beat_finished).await,
                     Err(error) => tracing::error!(%error, "cannot send beats"),
                 }
@@ -117,6 +125,7 @@ impl Serin {
                 stop,
                 finished,
                 threads: Mutex::new(vec![sender, beats]),
+                link: RwLock::new(None),
             }),
             context: None,
         })
@@ -159,6 +168,48 @@ impl Serin {
             inner: Arc::clone(&self.inner),
             context: Some(context),
         }
+    }
+
+    /// What the work under way was caused by, as this handle has it.
+    pub(crate) fn cause(&self) -> Context {
+        let current = Context::current();
+        match &self.context {
+            Some(own) => Context {
+                trace: own.trace.or(current.trace),
+                arm: own.arm.clone().or(current.arm),
+                deadline: own.deadline.or(current.deadline),
+                depth: own.depth.max(current.depth),
+                chain_depth: own.chain_depth.max(current.chain_depth),
+            },
+            None => current,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// The connection for calls; made where there is none, or its runtime ended.
+    pub(crate) async fn link(&self) -> Result<Arc<Link>, async_nats::Error> {
+        let alive = |link: &Arc<Link>| (!link.is_dead()).then(|| Arc::clone(link));
+        let now = self.inner.link.read().await.as_ref().and_then(alive);
+        if let Some(link) = now {
+            return Ok(link);
+        }
+        let mut place = self.inner.link.write().await;
+        if let Some(link) = place.as_ref().and_then(alive) {
+            return Ok(link);
+        }
+        let link = Arc::new(Link::open(&self.inner.shared).await?);
+        *place = Some(Arc::clone(&link));
+        Ok(link)
+    }
+
+    /// Becomes true when a drain begins.
+    pub(crate) async fn stopping(&self) {
+        let mut stop = self.inner.stop.subscribe();
+        let asked = stop.wait_for(Option::is_some).await;
+        debug_assert!(asked.is_ok(), "the handle has the other end");
     }
 
     /// Has a value sampled with each beat. The function must be quick and not hold this handle.
@@ -361,39 +412,4 @@ fn start(
         .name(name.to_owned())
         .spawn(move || work(runtime))
         .map_err(failed)
-}
-
-/// A client that connects in the background and for ever; the sender's counts its connections.
-async fn client(shared: &Arc<Shared>, is_sender: bool) -> Result<Client, async_nats::ConnectError> {
-    let watching = Arc::clone(shared);
-    let options = ConnectOptions::new()
-        .name(&shared.options.instance)
-        .retry_on_initial_connect()
-        .connection_timeout(CONNECT_WITHIN)
-        .ping_interval(PING_EVERY)
-        .request_timeout(None)
-        .reconnect_delay_callback(|attempts| {
-            let doubled = Duration::from_millis(10) * 2_u32.saturating_pow(attempts.min(8) as u32);
-            doubled.min(RECONNECT_EVERY_MAX)
-        })
-        .event_callback(move |event| {
-            let shared = Arc::clone(&watching);
-            async move {
-                if is_sender && event == Connection::Connected {
-                    let connections = &shared.connections;
-                    connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                }
-                if is_sender {
-                    shared.queue.wake.notify_one();
-                }
-            }
-        });
-    let address: ServerAddr = shared.options.bus.parse()?;
-    // async-nats does not take credentials from the address by itself.
-    let options = match (address.username(), address.password()) {
-        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
-        (Some(token), None) => options.token(token.into()),
-        _ => options,
-    };
-    options.connect(address).await
 }

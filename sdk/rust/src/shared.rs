@@ -8,9 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use serin_wire::batch::BatchWriter;
 use serin_wire::time::Micros;
 use serin_wire::{Histogram, ProducerId, State, subject};
+use tokio::sync::Notify;
 
 use crate::clock;
 use crate::id::{Random, Ulids};
+use crate::lines::Lines;
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::span::Spans;
@@ -24,10 +26,14 @@ pub(crate) struct Shared {
     pub(crate) producer: ProducerId,
     pub(crate) queue: Queue,
     pub(crate) spans: Spans,
+    /// Rows of `requests` that wait for the sender.
+    pub(crate) told: Lines,
     pub(crate) requests: Requests,
     pub(crate) gauges: Gauges,
     pub(crate) started_us: Micros,
     state: AtomicU8,
+    /// Told when the state changed, so that a beat says so at once.
+    pub(crate) state_changed: Notify,
     /// Counts up with each connection of the sender, so that it knows which sendings died with one.
     pub(crate) connections: AtomicU64,
 }
@@ -51,18 +57,23 @@ impl Shared {
                 epoch: 0,
             },
             queue,
-            spans: Spans::default(),
+            spans: Spans::new(clock::monotonic()),
+            told: Lines::default(),
             requests: Requests::default(),
             gauges: Gauges::default(),
             started_us,
             state: AtomicU8::new(State::Ready as u8),
+            state_changed: Notify::new(),
             connections: AtomicU64::new(0),
             options,
         }
     }
 
     pub(crate) fn set_state(&self, state: State) {
-        self.state.store(state as u8, Ordering::Relaxed);
+        let before = self.state.swap(state as u8, Ordering::Relaxed);
+        if before != state as u8 {
+            self.state_changed.notify_one();
+        }
     }
 
     pub(crate) fn state(&self) -> State {

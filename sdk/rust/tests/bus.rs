@@ -1,5 +1,7 @@
 //! The SDK against the real `nats-server`: what is emitted is in the stream once, whatever happens.
 
+mod folder;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -7,38 +9,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use serin_bus::{Bus, BusOptions, Delivery, stop_left};
+use serin_bus::{Bus, Delivery};
 use serin_sdk::{Context, Event, Options, Serin, event};
 use serin_wire::{Beat, Number, batch, span};
 use tracing_subscriber::layer::SubscriberExt;
 
+use folder::Folder;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A data folder whose server is gone when the test is over, however it ends.
-struct Folder(tempfile::TempDir);
-
 impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().expect("a folder"))
-    }
-
-    async fn start(&self) -> Bus {
-        let bus = Bus::start(BusOptions {
-            data_dir: self.0.path().join("data"),
-            joined: None,
-            port: None,
-            events_bytes_max: 256 << 20,
-            server_binary: None,
-            search_path: std::env::var_os("PATH"),
-            beside: None,
-        });
-        let bus = bus.await.expect("the bus starts");
-        bus.events().await.expect("the stream");
-        bus.telemetry().await.expect("the memory stream");
-        bus
-    }
-
     fn spill(&self) -> std::path::PathBuf {
         self.0.path().join("spill")
     }
@@ -50,17 +31,6 @@ impl Folder {
             spill_dir: Some(self.spill()),
             ..Options::new(bus.url(), "cart")
         }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let folder = self.0.path().join("data");
-        let stopping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-            runtime.block_on(stop_left(&folder)).expect("stopped")
-        });
-        stopping.join().expect("no panic");
     }
 }
 

@@ -1,0 +1,179 @@
+//! Sends a request and waits for its answer, over a connection of its own.
+//!
+//! All answers come to one inbox and are told apart by a token; who stops waiting takes the token
+//! back, so that nothing piles up. A request is only handed over while the connection stands: what
+//! was never sent surely did not run. Retrying is not decided here; see `mod.rs`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_nats::client::PublishErrorKind;
+use async_nats::{Client, HeaderMap, Message, StatusCode};
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+/// Whether the connection stands, and which one it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) is_up: bool,
+    /// Counts up with each connection.
+    pub(crate) connection: u64,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Nobody serves the subject.
+    NoResponders,
+    /// No answer in time; it may have run.
+    Late,
+    /// The connection broke after sending; it may have run.
+    Broken,
+    /// The bus was away all the time; it was not sent.
+    Away,
+    /// It is larger than the bus takes; it was not sent.
+    TooLarge,
+}
+
+/// A request before it is sent.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// When we stop waiting.
+    pub(crate) until: Instant,
+    /// Whether a connection that breaks ends the waiting; else the answer may still come.
+    pub(crate) gives_up_when_broken: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) client: Client,
+    pub(crate) line: watch::Receiver<Line>,
+    inbox: String,
+    tokens: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
+}
+
+/// Takes the token back when the waiting ends, however it ends.
+struct Waiting<'a> {
+    post: &'a Post,
+    token: u64,
+}
+
+impl Post {
+    pub(crate) fn new(client: Client, line: watch::Receiver<Line>) -> Post {
+        Post {
+            inbox: client.new_inbox(),
+            client,
+            line,
+            tokens: AtomicU64::new(0),
+            waiting: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// What must be subscribed, and given to [`Post::deliver`].
+    pub(crate) fn inbox(&self) -> String {
+        format!("{}.*", self.inbox)
+    }
+
+    /// Hands an answer to whoever waits for it; one that comes too late finds nobody.
+    pub(crate) fn deliver(&self, message: Message) {
+        let token = message.subject.rsplit('.').next();
+        let token = token.and_then(|token| token.parse().ok());
+        let waiting = token.and_then(|token: u64| self.waiting().remove(&token));
+        if let Some(waiting) = waiting
+            && waiting.send(message).is_err()
+        {
+            tracing::trace!("an answer came when nobody waited any more");
+        }
+    }
+
+    /// Sends and waits.
+    pub(crate) async fn send(&self, letter: Letter) -> Result<Message, Lost> {
+        let connection = self.connected(letter.until).await?;
+        let (token, answer, _waiting) = self.register();
+        let reply = format!("{}.{token}", self.inbox);
+        let handed = self.client.publish_with_reply_and_headers(
+            letter.subject,
+            reply,
+            letter.headers,
+            letter.body,
+        );
+        match tokio::time::timeout_at(letter.until, handed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                return Err(Lost::TooLarge);
+            }
+            Ok(Err(_)) | Err(_) => return Err(Lost::Away),
+        }
+        let message = tokio::select! {
+            biased;
+            message = answer => message.map_err(|_| Lost::Broken)?,
+            () = self.broken(connection), if letter.gives_up_when_broken => return Err(Lost::Broken),
+            () = tokio::time::sleep_until(letter.until) => return Err(Lost::Late),
+        };
+        match message.status {
+            Some(StatusCode::NO_RESPONDERS) => Err(Lost::NoResponders),
+            _ => Ok(message),
+        }
+    }
+
+    /// Returns once the server has handled all that was sent before: it does so in order.
+    pub(crate) async fn round_trip(&self, until: Instant) -> Result<(), Lost> {
+        self.connected(until).await?;
+        let (token, answer, _waiting) = self.register();
+        let sent = self
+            .client
+            .publish(format!("{}.{token}", self.inbox), Bytes::new());
+        let back = async { sent.await.is_ok() && answer.await.is_ok() };
+        match tokio::time::timeout_at(until, back).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Lost::Broken),
+            Err(_) => Err(Lost::Late),
+        }
+    }
+
+    /// The connection that stands now, or within the time.
+    pub(crate) async fn connected(&self, until: Instant) -> Result<u64, Lost> {
+        let now = *self.line.borrow();
+        if now.is_up {
+            return Ok(now.connection);
+        }
+        let mut line = self.line.clone();
+        let up = line.wait_for(|line| line.is_up);
+        match tokio::time::timeout_at(until, up).await {
+            Ok(Ok(line)) => Ok(line.connection),
+            Ok(Err(_)) | Err(_) => Err(Lost::Away),
+        }
+    }
+
+    async fn broken(&self, connection: u64) {
+        let mut line = self.line.clone();
+        let is_other = |line: &Line| !line.is_up || line.connection != connection;
+        if line.wait_for(is_other).await.is_err() {
+            tracing::trace!("the connection for calls is closed");
+        }
+    }
+
+    fn register(&self) -> (u64, oneshot::Receiver<Message>, Waiting<'_>) {
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = oneshot::channel();
+        self.waiting().insert(token, tx);
+        (token, rx, Waiting { post: self, token })
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Message>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.post.waiting().remove(&self.token);
+    }
+}

@@ -1,0 +1,378 @@
+//! One call's way through an instance: a place or a refusal, the handler, the answer, the telling.
+//!
+//! A call is refused at once, unrun, when too many wait, and unrun too when its time is over before
+//! its turn. A handler that began runs to its end, also past its deadline, since stopping halfway is
+//! worse than an answer nobody takes. A panic is the failure of its call alone.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_nats::{HeaderMap, Message, Subject};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use serde_json::Map;
+use serin_wire::span::SpanStatus;
+use serin_wire::{Request, call};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+
+use crate::call::link::Link;
+use crate::call::read;
+use crate::clock;
+use crate::dropped::Reason;
+use crate::lines::Pushed;
+use crate::serin::Serin;
+use crate::serve::endpoint::{Answer, Served};
+use crate::serve::failure::Failure;
+use crate::serve::incoming::{Incoming, context_of};
+use crate::serve::web::{WebBody, WebResponse, pieces};
+use crate::span::{OpenSpan, micros};
+
+/// What our own headers of a reply may take.
+const HEAD_BYTES: usize = 1 << 10;
+
+/// What all endpoints of an instance need to answer.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) serin: Serin,
+    pub(crate) link: Arc<Link>,
+}
+
+/// A call that arrived.
+struct Arrival {
+    arrived: Instant,
+    time_us: i64,
+    reply: Option<Subject>,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What is told of a call when it is over.
+struct Outcome {
+    status: u16,
+    queue: Duration,
+    handler: Duration,
+    bytes: u64,
+    failure: Option<Failure>,
+}
+
+impl Desk {
+    /// Takes a call: begins it, has it wait, or refuses it.
+    pub(crate) async fn take(
+        self: &Arc<Desk>,
+        served: &Arc<Served>,
+        message: Message,
+        running: &mut JoinSet<()>,
+    ) {
+        let arrival = Arrival {
+            arrived: clock::monotonic(),
+            time_us: clock::now_us(),
+            reply: message.reply,
+            headers: message.headers.unwrap_or_default(),
+            body: message.payload,
+        };
+        self.serin.shared().requests.start();
+        let (desk, served) = (Arc::clone(self), Arc::clone(served));
+        if let Ok(place) = Arc::clone(&served.places).try_acquire_owned() {
+            running.spawn(async move { desk.handle(&served, arrival, place).await });
+            return;
+        }
+        if served.waiting.fetch_add(1, Ordering::Relaxed) >= served.endpoint.waiting {
+            served.waiting.fetch_sub(1, Ordering::Relaxed);
+            let bounds = format!(
+                "{} calls of {} are under way and {} wait, the most this instance takes",
+                served.endpoint.limit, served.endpoint.name, served.endpoint.waiting
+            );
+            let refusal = Failure::not_run(call::CODE_BUSY, bounds);
+            desk.refuse(&served, &arrival, refusal).await;
+            return;
+        }
+        running.spawn(async move {
+            let place = Arc::clone(&served.places).acquire_owned().await;
+            served.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Ok(place) = place {
+                desk.handle(&served, arrival, place).await;
+            }
+        });
+    }
+
+    /// Answers without running, and tells it.
+    async fn refuse(&self, served: &Served, arrival: &Arrival, refusal: Failure) {
+        let context = context_of(&arrival.headers, arrival.arrived, None);
+        let span = self.begin(arrival, context.trace);
+        let queue = arrival.arrived.elapsed();
+        self.answer(arrival, Err(&refusal), queue, Duration::ZERO)
+            .await;
+        let outcome = Outcome {
+            status: refusal.code,
+            queue,
+            handler: Duration::ZERO,
+            bytes: 0,
+            failure: Some(refusal),
+        };
+        self.tell(served, arrival, span, context.arm(), outcome);
+    }
+
+    async fn handle(&self, served: &Served, arrival: Arrival, _place: OwnedSemaphorePermit) {
+        let own_arm = self.own_arm();
+        let mut context = context_of(&arrival.headers, arrival.arrived, own_arm.as_deref());
+        let started = clock::monotonic();
+        let queue = started.duration_since(arrival.arrived);
+        if context.deadline.is_some_and(|deadline| started >= deadline) {
+            let late = format!(
+                "the time was over before it began, after {} ms",
+                queue.as_millis()
+            );
+            let refusal = Failure::not_run(call::CODE_TIMEOUT, late);
+            self.refuse(served, &arrival, refusal).await;
+            return;
+        }
+        let span = self.begin(&arrival, context.trace);
+        context.trace = Some(span.trace);
+        let caller = read(&arrival.headers, call::CALLER).map(str::to_owned);
+        let headers = arrival.headers.clone();
+        let incoming = Incoming::new(&self.serin, context.clone(), caller, headers.clone());
+        let body = arrival.body.clone();
+        let work = async { (served.handler)(incoming, headers, body).await };
+        let work = AssertUnwindSafe(context.clone().scope(work)).catch_unwind();
+        let answer = work.await.unwrap_or_else(|_| {
+            let name = &served.endpoint.name;
+            tracing::error!(endpoint = name, "a handler panicked");
+            let failure =
+                Failure::new(call::CODE_FAILED, format!("the handler of {name} panicked"));
+            Err(failure)
+        });
+        let handler = started.elapsed();
+        let answer = match answer {
+            Err(failure) if served.is_web => {
+                let page = WebResponse::of(&failure);
+                let bytes = self
+                    .web(&arrival, page, queue, handler, Some(&failure))
+                    .await;
+                (failure.code, bytes, Some(failure))
+            }
+            Err(failure) => {
+                self.answer(&arrival, Err(&failure), queue, handler).await;
+                (failure.code, 0, Some(failure))
+            }
+            Ok(Answer::Web(response)) => {
+                let status = response.status;
+                let streamed = context
+                    .clone()
+                    .scope(self.web(&arrival, response, queue, handler, None));
+                (status, streamed.await, None)
+            }
+            Ok(Answer::Body(body)) => match self.fit(body) {
+                Ok(body) => {
+                    let bytes = body.len() as u64;
+                    self.answer(&arrival, Ok(body), queue, handler).await;
+                    (200, bytes, None)
+                }
+                Err(failure) => {
+                    self.answer(&arrival, Err(&failure), queue, handler).await;
+                    (failure.code, 0, Some(failure))
+                }
+            },
+        };
+        let (status, bytes, failure) = answer;
+        let outcome = Outcome {
+            status,
+            queue,
+            handler: started.elapsed(),
+            bytes,
+            failure,
+        };
+        self.tell(served, &arrival, span, context.arm(), outcome);
+    }
+
+    fn begin(&self, arrival: &Arrival, above: Option<serin_wire::event::Trace>) -> OpenSpan {
+        let mut span = self.serin.shared().spans.begin(above);
+        (span.started, span.time_us) = (arrival.arrived, arrival.time_us);
+        span
+    }
+
+    /// `cart=v8` where our service is under trial.
+    fn own_arm(&self) -> Option<String> {
+        let options = &self.serin.shared().options;
+        let routes = self.link.routing.now();
+        let has_trial = routes.services.get(&options.service)?.has_trial();
+        has_trial.then(|| format!("{}={}", options.service, options.version))
+    }
+
+    fn head(&self, queue: Duration, handler: Duration) -> HeaderMap {
+        let options = &self.serin.shared().options;
+        let mut headers = HeaderMap::new();
+        headers.insert(call::INSTANCE, options.instance.as_str());
+        headers.insert(call::VERSION, options.version.as_str());
+        headers.insert(call::QUEUE_US, micros(queue).to_string());
+        headers.insert(call::HANDLER_US, micros(handler).to_string());
+        headers
+    }
+
+    /// The body, if the bus takes it.
+    fn fit(&self, body: Bytes) -> Result<Bytes, Failure> {
+        let bytes_max = self.link.post.client.max_payload();
+        if body.len() + HEAD_BYTES <= bytes_max {
+            return Ok(body);
+        }
+        let message = format!(
+            "the reply has {} bytes, the bus takes {bytes_max} with headers",
+            body.len()
+        );
+        Err(Failure::new(call::CODE_TOO_LARGE, message))
+    }
+
+    async fn answer(
+        &self,
+        arrival: &Arrival,
+        answer: Result<Bytes, &Failure>,
+        queue: Duration,
+        handler: Duration,
+    ) {
+        let mut headers = self.head(queue, handler);
+        let body = answer.unwrap_or_else(|failure| {
+            describe(failure, &mut headers);
+            self.fit(failure.body.clone()).unwrap_or_default()
+        });
+        self.publish(arrival, headers, body).await;
+    }
+
+    /// Answers a web request, in as many messages as it takes; the bytes of its body.
+    async fn web(
+        &self,
+        arrival: &Arrival,
+        response: WebResponse,
+        queue: Duration,
+        handler: Duration,
+        failure: Option<&Failure>,
+    ) -> u64 {
+        let mut headers = self.head(queue, handler);
+        response.head(&mut headers);
+        if let Some(failure) = failure {
+            describe(failure, &mut headers);
+        }
+        let mut sent = 0;
+        match response.body {
+            WebBody::Whole(body) => {
+                sent += body.len() as u64;
+                let mut pieces = pieces(&body).peekable();
+                while let Some(piece) = pieces.next() {
+                    let mut headers = std::mem::take(&mut headers);
+                    if pieces.peek().is_some() {
+                        headers.insert(call::WEB_MORE, "1");
+                    }
+                    self.publish(arrival, headers, piece).await;
+                }
+            }
+            WebBody::Chunks(mut chunks) => {
+                let mut end = HeaderMap::new();
+                loop {
+                    // A stream that panics breaks its answer off, as a failure does.
+                    let next = AssertUnwindSafe(chunks.next()).catch_unwind().await;
+                    let next = next.unwrap_or_else(|_| {
+                        Some(Err(Failure::new(call::CODE_FAILED, "the stream panicked")))
+                    });
+                    match next {
+                        Some(Ok(chunk)) => {
+                            sent += chunk.len() as u64;
+                            for piece in pieces(&chunk) {
+                                let mut headers = std::mem::take(&mut headers);
+                                headers.insert(call::WEB_MORE, "1");
+                                self.publish(arrival, headers, piece).await;
+                            }
+                        }
+                        Some(Err(failure)) => {
+                            describe(&failure, &mut end);
+                            break;
+                        }
+                        None => break,
+                    }
+                }
+                for (name, values) in std::mem::take(&mut headers).iter() {
+                    values
+                        .iter()
+                        .for_each(|value| end.append(name.clone(), value.clone()));
+                }
+                self.publish(arrival, end, Bytes::new()).await;
+            }
+        }
+        sent
+    }
+
+    async fn publish(&self, arrival: &Arrival, headers: HeaderMap, body: Bytes) {
+        // Published without a reply subject: nobody waits.
+        let Some(reply) = arrival.reply.clone() else {
+            return;
+        };
+        let client = &self.link.post.client;
+        if let Err(error) = client.publish_with_headers(reply, headers, body).await {
+            tracing::warn!(%error, "cannot answer a call");
+        }
+    }
+
+    /// Counts the call, and tells its row and its span.
+    fn tell(
+        &self,
+        served: &Served,
+        arrival: &Arrival,
+        span: OpenSpan,
+        arm: Option<&str>,
+        outcome: Outcome,
+    ) {
+        let shared = self.serin.shared();
+        let has_failed = outcome.status >= 500;
+        let duration_us = micros(outcome.queue + outcome.handler);
+        shared.requests.finish(duration_us, has_failed);
+        served.count(outcome.handler, outcome.failure.as_ref());
+        let caller = read(&arrival.headers, call::CALLER);
+        let trace_id = format!("{:032x}", span.trace.trace_id);
+        if !served.is_web {
+            let row = Request {
+                time: arrival.time_us,
+                endpoint: served.endpoint.name.as_str().into(),
+                caller: caller.map(Into::into),
+                status: outcome.status,
+                duration_us,
+                queue_us: Some(micros(outcome.queue)),
+                method: None,
+                bytes: outcome.bytes,
+                trace_id: Some(trace_id.into()),
+                arm: arm.map(Into::into),
+            };
+            match shared.told.push(&row) {
+                Pushed::News => shared.queue.wake.notify_one(),
+                Pushed::Joined => {}
+                Pushed::Full => {
+                    shared.queue.dropped.count(Reason::RequestFull);
+                }
+            }
+        }
+        let mut attributes = Map::new();
+        attributes.insert("kind".into(), "server".into());
+        attributes.insert("status".into(), outcome.status.into());
+        attributes.insert("queue_us".into(), micros(outcome.queue).into());
+        attributes.insert("handler_us".into(), micros(outcome.handler).into());
+        if let Some(caller) = caller {
+            attributes.insert("caller".into(), caller.into());
+        }
+        if let Some(failure) = &outcome.failure {
+            attributes.insert("error".into(), failure.message.as_str().into());
+        }
+        let status = if has_failed {
+            SpanStatus::Error
+        } else {
+            SpanStatus::Ok
+        };
+        shared.end_span(span, &served.endpoint.name, status, attributes);
+    }
+}
+
+fn describe(failure: &Failure, headers: &mut HeaderMap) {
+    headers.insert(call::ERROR, failure.message.as_str());
+    headers.insert(call::ERROR_CODE, failure.code.to_string());
+    if !failure.has_run {
+        headers.insert(call::NOT_RUN, "1");
+    }
+}

@@ -1,0 +1,205 @@
+//! Web requests over the bus: the endpoint `http`, whose answers may come in chunks.
+//!
+//! Method and target travel in `serin-http`, HTTP headers under the prefix `h-`, the body as it is.
+//! Each chunk of an answer but the last says `serin-http-more`. Only shapes here, no waiting.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_nats::HeaderMap;
+use async_nats::header::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use futures::stream::{BoxStream, Stream, StreamExt};
+use serde::Serialize;
+use serin_wire::call;
+
+use crate::call::read;
+use crate::serve::failure::Failure;
+
+/// A larger body goes in chunks of this, below NATS's default of 1 MiB per message with headers.
+pub(crate) const CHUNK_BYTES: usize = 512 << 10;
+
+/// An HTTP request as the gateway passed it on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebRequest {
+    /// `GET`.
+    pub method: String,
+    /// The path, without the prefix the service is mounted at; begins with `/`.
+    pub path: String,
+    /// What follows the `?`, not decoded; empty where there is none.
+    pub query: String,
+    /// Lower-case names with their values; repeated headers repeat.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// An HTTP answer.
+pub struct WebResponse {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: WebBody,
+}
+
+pub(crate) enum WebBody {
+    Whole(Bytes),
+    Chunks(BoxStream<'static, Result<Bytes, Failure>>),
+}
+
+impl WebRequest {
+    /// The first header of this lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        let found = headers.find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn read(headers: &HeaderMap, body: Bytes) -> Result<WebRequest, Failure> {
+        let line = read(headers, call::WEB_REQUEST).unwrap_or_default();
+        let (method, target) = line.split_once(' ').ok_or_else(|| {
+            let wanted = format!(
+                "the header {} must be a method and a target",
+                call::WEB_REQUEST
+            );
+            Failure::new(call::CODE_BAD_REQUEST, wanted)
+        })?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut fields = Vec::new();
+        for (name, values) in headers.iter() {
+            let name: &str = name.as_ref();
+            if let Some(name) = name.strip_prefix(call::WEB_HEADER_PREFIX) {
+                let value = |value: &HeaderValue| (name.to_owned(), value.as_str().to_owned());
+                fields.extend(values.iter().map(value));
+            }
+        }
+        fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(WebRequest {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: fields,
+            body,
+        })
+    }
+}
+
+impl WebResponse {
+    /// An answer with this status and no body.
+    pub fn new(status: u16) -> WebResponse {
+        WebResponse {
+            status,
+            headers: Vec::new(),
+            body: WebBody::Whole(Bytes::new()),
+        }
+    }
+
+    /// Plain text, status 200.
+    pub fn text(text: impl Into<String>) -> WebResponse {
+        let response = WebResponse::new(200).header("content-type", "text/plain; charset=utf-8");
+        response.body(text.into())
+    }
+
+    /// A page, status 200.
+    pub fn html(page: impl Into<String>) -> WebResponse {
+        let response = WebResponse::new(200).header("content-type", "text/html; charset=utf-8");
+        response.body(page.into())
+    }
+
+    /// A value as JSON, status 200.
+    pub fn json(value: &(impl Serialize + ?Sized)) -> Result<WebResponse, Failure> {
+        let body = serde_json::to_vec(value)?;
+        let response = WebResponse::new(200).header("content-type", "application/json");
+        Ok(response.body(body))
+    }
+
+    /// Takes another status.
+    pub fn status(mut self, status: u16) -> WebResponse {
+        self.status = status;
+        self
+    }
+
+    /// Adds a header. One that cannot travel is left out, and told in the log.
+    pub fn header(mut self, name: &str, value: &str) -> WebResponse {
+        let name = format!("{}{}", call::WEB_HEADER_PREFIX, name.to_ascii_lowercase());
+        match (HeaderName::from_str(&name), HeaderValue::from_str(value)) {
+            (Ok(name), Ok(value)) => self.headers.push((name, value)),
+            _ => tracing::warn!(name, "left out a header that NATS cannot carry"),
+        }
+        self
+    }
+
+    /// Takes this body.
+    pub fn body(mut self, body: impl Into<Bytes>) -> WebResponse {
+        self.body = WebBody::Whole(body.into());
+        self
+    }
+
+    /// Sends the body chunk by chunk, as they come. A failure breaks the answer off.
+    pub fn stream(
+        mut self,
+        chunks: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
+    ) -> WebResponse {
+        self.body = WebBody::Chunks(chunks.boxed());
+        self
+    }
+
+    /// The page for a failure.
+    pub(crate) fn of(failure: &Failure) -> WebResponse {
+        let status = if (400..=599).contains(&failure.code) {
+            failure.code
+        } else {
+            500
+        };
+        WebResponse::text(failure.message.as_str()).status(status)
+    }
+
+    /// Status and headers, as they travel with the first chunk.
+    pub(crate) fn head(&self, headers: &mut HeaderMap) {
+        headers.insert(call::WEB_STATUS, self.status.to_string());
+        for (name, value) in &self.headers {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// A body as pieces that fit a message; one at least.
+pub(crate) fn pieces(body: &Bytes) -> impl Iterator<Item = Bytes> {
+    let starts = (0..body.len().max(1)).step_by(CHUNK_BYTES);
+    starts.map(|at| body.slice(at..body.len().min(at + CHUNK_BYTES)))
+}
+
+impl fmt::Debug for WebResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WebResponse");
+        shown.field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_cut_into_pieces() {
+        let cut = |len: usize| -> Vec<usize> {
+            let body = Bytes::from(vec![0; len]);
+            pieces(&body).map(|piece| piece.len()).collect()
+        };
+        assert_eq!(cut(0), [0]);
+        assert_eq!(cut(CHUNK_BYTES), [CHUNK_BYTES]);
+        assert_eq!(cut(CHUNK_BYTES + 1), [CHUNK_BYTES, 1]);
+    }
+
+    #[test]
+    fn a_request_is_read_from_its_headers() {
+        let mut headers = HeaderMap::new();
+        headers.insert(call::WEB_REQUEST, "GET /items?page=2");
+        headers.append("h-accept", "a");
+        headers.append("h-accept", "b");
+        let request = WebRequest::read(&headers, Bytes::new()).expect("a request");
+        assert_eq!((&*request.path, &*request.query), ("/items", "page=2"));
+        assert_eq!(request.header("accept"), Some("a"));
+        assert_eq!(request.headers.len(), 2);
+        assert!(WebRequest::read(&HeaderMap::new(), Bytes::new()).is_err());
+    }
+}
