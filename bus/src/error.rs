@@ -146,3 +146,18 @@ pub enum PublishError {
         description: String,
     },
 }
+
+/// JetStream's "message size exceeds maximum allowed".
+const MESSAGE_TOO_LARGE: u64 = 10054;
+
+impl PublishError {
+    /// Whether the same message would be refused whenever it is sent again. Anything else that
+    /// JetStream says (no resources, a failed write, a sealed stream, no leader) may pass or be mended.
+    pub fn is_final(&self) -> bool {
+        match self {
+            PublishError::TooLarge { .. } => true,
+            PublishError::Refused { code, .. } => *code == MESSAGE_TOO_LARGE,
+            PublishError::Full | PublishError::Unavailable(_) => false,
+        }
+    }
+}

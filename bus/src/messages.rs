@@ -84,6 +84,9 @@ pub struct Messages {
     incarnation: String,
     /// The sequence that comes next.
     next: u64,
+    /// The last message handed on, and when the bus took it: another one at its place later means
+    /// that the bus lost it, and others came since.
+    last: Option<(u64, i64)>,
     /// A message that waits because a gap before it is told first.
     held: Option<Message>,
     open: Option<Open>,
@@ -117,6 +120,7 @@ impl Messages {
             stream,
             incarnation: state.incarnation,
             next: next.max(1),
+            last: None,
             held: None,
             open: None,
         };
@@ -178,6 +182,7 @@ impl Messages {
             return Delivery::Gap { first, last };
         }
         self.next = message.sequence + 1;
+        self.last = Some((message.sequence, message.taken_us));
         Delivery::Message(message)
     }
 
@@ -195,6 +200,15 @@ impl Messages {
                     if state.incarnation != self.incarnation || state.last + 1 < self.next {
                         return Err(self.changed(&state.incarnation, state.last));
                     }
+                    match self.is_replaced(state.first).await {
+                        Ok(false) => {}
+                        Ok(true) => return Err(self.changed(&state.incarnation, state.last)),
+                        Err(error) => {
+                            tracing::debug!(%error, "cannot compare with what was read yet");
+                            tokio::time::sleep(RETRY_PAUSE).await;
+                            continue;
+                        }
+                    }
                     match self.consume().await {
                         Ok(open) => {
                             self.open = Some(open);
@@ -208,6 +222,15 @@ impl Messages {
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// Whether the stream has another message where the last one was that we read.
+    async fn is_replaced(&self, first: u64) -> Result<bool, BusError> {
+        let Some((sequence, taken_us)) = self.last.filter(|last| last.0 >= first) else {
+            return Ok(false);
+        };
+        let found_us = self.stream.taken_us(sequence).await?;
+        Ok(found_us.is_some_and(|found_us| found_us != taken_us))
     }
 
     fn changed(&self, now: &str, last: u64) -> BusError {

@@ -24,6 +24,8 @@ use crate::settings::{TELEMETRY_BYTES_MAX, random_hex};
 const EVENTS: &str = "EVENTS";
 const TELEMETRY: &str = "TELEMETRY";
 const INCARNATION: &str = "serin_incarnation";
+/// `<incarnation>/<sequence>`: the life that this one goes on from, and what they share.
+const RENEWED: &str = "serin_renewed";
 /// The broker knows a message again for two minutes; the ingester does without a window.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Telemetry older than this is of no use to anyone.
@@ -59,6 +61,9 @@ pub struct EventStream {
 pub struct StreamState {
     /// This life's random name, 32 hex digits; empty where somebody else made the stream.
     pub incarnation: String,
+    /// The life this one goes on from, and the last message the two share, where the bus had lost
+    /// its tail.
+    pub renewed: Option<(String, u64)>,
     /// The first message it holds; last + 1 when empty.
     pub first: u64,
     /// The last message it ever took; 0 before the first.
@@ -209,15 +214,56 @@ impl EventStream {
         }
     }
 
-    /// Gives the stream a new incarnation, for when it lost its tail; the new one.
-    pub async fn renew_incarnation(&self) -> Result<String, BusError> {
+    /// When the bus took a message, in microseconds; `None` where it has none there.
+    pub async fn taken_us(&self, sequence: u64) -> Result<Option<i64>, BusError> {
+        use jetstream::stream::LastRawMessageErrorKind::{JetStream, NoMessageFound};
+        let stream = self.context.get_stream_no_info(self.name).await;
+        let stream = stream.map_err(|error| self.failed("find", error.into()))?;
+        match stream.get_raw_message(sequence).await {
+            Ok(message) => {
+                let taken_us = message.time.unix_timestamp_nanos() / 1000;
+                Ok(i64::try_from(taken_us).ok())
+            }
+            Err(error) => match error.kind() {
+                NoMessageFound => Ok(None),
+                JetStream(said) if said.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+                _ => Err(self.failed("read a message of", error.into())),
+            },
+        }
+    }
+
+    /// The first message that the bus took after `time_us`, or the one that comes next.
+    pub async fn first_after(&self, time_us: i64) -> Result<u64, BusError> {
+        let state = self.state().await?;
+        // The bus's times do not fall within a stream, so the middle of a range divides it.
+        let (mut from, mut to) = (state.first, state.last + 1);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let mut at = middle;
+            let mut found = None;
+            while at < to && found.is_none() {
+                found = self.taken_us(at).await?;
+                at += 1;
+            }
+            match found {
+                Some(taken_us) if taken_us <= time_us => from = at,
+                _ => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
+    /// Gives the stream a new incarnation, for when it lost its tail behind `last`; the new one. The
+    /// stream remembers both, so that a crash right after this is no riddle.
+    pub async fn renew_incarnation(&self, last: u64) -> Result<String, BusError> {
         let stream = self.context.get_stream(self.name).await;
         let stream = stream.map_err(|error| self.failed("tell about", error.into()))?;
         let mut config = stream.cached_info().config.clone();
         let fresh = random_hex()?;
-        config
-            .metadata
-            .insert(INCARNATION.to_owned(), fresh.clone());
+        let metadata = &mut config.metadata;
+        if let Some(old) = metadata.insert(INCARNATION.to_owned(), fresh.clone()) {
+            metadata.insert(RENEWED.to_owned(), format!("{old}/{last}"));
+        }
         let updated = self.context.update_stream(config).await;
         updated.map_err(|error| self.failed("rename the life of", error.into()))?;
         Ok(fresh)
@@ -290,6 +336,10 @@ fn state_of(info: &jetstream::stream::Info) -> StreamState {
     let incarnation = info.config.metadata.get(INCARNATION);
     StreamState {
         incarnation: incarnation.cloned().unwrap_or_default(),
+        renewed: info.config.metadata.get(RENEWED).and_then(|renewed| {
+            let (incarnation, last) = renewed.split_once('/')?;
+            Some((incarnation.to_owned(), last.parse().ok()?))
+        }),
         first: info.state.first_sequence.max(1),
         last: info.state.last_sequence,
         messages: info.state.messages,

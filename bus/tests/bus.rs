@@ -334,7 +334,7 @@ async fn another_life_of_the_stream_is_told() {
     assert_eq!(text(&mut messages).await, "one");
     let first = events.state().await.expect("the stream").incarnation;
 
-    let renewed = events.renew_incarnation().await.expect("renewed");
+    let renewed = events.renew_incarnation(1).await.expect("renewed");
     assert_ne!(renewed, first);
     let kept = bus
         .events()

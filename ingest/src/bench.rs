@@ -35,7 +35,7 @@ impl Decoder {
             limits,
         });
         Decoder {
-            pipeline: Pipeline::new(Arc::clone(&shared), Position::default()),
+            pipeline: Pipeline::new(Arc::clone(&shared), Position::default(), None),
             shared,
             sequence: 0,
         }

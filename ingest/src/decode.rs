@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use serin_lake::Declared;
 use serin_wire::cloudevent::{self, Attributes, Defaults};
+use serin_wire::producer::NUMBER_MAX;
 use serin_wire::subject::{self, EventSubject};
 use serin_wire::{Event, Number, batch, name};
 use ulid::Ulid;
@@ -68,7 +69,8 @@ impl<'a> Incoming<'a> {
         let number: Number = self.header("Nats-Msg-Id")?.parse().ok()?;
         let to = self.header(NUMBER_TO).and_then(|to| to.parse().ok());
         let to = to.unwrap_or(number.number);
-        let to = to.clamp(number.number, number.number.saturating_add(NUMBERS_MAX));
+        let most = number.number.saturating_add(NUMBERS_MAX).min(NUMBER_MAX);
+        let to = to.clamp(number.number, most);
         Some(Numbered { number, to })
     }
 

@@ -17,6 +17,7 @@ use serin_lake::accept::{Numbered, RefusedLine, Unsent};
 use serin_lake::{Accept, AcceptError, Declared, Door, Receipt};
 use serin_wire::batch::{self, BatchWriter, Head, Id};
 use serin_wire::cloudevent::{self, DEFAULT_SERVICE, Defaults};
+use serin_wire::producer::NUMBER_MAX;
 use serin_wire::{Event, Number, Sealed, name, subject};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -379,9 +380,11 @@ impl Block {
             let text = format!("a numbered body may have {mib_max} MiB; send it in parts");
             return Err(AcceptError::Bad(text));
         }
-        let Some(to) = number.number.checked_mul(BLOCK) else {
+        let to = number.number.checked_mul(BLOCK);
+        let Some(to) = to.filter(|to| *to <= NUMBER_MAX) else {
             return Err(AcceptError::Bad(format!(
-                "the number {number} is too large"
+                "the number {number} is too large; a numbered body may have one up to {}",
+                NUMBER_MAX / BLOCK
             )));
         };
         Ok(Block {
@@ -396,6 +399,7 @@ impl Block {
     }
 }
 
+/// What the client is told. Only what would be refused again whenever it is sent is its fault.
 fn refusal(error: PublishError) -> AcceptError {
     match error {
         PublishError::Full => AcceptError::Full {
@@ -404,8 +408,12 @@ fn refusal(error: PublishError) -> AcceptError {
         PublishError::Unavailable(_) => AcceptError::Unavailable {
             retry_after: RETRY_WHEN_AWAY,
         },
-        error @ (PublishError::TooLarge { .. } | PublishError::Refused { .. }) => {
-            AcceptError::Bad(error.to_string())
+        error if error.is_final() => AcceptError::Bad(error.to_string()),
+        PublishError::TooLarge { .. } | PublishError::Refused { .. } => {
+            tracing::warn!(%error, "the bus does not take what the doors send; clients are told to wait");
+            AcceptError::Unavailable {
+                retry_after: RETRY_WHEN_FULL,
+            }
         }
     }
 }
@@ -531,6 +539,20 @@ mod tests {
             let bytes = largest(&vec![line; lines].join("\n"));
             assert!((256 << 10..MESSAGE_BYTES_MAX).contains(&bytes), "{bytes}");
         }
+    }
+
+    #[test]
+    fn a_number_whose_block_no_database_holds_is_refused() {
+        let block = |number: u64| {
+            let numbered = Numbered {
+                number: format!("file/0/{number}"),
+                is_import: true,
+                declared: None,
+            };
+            Block::of(&numbered, 1).is_ok()
+        };
+        let most = NUMBER_MAX / BLOCK;
+        assert!(block(most) && !block(most + 1) && !block(1 << 57) && !block(u64::MAX));
     }
 
     #[test]

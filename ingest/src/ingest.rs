@@ -68,7 +68,7 @@ impl Ingest {
         let telemetry = bus.telemetry().await.map_err(bus_error)?;
         // Asked here, so that what is said once this returns is heard.
         let telemetry_end = telemetry.ensure().await.map_err(bus_error)?.last;
-        let position = recovered.position;
+        let (position, taken_us) = (recovered.position, recovered.taken_us);
         let shared = Arc::new(shared_of(&lake, recovered, &options));
         lake.plug_fresh(Arc::clone(&shared.buffer) as Arc<dyn Fresh>);
         let door = Arc::new(Post::new(events.clone(), Arc::clone(&shared), edge.clone()));
@@ -77,7 +77,7 @@ impl Ingest {
         let (stop, stopping) = watch::channel(false);
         let (failed_in, failed) = watch::channel(None);
         let mut reader = Loop {
-            pipeline: Pipeline::new(Arc::clone(&shared), position),
+            pipeline: Pipeline::new(Arc::clone(&shared), position, taken_us),
             committed: position,
             lake,
             shared: Arc::clone(&shared),
@@ -142,7 +142,10 @@ impl Ingest {
         let progress = *self.progress.borrow();
         stats.taken = progress.taken;
         stats.committed = progress.committed;
-        stats.holes_closed = self.shared.identities().producers.holes_closed();
+        let identities = self.shared.identities();
+        stats.identities_forgotten = identities.seen.forgotten();
+        stats.producers_forgotten = identities.producers.forgotten();
+        drop(identities);
         let buffer = self.shared.buffer.hold();
         stats.rest = buffer.misfits().filter(|(_, count)| *count > 0).collect();
         stats.buffer_bytes = buffer.fill().total as u64;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use serin_bus::Messages;
+use serin_bus::{BusError, Messages, StreamState};
 use serin_lake::{Gap, Incarnation, Position};
 
 use crate::ingest::IngestError;
 use crate::pipeline::Shared;
-use crate::resume::{Resume, compare};
+use crate::resume::{Known, Resume, compare};
 use crate::run::Loop;
 use crate::stats::add;
 
@@ -54,36 +54,65 @@ impl Loop {
     async fn try_resume(&mut self) -> Result<Messages, IngestError> {
         let bus_error = |error| IngestError::Bus(Arc::new(error));
         let state = self.events.ensure().await.map_err(bus_error)?;
-        let position = self.pipeline.taken();
-        match compare(position, &state) {
+        let known = Known {
+            position: self.pipeline.taken(),
+            last_heard: self.shared.counters.last_heard.load(Relaxed),
+            shared: self.shared_with(&state).await.map_err(bus_error)?,
+        };
+        match compare(known, &state) {
             Resume::GoOn => {}
             Resume::Begin { start } => self.start_lineage(start, &[], "first")?,
             Resume::Skip { gap } => {
                 alarm(&self.shared, gap.reason, gap.first, gap.last);
                 self.pipeline.gap(gap, self.edge.now_us());
             }
-            Resume::Regressed { gap, last } => {
-                let renewed = self.events.renew_incarnation().await.map_err(bus_error)?;
+            Resume::Regressed {
+                gap,
+                last,
+                is_renewed,
+            } => {
+                let incarnation = match is_renewed {
+                    true => state.incarnation,
+                    false => self
+                        .events
+                        .renew_incarnation(last)
+                        .await
+                        .map_err(bus_error)?,
+                };
                 let start = Position {
-                    incarnation: renewed.parse().unwrap_or(Incarnation::default()),
+                    incarnation: incarnation.parse().unwrap_or(Incarnation::default()),
                     sequence: last,
                 };
                 alarm(&self.shared, gap.reason, gap.first, gap.last);
-                add(&self.shared.counters.lost_messages, gap.len());
                 self.start_lineage(start, &[gap], "regressed")?;
             }
-            Resume::Wiped { start } => {
-                alarm(
-                    &self.shared,
-                    "wiped",
-                    position.sequence + 1,
-                    position.sequence + 1,
-                );
-                self.start_lineage(start, &[], "wiped")?;
+            Resume::Wiped { start, gaps } => {
+                let position = known.position.sequence;
+                let last = gaps.first().map_or(position, |gap| gap.last);
+                alarm(&self.shared, "wiped", position + 1, last);
+                self.start_lineage(start, &gaps, "wiped")?;
             }
         }
         let next = self.pipeline.taken().sequence + 1;
         self.events.messages_from(next).await.map_err(bus_error)
+    }
+
+    /// The last message of the stream that we have taken, where the one at our position is not the
+    /// one we took. Whatever the bus took later than that one is new.
+    async fn shared_with(&self, state: &StreamState) -> Result<Option<u64>, BusError> {
+        let position = self.pipeline.taken();
+        let is_there = (state.first..=state.last).contains(&position.sequence)
+            && state.incarnation == position.incarnation.to_string();
+        let Some(taken_us) = self.pipeline.taken_us().filter(|_| is_there) else {
+            return Ok(None);
+        };
+        match self.events.taken_us(position.sequence).await? {
+            Some(found_us) if found_us != taken_us => {
+                let first = self.events.first_after(taken_us).await?;
+                Ok(Some((first - 1).min(position.sequence - 1)))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn start_lineage(
@@ -96,7 +125,10 @@ impl Loop {
         self.lake
             .start_lineage(start, gaps, reason, now_us)
             .map_err(|error| IngestError::Lake(Arc::new(error)))?;
-        add(&self.shared.counters.lineages, u64::from(reason != "first"));
+        let counters = &self.shared.counters;
+        add(&counters.lineages, u64::from(reason != "first"));
+        add(&counters.lost_messages, gaps.iter().map(Gap::len).sum());
+        counters.last_heard.store(start.sequence, Relaxed);
         self.pipeline.start_at(start, reason != "first");
         self.committed = start;
         Ok(())

@@ -7,12 +7,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serin_lake::{Account, Flush, Gap, Position, Progress};
-use serin_wire::Sealed;
+use serin_wire::{Event, Number, Sealed};
 
 use crate::buffer::{Buffer, Inner};
 use crate::decode::{self, Bad, Found, Incoming};
 use crate::options::Limits;
-use crate::producer::{Producers, Taken};
+use crate::producer::{Producers, RANGES_MAX, Taken};
 use crate::refuse::{Reason, Refusal};
 use crate::refused::{self, Budget, Refused};
 use crate::seal::Seals;
@@ -53,6 +53,8 @@ pub(crate) struct Pipeline {
     seals: Seals,
     /// Up to where the bus was taken.
     taken: Position,
+    /// When the bus took the message there, where there is one.
+    taken_us: Option<i64>,
     /// Up to where the last cut went.
     cut: Position,
     gaps: Vec<Gap>,
@@ -62,12 +64,13 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) fn new(shared: Arc<Shared>, position: Position) -> Pipeline {
+    pub(crate) fn new(shared: Arc<Shared>, position: Position, taken_us: Option<i64>) -> Pipeline {
         Pipeline {
             budget: Budget::new(shared.limits.refused_bytes_max),
             shared,
             seals: Seals::default(),
             taken: position,
+            taken_us,
             cut: position,
             gaps: Vec::new(),
             messages: 0,
@@ -79,6 +82,11 @@ impl Pipeline {
         self.taken
     }
 
+    /// When the bus took the message up to which it was taken, where it is known.
+    pub(crate) fn taken_us(&self) -> Option<i64> {
+        self.taken_us
+    }
+
     /// When the first thing was taken that no cut has.
     pub(crate) fn since_us(&self) -> Option<i64> {
         self.since_us
@@ -87,6 +95,7 @@ impl Pipeline {
     /// Another life of the stream; everything before was committed.
     pub(crate) fn start_at(&mut self, position: Position, has_lost: bool) {
         self.taken = position;
+        self.taken_us = None;
         self.cut = position;
         if has_lost {
             self.shared.identities().producers.lost();
@@ -98,6 +107,7 @@ impl Pipeline {
         add(&self.shared.counters.lost_messages, gap.len());
         self.shared.identities().producers.lost();
         self.taken.sequence = gap.last;
+        self.taken_us = None;
         self.since_us.get_or_insert(now_us);
         self.gaps.push(gap);
     }
@@ -105,6 +115,7 @@ impl Pipeline {
     /// Takes one message; its events are rows when this returns, or refused, or known already.
     pub(crate) fn take(&mut self, incoming: &Incoming<'_>, now_us: i64) {
         self.taken.sequence = incoming.sequence;
+        self.taken_us = Some(incoming.taken_us);
         self.messages += 1;
         self.since_us.get_or_insert(now_us);
         let shared = Arc::clone(&self.shared);
@@ -112,6 +123,7 @@ impl Pipeline {
         // Numbers need no copy of what is read twice: only the flag of the batch says "import".
         let is_import =
             serin_wire::batch::read(incoming.payload).is_ok_and(|batch| batch.is_import);
+        let mut refusal = None;
         if let Some(numbered) = &numbered {
             let taken = shared.identities().producers.take(
                 &numbered.number,
@@ -119,9 +131,13 @@ impl Pipeline {
                 is_import,
                 incoming.taken_us,
             );
-            if taken == Taken::Duplicate {
-                add(&shared.counters.duplicates, 1);
-                return;
+            match taken {
+                Taken::New => {}
+                Taken::Duplicate => {
+                    add(&shared.counters.duplicates, 1);
+                    return;
+                }
+                Taken::Refused => refusal = Some(too_many_holes(&numbered.number)),
             }
         }
         let mut buffer = shared.buffer.hold();
@@ -130,6 +146,9 @@ impl Pipeline {
         }
         let mut count = Count::default();
         decode::events(incoming, &mut |is_import, found| match found {
+            Ok(found) if let Some(refusal) = &refusal => {
+                self.refuse_event(&shared, &mut buffer, &found.event, incoming, refusal);
+            }
             Ok(found) => self.event(
                 &shared,
                 &mut buffer,
@@ -171,17 +190,26 @@ impl Pipeline {
                     .is_some_and(|mark| event.time_us <= mark);
                 count.late += u64::from(is_late && !is_import);
             }
-            Err(refusal) => {
-                let refused = Refused {
-                    id: &event.id,
-                    service: &event.service,
-                    kind: &event.kind,
-                    payload: &event.data,
-                    arrived_us: incoming.taken_us,
-                };
-                self.refuse(shared, buffer, refused, &refusal);
-            }
+            Err(refusal) => self.refuse_event(shared, buffer, event, incoming, &refusal),
         }
+    }
+
+    fn refuse_event(
+        &mut self,
+        shared: &Shared,
+        buffer: &mut Inner,
+        event: &Event<'_>,
+        incoming: &Incoming<'_>,
+        refusal: &Refusal,
+    ) {
+        let refused = Refused {
+            id: &event.id,
+            service: &event.service,
+            kind: &event.kind,
+            payload: &event.data,
+            arrived_us: incoming.taken_us,
+        };
+        self.refuse(shared, buffer, refused, refusal);
     }
 
     fn bad(&mut self, shared: &Shared, buffer: &mut Inner, bad: &Bad<'_>, incoming: &Incoming<'_>) {
@@ -267,9 +295,11 @@ impl Pipeline {
         let progress = Progress {
             from: self.cut,
             to: self.taken,
+            taken_us: self.taken_us,
             gaps: std::mem::take(&mut self.gaps),
             producers: identities.producers.take_changed(),
             seen: identities.seen.take_fresh(),
+            seen_from_us: identities.seen.from_us(),
             account: Some(Account {
                 messages: std::mem::take(&mut self.messages),
                 rows: cut.rows,
@@ -286,6 +316,14 @@ impl Pipeline {
             now_us,
         })
     }
+}
+
+fn too_many_holes(number: &Number) -> Refusal {
+    let explanation = format!(
+        "message {number} comes after {RANGES_MAX} holes in the numbers of its producer, and there \
+         may be no more; send the missing messages first"
+    );
+    Refusal::new(Reason::Holes, explanation)
 }
 
 /// What became of the events of one message.
@@ -315,7 +353,7 @@ mod tests {
             counters: Counters::default(),
             limits,
         };
-        Pipeline::new(Arc::new(shared), Position::default())
+        Pipeline::new(Arc::new(shared), Position::default(), None)
     }
 
     fn batch(flags: u8, ids: &[Id<'_>], time_us: i64, data: &str) -> Vec<u8> {
@@ -379,6 +417,20 @@ mod tests {
         assert_eq!(flush.progress.seen.len(), 2);
         assert_eq!(flush.progress.producers[0].contiguous, 3);
         assert!(pipeline.cut(0).is_none());
+    }
+
+    #[test]
+    fn a_message_behind_too_many_holes_is_refused_and_told() {
+        let mut pipeline = pipeline(Limits::default());
+        let event = batch(0, &[Id::Ulid(1), Id::Ulid(2)], 0, "{}");
+        for n in 1..=RANGES_MAX as u64 {
+            take(&mut pipeline, &format!("p/0/{}", 2 * n + 1), b"SB\x01");
+        }
+        take(&mut pipeline, "p/0/100000", &event);
+        let refused = &pipeline.shared.counters.read().refused;
+        assert_eq!(refused.get("holes"), Some(&2));
+        take(&mut pipeline, "p/0/1", &event);
+        assert_eq!(rows(&pipeline)["a"], 2);
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! Which numbered messages were taken: each number once, however late it is sent again.
 //!
-//! Per producer all numbers up to a mark, and those above it, so that a refused number can be sent
-//! after its successor. Pure: the catalogue keeps what [`Producers::take_changed`] tells, in the
+//! Per producer all numbers up to a mark, and ranges above it, so that a refused number can be sent
+//! after its successor. A hole is never given up: a number that would make one range too many is
+//! refused instead, and said so. Pure: the catalogue keeps what [`Producers::take_changed`] tells, in the
 //! same transaction as the rows. Invariant I14: a retry after an unknown result never makes two
 //! rows, at any delay. Start at [`Producers::take`].
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serin_lake::ProducerMark;
 use serin_wire::{Number, ProducerId};
 
-/// Numbers kept above a hole. A producer that gave a number up for good would otherwise grow its
-/// set for ever; an SDK has far fewer messages under way.
-const ABOVE_MAX: usize = 4096;
+/// Ranges kept above the first hole, 16 bytes each in the catalogue. A producer that gives numbers up
+/// for good makes one with each; an SDK has far fewer messages under way.
+pub(crate) const RANGES_MAX: usize = 4096;
 /// Producers kept in memory; a raw client may invent names without end.
 const PRODUCERS_MAX: usize = 200_000;
 /// A producer that was silent this long will not send an old number again.
@@ -23,12 +24,15 @@ const FORGET_AFTER_US: i64 = 7 * 24 * 3600 * 1_000_000;
 pub(crate) enum Taken {
     New,
     Duplicate,
+    /// There are too many holes before it; not taken, so that it may come again.
+    Refused,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Mark {
     contiguous: u64,
-    above: BTreeSet<u64>,
+    /// Ranges above the mark, apart from it and from each other: first to last.
+    above: BTreeMap<u64, u64>,
     heard_us: i64,
     is_import: bool,
     /// Numbers up to this cannot come any more, since the bus lost messages before it was first
@@ -44,7 +48,7 @@ pub(crate) struct Producers {
     /// Set once the bus lost messages: the next number of each producer excuses those before it.
     has_lost: bool,
     excused: HashSet<ProducerId>,
-    holes_closed: u64,
+    forgotten: u64,
 }
 
 impl Producers {
@@ -70,9 +74,8 @@ impl Producers {
 
     /// Whether all numbers from this to `to` were taken already.
     pub(crate) fn has(&self, number: &Number, to: u64) -> bool {
-        self.marks.get(&number.producer).is_some_and(|mark| {
-            (number.number..=to).all(|n| n <= mark.contiguous || mark.above.contains(&n))
-        })
+        let mark = self.marks.get(&number.producer);
+        mark.is_some_and(|mark| mark.taken_from(number.number) >= Some(to.max(number.number)))
     }
 
     /// Takes a message that stands for the numbers from its own to `to`.
@@ -90,24 +93,14 @@ impl Producers {
         if !self.changed.contains(id) {
             self.changed.insert(id.clone());
         }
-        if number.number <= mark.contiguous || mark.above.contains(&number.number) {
+        if mark.taken_from(number.number).is_some() {
             return Taken::Duplicate;
         }
         let to = to.max(number.number);
-        if number.number == mark.contiguous + 1 {
-            mark.contiguous = to;
-        } else {
-            mark.above.extend(number.number..=to);
+        if mark.above.len() >= RANGES_MAX && !mark.touches(number.number, to) {
+            return Taken::Refused;
         }
-        mark.close();
-        while mark.above.len() > ABOVE_MAX {
-            // The oldest hole is given up: whoever sends it now is too late.
-            if let Some(first) = mark.above.pop_first() {
-                self.holes_closed += first - mark.contiguous - 1;
-                mark.contiguous = first;
-                mark.close();
-            }
-        }
+        mark.add(number.number, to);
         Taken::New
     }
 
@@ -116,14 +109,8 @@ impl Producers {
         let Some(mark) = self.marks.get(id) else {
             return 0;
         };
-        let mut to = mark.contiguous.max(mark.excused);
-        for &above in mark.above.range(to.saturating_add(1)..) {
-            if above != to + 1 {
-                break;
-            }
-            to = above;
-        }
-        to
+        let to = mark.contiguous.max(mark.excused);
+        mark.taken_from(to.saturating_add(1)).unwrap_or(to)
     }
 
     /// The bus lost messages: numbers before the next one heard of each producer hold no seal.
@@ -132,9 +119,9 @@ impl Producers {
         self.excused.clear();
     }
 
-    /// Numbers given up since the start because too many were taken above them.
-    pub(crate) fn holes_closed(&self) -> u64 {
-        self.holes_closed
+    /// Producers forgotten before their time since the start, because there were too many.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The whole marks of the producers heard of since the last call.
@@ -148,7 +135,7 @@ impl Producers {
                     producer: id.producer,
                     epoch: id.epoch,
                     contiguous: mark.contiguous,
-                    above: mark.above.iter().copied().collect(),
+                    above: mark.above.iter().map(|(&from, &to)| (from, to)).collect(),
                     heard_us: mark.heard_us,
                     is_import: mark.is_import,
                 })
@@ -166,10 +153,12 @@ impl Producers {
             return;
         }
         let mut heard: Vec<i64> = self.marks.values().map(|mark| mark.heard_us).collect();
+        let before = self.marks.len();
         // A tenth goes at once, so that this is rare.
         let (_, &mut edge, _) = heard.select_nth_unstable(PRODUCERS_MAX / 10);
         self.marks
             .retain(|id, mark| stays(id, mark) || mark.heard_us > edge);
+        self.forgotten += (before - self.marks.len()) as u64;
         tracing::warn!(
             left = self.marks.len(),
             "more producers than are kept; the longest silent were forgotten"
@@ -178,14 +167,37 @@ impl Producers {
 }
 
 impl Mark {
-    /// Draws the mark over numbers that follow it without a hole.
-    fn close(&mut self) {
-        while let Some(first) = self.above.first().copied() {
-            if first > self.contiguous + 1 {
-                break;
-            }
-            self.above.pop_first();
-            self.contiguous = self.contiguous.max(first);
+    /// The last number of the run of taken ones that begins at `number`; `None` where it is not taken.
+    fn taken_from(&self, number: u64) -> Option<u64> {
+        if number <= self.contiguous {
+            return Some(self.contiguous);
+        }
+        let (_, &to) = self.above.range(..=number).next_back()?;
+        (number <= to).then_some(to)
+    }
+
+    /// Whether a range that is not taken yet lengthens another instead of being one more.
+    fn touches(&self, from: u64, to: u64) -> bool {
+        self.taken_from(from - 1).is_some() || self.above.contains_key(&to.saturating_add(1))
+    }
+
+    /// Adds a range, joining what it touches.
+    fn add(&mut self, from: u64, to: u64) {
+        let (mut from, mut to) = (from, to);
+        if let Some((&before, &end)) = self.above.range(..=from).next_back()
+            && end.saturating_add(1) >= from
+        {
+            from = before;
+            to = to.max(end);
+        }
+        while let Some((&next, &end)) = self.above.range(from..=to.saturating_add(1)).next() {
+            self.above.remove(&next);
+            to = to.max(end);
+        }
+        if from <= self.contiguous.saturating_add(1) {
+            self.contiguous = self.contiguous.max(to);
+        } else {
+            self.above.insert(from, to);
         }
     }
 }
@@ -217,7 +229,7 @@ mod tests {
         assert_eq!(take(&mut producers, 3), Taken::New);
         assert_eq!(producers.complete_to(&number(1).producer), 5);
         let marks = producers.take_changed();
-        assert_eq!((marks[0].contiguous, &*marks[0].above), (5, &[7][..]));
+        assert_eq!((marks[0].contiguous, &*marks[0].above), (5, &[(7, 7)][..]));
         assert!(producers.take_changed().is_empty());
     }
 
@@ -234,15 +246,29 @@ mod tests {
     }
 
     #[test]
-    fn holes_above_are_bounded() {
+    fn holes_above_are_bounded_and_none_is_given_up() {
         let mut producers = Producers::default();
-        for n in 0..20_000 {
-            assert_eq!(take(&mut producers, 2 + 2 * n), Taken::New);
+        let taken = (0..20_000).filter(|n| take(&mut producers, 3 + 2 * n) == Taken::New);
+        assert_eq!(taken.count(), RANGES_MAX);
+        assert_eq!(take(&mut producers, 40_000), Taken::Refused);
+        assert_eq!(producers.take_changed()[0].above.len(), RANGES_MAX);
+        // What closes a hole is taken, and makes room for the number that was refused.
+        assert_eq!(take(&mut producers, 1), Taken::New);
+        assert_eq!(take(&mut producers, 2), Taken::New);
+        assert_eq!(take(&mut producers, 40_000), Taken::New);
+    }
+
+    /// Bodies of an import have 256 numbers each, and may overtake one another.
+    #[test]
+    fn a_body_that_was_overtaken_by_many_is_taken() {
+        let mut producers = Producers::default();
+        let mut body = |n: u64| producers.take(&number(256 * n + 1), 256 * n + 256, true, 0);
+        for n in 1..=RANGES_MAX as u64 {
+            assert_eq!(body(n), Taken::New);
         }
-        let marks = producers.take_changed();
-        assert!(marks[0].above.len() <= ABOVE_MAX);
-        assert!(producers.holes_closed() > 0);
-        assert_eq!(take(&mut producers, 1), Taken::Duplicate);
+        assert_eq!(body(0), Taken::New);
+        let mark = &producers.take_changed()[0];
+        assert_eq!((mark.contiguous, mark.above.len()), (256 * 4097, 0));
     }
 
     #[test]
@@ -260,12 +286,15 @@ mod tests {
     proptest! {
         /// I14, with a restart from the catalogue's marks in between: each number once.
         #[test]
-        fn each_number_is_taken_once(sent in prop::collection::vec((1u64..60, any::<bool>()), 0..300)) {
+        fn each_number_is_taken_once(sent in prop::collection::vec((1u64..60, 0u64..4, any::<bool>()), 0..300)) {
             let mut producers = Producers::default();
             let mut taken = HashSet::new();
-            for (n, restarts) in sent {
-                let is_new = take(&mut producers, n) == Taken::New;
+            for (n, more, restarts) in sent {
+                // Senders cut their numbers into the same messages each time.
+                let (n, to) = (4 * n, 4 * n + more);
+                let is_new = producers.take(&number(n), to, false, 0) == Taken::New;
                 prop_assert_eq!(is_new, taken.insert(n));
+                prop_assert!(producers.has(&number(n), n));
                 if restarts {
                     producers.changed.insert(number(1).producer);
                     producers = Producers::from_marks(producers.take_changed());

@@ -39,11 +39,13 @@ pub(crate) enum Reason {
     ClockSkew,
     /// The time has no year of four digits.
     TimeRange,
+    /// Too many of its producer's earlier messages are missing.
+    Holes,
 }
 
 impl Reason {
     /// All, with the names they have in metrics and in the table.
-    pub(crate) const ALL: [(Reason, &'static str); 11] = [
+    pub(crate) const ALL: [(Reason, &'static str); 12] = [
         (Reason::Unreadable, "unreadable"),
         (Reason::NotAnEvent, "not-an-event"),
         (Reason::Json, "json"),
@@ -55,6 +57,7 @@ impl Reason {
         (Reason::Columns, "columns"),
         (Reason::ClockSkew, "clock-skew"),
         (Reason::TimeRange, "time-range"),
+        (Reason::Holes, "holes"),
     ];
 
     pub(crate) fn name(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! The loop: takes what the readers hand over, fills the buffer, flushes, purges.
 //!
 //! One task owns the pipeline. While a flush is being committed it goes on filling the next buffer,
-//! up to the memory limit; beyond it nothing is pulled, the bus fills, and in the end refuses new
+//! up to the memory limit; beyond it nothing is pulled (of telemetry from a little earlier on), the bus fills, and in the end refuses new
 //! events rather than losing any. After a commit the stream is purged up to the position; its own
 //! acknowledgement floor is never asked. Start at [`Loop::run`].
 
@@ -23,11 +23,16 @@ use crate::lineage::alarm;
 use crate::options::{Edge, IngestOptions};
 use crate::pipeline::{Pipeline, Shared};
 use crate::reader::Reader;
+use crate::stats::add;
 
 /// How often time is sealed and ages are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Ticks between looks at the lag, the rate and the door's holes.
 const TICKS_PER_LOOK: u64 = 10;
+
+/// The part of the buffer's memory beyond which no telemetry is taken, so that events still are while
+/// the other half is flushed.
+const TELEMETRY_PARTS: [usize; 2] = [3, 4];
 
 /// Somebody waits for a flush.
 #[derive(Debug)]
@@ -42,6 +47,19 @@ pub(crate) struct Request {
 pub(crate) struct Progress {
     pub(crate) taken: Position,
     pub(crate) committed: Position,
+}
+
+/// What the buffer has room for.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    events: bool,
+    telemetry: bool,
+}
+
+/// What comes next.
+enum Next {
+    Event(Delivery),
+    Telemetry(Delivery),
 }
 
 type Committing = JoinHandle<Result<Committed, CommitError>>;
@@ -76,16 +94,16 @@ impl Loop {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopping = self.stopping.clone();
         loop {
-            let has_room = self.shared.buffer.hold().fill().total < self.options.memory_bytes_max;
+            let room = self.room();
             tokio::select! {
                 biased;
                 () = asked_to_stop(&mut stopping) => break,
                 Some(request) = requested.recv() => self.waiting.push(request),
                 committed = ended(&mut self.committing) => self.after_commit(committed)?,
                 _ = tick.tick() => self.tick().await,
-                delivery = beats.next() => self.take_telemetry(delivery?),
-                delivery = messages.next(), if has_room => match delivery {
-                    Ok(delivery) => self.take(delivery),
+                next = next_of(&mut messages, &mut beats, room) => match next {
+                    Ok(Next::Event(delivery)) => self.take(delivery),
+                    Ok(Next::Telemetry(delivery)) => self.take_telemetry(delivery),
                     Err(IngestError::Bus(error)) if matches!(*error, BusError::StreamChanged { .. }) => {
                         tracing::warn!(error = &*error as &dyn std::error::Error, "looking where to go on");
                         messages = Reader::of_events(self.changed().await?);
@@ -128,9 +146,25 @@ impl Loop {
 
     fn take_telemetry(&mut self, delivery: Delivery) {
         let now_us = self.edge.now_us();
-        if let Delivery::Message(message) = delivery {
-            self.pipeline
-                .take_telemetry(&message.subject, &message.payload, now_us);
+        match delivery {
+            Delivery::Message(message) => {
+                self.pipeline
+                    .take_telemetry(&message.subject, &message.payload, now_us);
+            }
+            // Its stream drops the oldest while we do not read: counted, and gone.
+            Delivery::Gap { first, last } => {
+                let lost = (last + 1).saturating_sub(first);
+                add(&self.shared.counters.telemetry_lost, lost);
+            }
+        }
+    }
+
+    fn room(&self) -> Room {
+        let total = self.shared.buffer.hold().fill().total;
+        let bytes_max = self.options.memory_bytes_max;
+        Room {
+            events: total < bytes_max,
+            telemetry: total < bytes_max / TELEMETRY_PARTS[1] * TELEMETRY_PARTS[0],
         }
     }
 
@@ -179,9 +213,16 @@ impl Loop {
             let is_same = state.incarnation == committed.incarnation.to_string();
             let lag = state.last.saturating_sub(taken.sequence);
             shared.counters.lag_messages.store(lag, Relaxed);
+            if is_same {
+                shared.counters.last_heard.fetch_max(state.last, Relaxed);
+            }
+            // The message at the position stays: it is the witness that the stream is still ours.
+            // Where room is short it goes too; the next commit leaves another one.
+            let is_short = state.bytes > state.bytes_max / 2;
+            let to = committed.sequence.saturating_sub(u64::from(!is_short));
             if is_same
-                && state.first <= committed.sequence
-                && let Err(error) = events.purge_to(committed.sequence).await
+                && state.first <= to
+                && let Err(error) = events.purge_to(to).await
             {
                 tracing::debug!(%error, "cannot purge the bus yet");
             }
@@ -257,6 +298,20 @@ impl Loop {
             self.after_commit(committed)?;
         }
         Ok(())
+    }
+}
+
+/// The next delivery that there is room for, of both streams alike: neither starves the other.
+async fn next_of(
+    messages: &mut Reader,
+    telemetry: &mut Reader,
+    room: Room,
+) -> Result<Next, IngestError> {
+    tokio::select! {
+        delivery = messages.next(), if room.events => Ok(Next::Event(delivery?)),
+        delivery = telemetry.next(), if room.telemetry => Ok(Next::Telemetry(delivery?)),
+        // Until a commit makes room.
+        () = std::future::pending(), if !room.events && !room.telemetry => Err(IngestError::Ended),
     }
 }
 

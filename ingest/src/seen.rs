@@ -19,6 +19,10 @@ pub(crate) struct Seen {
     /// Heard of since the last flush.
     fresh: Vec<(u128, i64)>,
     count_max: usize,
+    /// Those that arrived before this are forgotten; the catalogue is told.
+    from_us: Option<i64>,
+    /// Those forgotten within their day, since there were too many.
+    forgotten: u64,
 }
 
 /// What stands for an identity of a service.
@@ -39,6 +43,8 @@ impl Seen {
             by_age: kept.into(),
             fresh: Vec::new(),
             count_max,
+            from_us: None,
+            forgotten: 0,
         }
     }
 
@@ -53,8 +59,11 @@ impl Seen {
             if now_us - time_us < REMEMBER_US && self.by_age.len() < self.count_max {
                 break;
             }
+            self.forgotten += u64::from(now_us - time_us < REMEMBER_US);
             self.known.remove(&oldest);
             self.by_age.pop_front();
+            let next = self.by_age.front().map_or(now_us, |&(_, time_us)| time_us);
+            self.from_us = self.from_us.max(Some(next));
         }
         if !self.known.insert(hash) {
             return false;
@@ -62,6 +71,16 @@ impl Seen {
         self.by_age.push_back((hash, now_us));
         self.fresh.push((hash, now_us));
         true
+    }
+
+    /// Those forgotten before their time since the start.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The catalogue may forget those that arrived before this.
+    pub(crate) fn from_us(&self) -> Option<i64> {
+        self.from_us
     }
 
     /// Those taken since the last call.
@@ -81,6 +100,11 @@ mod tests {
         assert!(seen.take(hash_of("b", "old"), 6));
         assert!(!seen.take(hash_of("b", "old"), REMEMBER_US));
         assert!(seen.take(hash_of("b", "old"), 6 + REMEMBER_US));
+        // Both were past their day: forgotten as promised.
+        assert_eq!(
+            (seen.forgotten(), seen.from_us()),
+            (0, Some(6 + REMEMBER_US))
+        );
         assert_eq!(seen.take_fresh().len(), 2);
         assert_ne!(hash_of("a", "bc"), hash_of("ab", "c"));
     }
@@ -94,5 +118,6 @@ mod tests {
         assert_eq!(seen.known.len(), 10);
         assert!(seen.has(99));
         assert!(!seen.has(9));
+        assert_eq!((seen.forgotten(), seen.from_us()), (90, Some(0)));
     }
 }

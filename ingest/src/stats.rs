@@ -29,14 +29,18 @@ pub struct IngestStats {
     pub refused_not_kept: u64,
     /// Values that went to the column `_rest`, by reason.
     pub rest: BTreeMap<&'static str, u64>,
-    /// Numbers of producers that were given up because too many were taken above them.
-    pub holes_closed: u64,
-    /// Messages of the bus that were lost, and how often the stream began a new life.
+    /// Identities of clients forgotten within their 24 hours, because there were too many.
+    pub identities_forgotten: u64,
+    /// Producers forgotten before their time, because there were too many.
+    pub producers_forgotten: u64,
+    /// Messages of the bus that were lost.
     pub lost_messages: u64,
     /// How often the stream was wiped, replaced or lost its tail.
     pub lineages: u64,
-    /// Beats and spans that could not be read.
+    /// Beats, spans, logs and requests that could not be read.
     pub telemetry_bad: u64,
+    /// Messages of telemetry that the bus dropped before they were read: too many, too fast.
+    pub telemetry_lost: u64,
     /// Bytes of the hot buffer, in Arrow.
     pub buffer_bytes: u64,
     /// Flushes committed, and attempts that failed.
@@ -64,6 +68,9 @@ pub(crate) struct Counters {
     pub(crate) lost_messages: AtomicU64,
     pub(crate) lineages: AtomicU64,
     pub(crate) telemetry_bad: AtomicU64,
+    pub(crate) telemetry_lost: AtomicU64,
+    /// The last message of this life of the stream that was heard of, taken or not.
+    pub(crate) last_heard: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) flush_failures: AtomicU64,
 }
@@ -92,6 +99,7 @@ impl Counters {
             lost_messages: get(&self.lost_messages),
             lineages: get(&self.lineages),
             telemetry_bad: get(&self.telemetry_bad),
+            telemetry_lost: get(&self.telemetry_lost),
             flushes: get(&self.flushes),
             flush_failures: get(&self.flush_failures),
             ..IngestStats::default()

@@ -36,13 +36,7 @@ impl Lake {
         if self.is_poisoned() {
             return Err(LakeError::Poisoned);
         }
-        let result = inner.expire(now_us);
-        if let Err(LakeError::Catalogue(error)) = &result
-            && error.is_durability()
-        {
-            inner.is_poisoned.store(true, Ordering::Release);
-        }
-        result
+        inner.poisoned_by(inner.expire(now_us))
     }
 }
 

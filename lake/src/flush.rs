@@ -45,8 +45,13 @@ pub struct Progress {
     pub gaps: Vec<Gap>,
     /// The producers heard of in this flush, with their whole mark.
     pub producers: Vec<ProducerMark>,
+    /// When the bus took the message at `to`, by its clock, where it is there: a stream that has
+    /// another message at that place is not the one we read.
+    pub taken_us: Option<i64>,
     /// Identities given by clients (hash of service and id, time of arrival), kept for 24 hours.
     pub seen: Vec<(u128, i64)>,
+    /// Identities that arrived before this are forgotten earlier, since there are too many.
+    pub seen_from_us: Option<i64>,
     /// What became of the messages in between; the commit is refused when it does not add up.
     pub account: Option<Account>,
 }

@@ -1,7 +1,6 @@
 //! What the lake keeps besides rows: lives of the stream, tokens, and numbers about itself.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::checked::CheckedStore;
 use crate::lake::{Lake, LakeError, locked};
@@ -46,13 +45,8 @@ impl Lake {
             return Err(LakeError::Poisoned);
         }
         let mut catalogue = locked(&inner.catalogue);
-        let result = catalogue.start_lineage(start, gaps, reason, now_us, &*inner.disk);
-        if let Err(error) = &result
-            && error.is_durability()
-        {
-            inner.is_poisoned.store(true, Ordering::Release);
-        }
-        result?;
+        let started = catalogue.start_lineage(start, gaps, reason, now_us, &*inner.disk);
+        inner.poisoned_by(started.map_err(LakeError::from))?;
         locked(&inner.shown).position = start;
         Ok(())
     }
@@ -65,8 +59,12 @@ impl Lake {
         created_us: i64,
         expires_us: Option<i64>,
     ) -> Result<(), LakeError> {
+        if self.is_poisoned() {
+            return Err(LakeError::Poisoned);
+        }
         let mut catalogue = locked(&self.inner.catalogue);
-        Ok(catalogue.store_token(hash, name, created_us, expires_us)?)
+        let stored = catalogue.store_token(hash, name, created_us, expires_us);
+        self.inner.poisoned_by(stored.map_err(LakeError::from))
     }
 
     /// The name under which a token was stored, unless it is unknown or past its time.

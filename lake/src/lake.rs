@@ -127,6 +127,7 @@ impl Lake {
         let removed = remove_leftovers(&*disk, &data_dir, &loaded)?;
         let recovered = Recovered {
             position: loaded.position,
+            taken_us: loaded.taken_us,
             damaged: look_at_files(&loaded),
             producers: loaded.producers,
             seen: loaded.seen,
@@ -238,6 +239,18 @@ impl Lake {
     /// Whether a sync failed, so that the process has to end.
     pub fn is_poisoned(&self) -> bool {
         self.inner.is_poisoned.load(Ordering::Acquire)
+    }
+}
+
+impl Inner {
+    /// Gives the lake up where a sync failed or a commit's outcome is unknown.
+    pub(crate) fn poisoned_by<T>(&self, result: Result<T, LakeError>) -> Result<T, LakeError> {
+        if let Err(LakeError::Catalogue(error)) = &result
+            && error.is_durability()
+        {
+            self.is_poisoned.store(true, Ordering::Release);
+        }
+        result
     }
 }
 

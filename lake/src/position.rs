@@ -57,8 +57,9 @@ pub struct ProducerMark {
     pub epoch: u32,
     /// Every number up to this was taken.
     pub contiguous: u64,
-    /// Numbers above the mark that were taken too, rising. Bounded by the ingester.
-    pub above: Vec<u64>,
+    /// Ranges above the mark that were taken too: first and last, rising, apart from each other.
+    /// Bounded in number by the ingester.
+    pub above: Vec<(u64, u64)>,
     /// When it was last heard of, in microseconds; old ones are forgotten, imports never.
     pub heard_us: i64,
     /// Whether it is an import, whose numbers name content and must be known for ever.

@@ -17,6 +17,8 @@ use crate::store::{Disk, FileError, FileStep};
 pub struct Recovered {
     /// How far the files reach on the bus; read on from the next message.
     pub position: Position,
+    /// When the bus took the message at the position, where that is known.
+    pub taken_us: Option<i64>,
     /// All producers heard of.
     pub producers: Vec<ProducerMark>,
     /// Identities given by clients, with their time of arrival.

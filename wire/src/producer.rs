@@ -32,9 +32,14 @@ pub struct Number {
     pub number: u64,
 }
 
+/// The highest number: what a signed 64-bit integer holds, since that is how databases keep it.
+pub const NUMBER_MAX: u64 = i64::MAX as u64;
+
 /// The text is not `<producer>/<epoch>/<number>`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is not <producer>/<epoch>/<number>, such as 01J9/0/17")]
+#[error(
+    "{0:?} is not <producer>/<epoch>/<number>, such as 01J9/0/17, with a number up to {NUMBER_MAX}"
+)]
 pub struct NumberError(String);
 
 impl fmt::Display for ProducerId {
@@ -66,7 +71,7 @@ impl FromStr for Number {
                 .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         let epoch = epoch.parse().map_err(|_| error())?;
         let number: u64 = number.parse().map_err(|_| error())?;
-        if !is_name || number == 0 {
+        if !is_name || number == 0 || number > NUMBER_MAX {
             return Err(error());
         }
         Ok(Number {
@@ -99,7 +104,16 @@ mod tests {
     #[test]
     fn other_message_ids_are_not_numbers() {
         for text in [
-            "", "abc", "a/b/c", "a/1/0", "/1/1", "a/1/1/1", "a b/1/1", "a/-1/1",
+            "",
+            "abc",
+            "a/b/c",
+            "a/1/0",
+            "/1/1",
+            "a/1/1/1",
+            "a b/1/1",
+            "a/-1/1",
+            "a/1/9223372036854775808",
+            "a/1/18446744073709551615",
         ] {
             assert!(text.parse::<Number>().is_err(), "{text}");
         }

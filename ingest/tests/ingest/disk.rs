@@ -1,9 +1,10 @@
-//! A disk whose n-th step fails, as if the process had been killed there; and one that cannot sync.
+//! A disk whose n-th step fails, as if the process had been killed there; one that cannot sync; and
+//! one that makes its callers wait.
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use serin_lake::store::{Disk, FileOut, Moment, RealDisk};
 
@@ -165,6 +166,49 @@ impl Disk for Syncless {
         if self.what == Sync::Folder {
             sync_unless(&self.is_broken)?;
         }
+        RealDisk.sync_dir(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+}
+
+/// A disk that makes no file between [`Stalling::stall`] and [`Stalling::go_on`].
+#[derive(Default)]
+pub(crate) struct Stalling {
+    is_stalled: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stalling {
+    pub(crate) fn stall(&self) {
+        *self.is_stalled.lock().expect("no panic") = true;
+    }
+
+    pub(crate) fn go_on(&self) {
+        *self.is_stalled.lock().expect("no panic") = false;
+        self.changed.notify_all();
+    }
+}
+
+impl Disk for Stalling {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FileOut>> {
+        let stalled = self.is_stalled.lock().expect("no panic");
+        let waited = self.changed.wait_while(stalled, |is_stalled| *is_stalled);
+        drop(waited.expect("no panic"));
+        RealDisk.create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
         RealDisk.sync_dir(path)
     }
 

@@ -104,6 +104,16 @@ impl Place {
 
     /// Publishes one numbered batch of `count` events of type `a`, with identities by number.
     pub(crate) async fn publish(&self, header: &str, number: u64, count: u64) {
+        let id = format!("test/0/{number}");
+        self.send(header, &id, number, count).await;
+    }
+
+    /// As [`Place::publish`], with a message id of the caller's choice.
+    pub(crate) async fn publish_as(&self, id: &str, number: u64, count: u64) {
+        self.send("Nats-Msg-Id", id, number, count).await;
+    }
+
+    async fn send(&self, header: &str, id: &str, number: u64, count: u64) {
         let mut writer = BatchWriter::new("cart", "v1", "cart-v1-1", 0);
         for at in 0..count {
             let data = format!(r#"{{"number":{number},"at":{at}}}"#);
@@ -117,8 +127,7 @@ impl Place {
             };
             writer.push(&head, data.as_bytes());
         }
-        let id = format!("test/0/{number}");
-        let headers = [(header, &*id), ("Content-Type", batch::CONTENT_TYPE)];
+        let headers = [(header, id), ("Content-Type", batch::CONTENT_TYPE)];
         let sent = self
             .events
             .publish("ev.cart._batch", &headers, Bytes::from(writer.take()));

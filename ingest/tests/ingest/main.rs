@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod kit;
+mod lineage;
 mod telemetry;
 
 use std::sync::Arc;

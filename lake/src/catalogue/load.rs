@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::write::RANGES;
 use super::{CatalogueError, Loaded, Retired};
 use crate::column::{Column, ColumnKind};
 use crate::encode::StoredColumn;
@@ -30,6 +31,8 @@ pub(crate) fn load(connection: &Connection, data_dir: &Path) -> Result<Loaded, C
         next_file_id,
         next_catalog_id,
         position: read_position(connection)?,
+        taken_us: connection
+            .query_row("SELECT taken_us FROM serin_position", [], |row| row.get(0))?,
         retired: load_retired(connection)?,
         producers: load_producers(connection)?,
         seen: load_seen(connection)?,
@@ -183,20 +186,36 @@ fn load_producers(connection: &Connection) -> Result<Vec<ProducerMark>, Catalogu
     )?;
     let rows = query.query_map([], |row| {
         let above: Vec<u8> = row.get(3)?;
-        let above = above.as_chunks::<8>().0;
         Ok(ProducerMark {
             producer: row.get(0)?,
             epoch: row.get(1)?,
             contiguous: row.get(2)?,
-            above: above
-                .iter()
-                .map(|number| u64::from_le_bytes(*number))
-                .collect(),
+            above: above_of(&above),
             heard_us: row.get(4)?,
             is_import: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Ranges as [`super::write`] keeps them; the first version kept single numbers.
+fn above_of(blob: &[u8]) -> Vec<(u64, u64)> {
+    let numbers = |bytes: &[u8]| -> Vec<u64> {
+        let chunks = bytes.as_chunks::<8>().0;
+        chunks.iter().map(|n| u64::from_le_bytes(*n)).collect()
+    };
+    match blob.split_first() {
+        Some((&RANGES, pairs)) if blob.len() % 16 == 1 => {
+            let pairs = numbers(pairs);
+            pairs
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&[from, to]| (from, to))
+                .collect()
+        }
+        _ => numbers(blob).into_iter().map(|n| (n, n)).collect(),
+    }
 }
 
 fn load_seen(connection: &Connection) -> Result<Vec<(u128, i64)>, CatalogueError> {

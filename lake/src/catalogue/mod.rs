@@ -5,6 +5,7 @@
 
 pub(crate) mod load;
 mod tidy;
+mod upgrade;
 mod write;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use crate::text;
 pub enum CatalogueError {
     /// SQLite refused; nothing was changed.
     #[error("the catalogue refused a statement")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
     /// A sync failed or the commit's outcome is unknown: the process must end and recover.
     #[error("the catalogue cannot be made durable")]
     Durability(#[source] rusqlite::Error),
@@ -101,6 +102,7 @@ pub(crate) struct Loaded {
     pub(crate) next_file_id: u64,
     pub(crate) next_catalog_id: u64,
     pub(crate) position: Position,
+    pub(crate) taken_us: Option<i64>,
     pub(crate) tables: BTreeMap<String, Table>,
     /// Files of the catalogue that no current table has: superseded, or waiting to be removed.
     pub(crate) retired: Vec<Retired>,
@@ -166,6 +168,7 @@ impl Catalogue {
             let path = path.to_path_buf();
             return Err(CatalogueError::Foreign { path, version });
         }
+        upgrade::upgrade(&begun)?;
         // The folder may have been moved since.
         let known: Option<String> = begun
             .query_row(
@@ -203,12 +206,8 @@ impl Catalogue {
     ) -> Result<u64, CatalogueError> {
         let begun = self
             .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(refused)?;
-        let snapshot = write::apply(&begun, change).map_err(|error| match error {
-            CatalogueError::Sqlite(error) => refused(error),
-            other => other,
-        })?;
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let snapshot = write::apply(&begun, change)?;
         finish(begun, disk)?;
         Ok(snapshot)
     }
@@ -225,6 +224,10 @@ impl CatalogueError {
 fn finish(begun: Transaction<'_>, disk: &dyn Disk) -> Result<(), CatalogueError> {
     disk.pass(Moment::BeforeCommit)
         .map_err(CatalogueError::CutOff)?;
+    commit(begun)
+}
+
+fn commit(begun: Transaction<'_>) -> Result<(), CatalogueError> {
     // Once COMMIT was tried and failed for another reason than a full disk or a busy reader,
     // nobody knows its outcome.
     begun
@@ -235,11 +238,19 @@ fn finish(begun: Transaction<'_>, disk: &dyn Disk) -> Result<(), CatalogueError>
         })
 }
 
-/// A statement's failure: a failing disk is fatal, anything else was rolled back.
-fn refused(error: rusqlite::Error) -> CatalogueError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::SystemIoFailure) => CatalogueError::Durability(error),
-        _ => CatalogueError::Sqlite(error),
+/// A statement's failure, on whatever way it comes: a disk that fails to write or sync is fatal,
+/// anything else was rolled back.
+impl From<rusqlite::Error> for CatalogueError {
+    fn from(error: rusqlite::Error) -> CatalogueError {
+        use rusqlite::ffi::{SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
+        let is_io = error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        let is_read = extended
+            .is_some_and(|code| [SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ].contains(&code));
+        match is_io && !is_read {
+            true => CatalogueError::Durability(error),
+            false => CatalogueError::Sqlite(error),
+        }
     }
 }
 
@@ -311,6 +322,26 @@ mod tests {
         limit(&catalogue, 1_000_000);
         catalogue.commit(&change, &RealDisk).unwrap();
         assert_eq!(load::read_position(&catalogue.connection).unwrap(), at(9));
+    }
+
+    #[test]
+    fn a_failed_write_is_fatal_wherever_it_comes_from() {
+        use rusqlite::ffi;
+        let failed = |code| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            CatalogueError::from(error).is_durability()
+        };
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_DIR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_TRUNCATE,
+        ] {
+            assert!(failed(code), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR_READ, ffi::SQLITE_FULL, ffi::SQLITE_BUSY] {
+            assert!(!failed(code), "{code}");
+        }
     }
 
     #[test]

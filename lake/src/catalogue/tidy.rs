@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::load::read_position;
 use super::write::{write_gap, write_position};
-use super::{Catalogue, CatalogueError, finish};
+use super::{Catalogue, CatalogueError, commit, finish};
 use crate::position::{Gap, Position};
 use crate::store::Disk;
 use crate::text;
@@ -40,7 +40,7 @@ impl Catalogue {
                 now_us
             ],
         )?;
-        write_position(&begun, start)?;
+        write_position(&begun, start, None)?;
         for gap in gaps {
             write_gap(&begun, gap, now_us)?;
         }
@@ -95,7 +95,7 @@ impl Catalogue {
                 [id],
             )?;
         }
-        Ok(begun.commit()?)
+        commit(begun)
     }
 
     /// Makes the file as small as its content.

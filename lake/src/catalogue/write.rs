@@ -12,6 +12,9 @@ use crate::flush::Progress;
 use crate::position::{Gap, Position};
 use crate::text;
 
+/// The byte before the ranges of a producer's numbers: pairs of first and last.
+pub(super) const RANGES: u8 = 1;
+
 /// Writes a change; returns the snapshot number that is current afterwards.
 pub(super) fn apply(begun: &Transaction<'_>, change: &Change<'_>) -> Result<u64, CatalogueError> {
     let (mut snapshot, mut schema_version): (u64, u64) = begun.query_row(
@@ -237,7 +240,7 @@ fn write_progress(
             found,
         });
     }
-    write_position(begun, progress.to)?;
+    write_position(begun, progress.to, progress.taken_us)?;
     for gap in &progress.gaps {
         write_gap(begun, gap, change.now_us)?;
     }
@@ -263,10 +266,9 @@ fn write_progress(
         ],
     )?;
     for mark in &progress.producers {
-        let above: Vec<u8> = mark
-            .above
-            .iter()
-            .flat_map(|number| number.to_le_bytes())
+        let pairs = mark.above.iter().flat_map(|&(from, to)| [from, to]);
+        let above: Vec<u8> = std::iter::once(RANGES)
+            .chain(pairs.flat_map(u64::to_le_bytes))
             .collect();
         begun
             .prepare_cached("INSERT OR REPLACE INTO serin_producer VALUES (?, ?, ?, ?, ?, ?)")?
@@ -279,19 +281,29 @@ fn write_progress(
                 mark.is_import
             ])?;
     }
-    for (id, at_us) in &progress.seen {
+    if let Some(from_us) = progress.seen_from_us {
         begun
-            .prepare_cached("INSERT OR IGNORE INTO serin_seen VALUES (?, ?)")?
+            .prepare_cached("DELETE FROM serin_seen WHERE at_us < ?")?
+            .execute([from_us])?;
+    }
+    for (id, at_us) in &progress.seen {
+        // One that was forgotten in memory and not yet here is taken anew, with its new time.
+        begun
+            .prepare_cached("INSERT OR REPLACE INTO serin_seen VALUES (?, ?)")?
             .execute(params![id.to_le_bytes(), at_us])?;
     }
     Ok(())
 }
 
-/// Moves the position.
-pub(super) fn write_position(begun: &Connection, to: Position) -> Result<(), rusqlite::Error> {
+/// Moves the position; `taken_us` is when the bus took the message there.
+pub(super) fn write_position(
+    begun: &Connection,
+    to: Position,
+    taken_us: Option<i64>,
+) -> Result<(), rusqlite::Error> {
     begun.execute(
-        "UPDATE serin_position SET incarnation = ?, sequence = ?",
-        params![to.incarnation.to_string(), to.sequence],
+        "UPDATE serin_position SET incarnation = ?, sequence = ?, taken_us = ?",
+        params![to.incarnation.to_string(), to.sequence, taken_us],
     )?;
     Ok(())
 }

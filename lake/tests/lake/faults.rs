@@ -253,7 +253,7 @@ fn another_life_of_the_stream_begins_with_its_gap() {
     assert_eq!(recovered.position.sequence, 10);
     assert_eq!(recovered.gaps, [gap]);
     assert_eq!(recovered.producers.len(), 1);
-    assert_eq!(recovered.producers[0].above, [22]);
+    assert_eq!(recovered.producers[0].above, [(22, 22)]);
     assert_eq!(recovered.seen.len(), 2);
     assert_eq!(Audit::open(&options.dir).unwrap().all().unwrap(), []);
 }

@@ -118,7 +118,7 @@ pub(crate) fn progress(from: u64, to: u64) -> Progress {
             producer: "p".to_owned(),
             epoch: 1,
             contiguous: to,
-            above: vec![to + 2],
+            above: vec![(to + 2, to + 2)],
             heard_us: START_US + to as i64,
             is_import: false,
         }],
