@@ -85,9 +85,7 @@ class Gauges:
 class Beats:
     """Tells them; ``fill`` gives what a beat says beside number, time and usage."""
 
-    def __init__(
-        self, bus: Bus, beat: str, pulse: str, fill: Callable[[], Dict[str, Any]]
-    ) -> None:
+    def __init__(self, bus: Bus, beat: str, pulse: str, fill: Callable[[], Dict[str, Any]]) -> None:
         self._bus = bus
         self._beat = beat
         self._pulse = pulse

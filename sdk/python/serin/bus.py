@@ -60,7 +60,10 @@ class _Client(Client):
         for line in raw.split(b"\r\n"):
             name, colon, value = line.partition(b":")
             if colon:
-                pair = name.strip().decode("ascii", "replace"), value.strip().decode("utf-8", "replace")
+                pair = (
+                    name.strip().decode("ascii", "replace"),
+                    value.strip().decode("utf-8", "replace"),
+                )
                 headers.pairs.append(pair)
                 headers[pair[0]] = pair[1]
         return headers
@@ -140,7 +143,8 @@ class Bus:
         subscription, wanted.subscription = wanted.subscription, None
         if subscription and self.is_connected:
             try:
-                await asyncio.wait_for(subscription.drain(), FLUSH_WITHIN_S)
+                draining = subscription.drain()  # type: ignore[no-untyped-call]
+                await asyncio.wait_for(draining, FLUSH_WITHIN_S)
             except (nats_errors.Error, asyncio.TimeoutError, OSError) as error:
                 _log.debug("a subscription ended with its connection: %r", error)
 

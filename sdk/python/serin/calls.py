@@ -80,22 +80,20 @@ async def call(core: Core, asked: Call) -> Reply:
     return reply
 
 
-async def _attempts(
-    core: Core, asked: Call, context: Context, attributes: Dict[str, Any]
-) -> Reply:
+async def _attempts(core: Core, asked: Call, context: Context, attributes: Dict[str, Any]) -> Reply:
     try:
         name.check_short("service", asked.service)
         name.check_short("endpoint", asked.endpoint)
         body = asked.data if isinstance(asked.data, bytes) else to_json(asked.data)
     except (name.BadName, TypeError, ValueError) as error:
-        message = f"cannot call {asked.target}: {error}"
-        raise CallError(wire.CODE_FAILED, message, may_have_run=False) from error
+        why = f"cannot call {asked.target}: {error}"
+        raise CallError(wire.CODE_FAILED, why, may_have_run=False) from error
     if context.depth >= wire.DEPTH_MAX:
-        message = (
+        circle = (
             f"{context.depth} calls enclose each other before {asked.target}, the most allowed; "
             "do services call each other in a circle?"
         )
-        raise CallError(wire.CODE_TOO_LARGE, message, may_have_run=False)
+        raise CallError(wire.CODE_TOO_LARGE, circle, may_have_run=False)
     began = clock.monotonic()
     deadline = began + asked.timeout_s
     if context.deadline is not None:
@@ -137,15 +135,15 @@ async def _attempts(
             if attempt == 2 or not is_idempotent:
                 waited_ms = int((clock.monotonic() - began) * 1000)
                 why = "lost the connection" if lost.is_broken else "did not answer"
-                message_text = f"{asked.target} {why} within {waited_ms} ms; it may have run"
-                raise CallError(wire.CODE_TIMEOUT, message_text) from None
+                text = f"{asked.target} {why} within {waited_ms} ms; it may have run"
+                raise CallError(wire.CODE_TIMEOUT, text) from None
         except NotSent:
             waited_ms = int((clock.monotonic() - began) * 1000)
-            message_text = f"the bus was away for {waited_ms} ms; {asked.target} was not called"
-            raise CallError(wire.CODE_BUSY, message_text, may_have_run=False) from None
+            text = f"the bus was away for {waited_ms} ms; {asked.target} was not called"
+            raise CallError(wire.CODE_BUSY, text, may_have_run=False) from None
         except MaxPayloadError:
-            message_text = f"the request to {asked.target} has {len(body)} bytes, more than the bus takes"
-            raise CallError(wire.CODE_TOO_LARGE, message_text, may_have_run=False) from None
+            text = f"the request to {asked.target} has {len(body)} bytes, more than the bus takes"
+            raise CallError(wire.CODE_TOO_LARGE, text, may_have_run=False) from None
         else:
             if attempt == 2 or wire.NOT_RUN not in (message.headers or {}):
                 return _reply(message, sent_at, asked.target, attributes)
@@ -181,7 +179,9 @@ def _reply(message: Msg, sent_at: float, target: str, attributes: Dict[str, Any]
         data = body(message.data, headers)
     except ValueError as error:
         if not is_error:
-            raise CallError(wire.CODE_FAILED, f"cannot read what {target} answered: {error}") from error
+            raise CallError(
+                wire.CODE_FAILED, f"cannot read what {target} answered: {error}"
+            ) from error
         data = message.data
     if is_error:
         number = int(code) if code and code.isdigit() else wire.CODE_FAILED
@@ -191,9 +191,7 @@ def _reply(message: Msg, sent_at: float, target: str, attributes: Dict[str, Any]
     for key, value in (("peer_version", version), ("peer_instance", instance)):
         if value:
             attributes[key] = value
-    return Reply(
-        data, headers, version, instance, total_us, queue_us, handler_us, network_us
-    )
+    return Reply(data, headers, version, instance, total_us, queue_us, handler_us, network_us)
 
 
 def body(raw: bytes, headers: Mapping[str, str]) -> Any:

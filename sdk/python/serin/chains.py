@@ -93,7 +93,9 @@ def _check_bounds(chain: Chain, depth: int) -> None:
             raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}", stage {number} {why}')
     if depth > bounds.DEPTH_MAX:
         why = f"is enclosed by {depth - 1} others, the most allowed"
-        raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}" {why}; do chains form a circle?')
+        raise ChainError(
+            wire.CODE_TOO_LARGE, f'chain "{chain.name}" {why}; do chains form a circle?'
+        )
 
 
 def _check_size(chain: Chain, stage: int, done: Enhanced) -> None:

@@ -64,4 +64,4 @@ class Context:
         return None if self.deadline is None else self.deadline - clock.monotonic()
 
 
-_current: ContextVar[Context] = ContextVar("serin", default=Context())
+_current: ContextVar[Context] = ContextVar("serin", default=Context())  # noqa: B039, it is frozen

@@ -56,7 +56,7 @@ class Core:
         self._state = READY
         self._started_us = clock.now_us()
         head = batch.head(options.service, options.version, options.instance)
-        self.queue = Queue(head, clock.now_us, options.queue_bytes_max, self._wake_sender)
+        self.queue = Queue(head, clock.now_us, options.queue_bytes_max, self._has_news)
         self._lock = threading.Lock()
         self._sender: Optional[Sender] = None
         self._beats: Optional[Beats] = None
@@ -93,7 +93,9 @@ class Core:
             context = Context.current()
             reason = self.queue.push(kind, text, context.trace, context.arm)
         if reason and self.dropped.count(reason):
-            _log.warning("dropped an event of type %.64r: %s; further ones are counted", kind, reason)
+            _log.warning(
+                "dropped an event of type %.64r: %s; further ones are counted", kind, reason
+            )
 
     @property
     def state(self) -> str:
@@ -103,7 +105,7 @@ class Core:
     def set_state(self, state: str) -> None:
         """Says with a beat, at once, whether the instance takes work."""
         self._state = state
-        self._tell("serin-beat", lambda: self._beats and self._beats.wake())
+        self._tell("serin-beat", self._wake_beats)
 
     def counts(self) -> Dict[str, Any]:
         """What became of the events so far."""
@@ -171,7 +173,7 @@ class Core:
         self.queue.close()
         if is_first:
             self.set_state(DRAINING)
-            self._tell("serin-send", lambda: self._sender and self._sender.stop(deadline_s))
+            self._tell("serin-send", self._stop_sender)
 
     def when_finished(self, tell: Callable[[bool], None]) -> None:
         """Calls, from any thread, with whether everything was acknowledged at the end."""
@@ -209,7 +211,7 @@ class Core:
 
     async def _send(self) -> None:
         options = self.options
-        bus = Bus(options.bus, options.instance, lambda: self._sender and self._sender.wake())
+        bus = Bus(options.bus, options.instance, self._wake_sender)
         spill, left = None, []
         if options.spill_dir and IS_AVAILABLE:
             parent = options.spill_dir / f"{options.service}@{options.host()}"
@@ -226,8 +228,7 @@ class Core:
             link = Link(options.bus, options.instance)
             await link.start()
             replaying = asyncio.get_running_loop().create_task(replay(link, events, left))
-        if self._drain_s is not None:
-            sender.stop(self._drain_s)
+        self._stop_sender()
         self._is_done = await sender.run()
         if replaying:
             replaying.cancel()
@@ -237,7 +238,7 @@ class Core:
 
     async def _beat(self) -> None:
         options = self.options
-        bus = Bus(options.bus, options.instance, lambda: self._beats and self._beats.wake())
+        bus = Bus(options.bus, options.instance, self._wake_beats)
         beats = Beats(bus, self.subject("beat"), self.subject("pulse"), self._fill_beat)
         self._beats = beats
         bus.start()
@@ -283,8 +284,22 @@ class Core:
         for tell in waiting:
             tell(self._is_done)
 
+    def _has_news(self) -> None:
+        self._tell("serin-send", self._wake_sender)
+
+    # To be called in the thread of whom they are for, which may not have come so far yet.
+
     def _wake_sender(self) -> None:
-        self._tell("serin-send", lambda: self._sender and self._sender.wake())
+        if self._sender:
+            self._sender.wake()
+
+    def _stop_sender(self) -> None:
+        if self._sender and self._drain_s is not None:
+            self._sender.stop(self._drain_s)
+
+    def _wake_beats(self) -> None:
+        if self._beats:
+            self._beats.wake()
 
     def _tell(self, thread: str, what: Callable[[], Any]) -> None:
         """Has something done in a loop of ours, if that still runs."""
@@ -305,3 +320,24 @@ def _end(reference: "weakref.ref[Core]") -> None:
     core = reference()
     if core is not None:
         core.drain(core.options.drain_deadline_s)
+
+
+async def wait_for(
+    register: Callable[[Callable[[bool], None]], None], timeout: Optional[float]
+) -> bool:
+    """Waits in asyncio for what tells by a function, from any thread; ``False`` when time is over."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[bool] = loop.create_future()
+
+    def take(value: bool) -> None:
+        if not told.done():
+            told.set_result(value)
+
+    def tell(value: bool) -> None:
+        loop.call_soon_threadsafe(take, value)
+
+    register(tell)
+    try:
+        return await asyncio.wait_for(told, timeout)
+    except asyncio.TimeoutError:
+        return False

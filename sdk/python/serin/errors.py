@@ -22,7 +22,9 @@ class CallError(SerinError):
     503 nobody takes the call.
     """
 
-    def __init__(self, code: int, message: str, body: Any = None, may_have_run: bool = True) -> None:
+    def __init__(
+        self, code: int, message: str, body: Any = None, may_have_run: bool = True
+    ) -> None:
         super().__init__(f"{code} {message}")
         #: As HTTP has it.
         self.code = code

@@ -5,7 +5,6 @@ The words that never wait are in :class:`Emits`, which the synchronous face shar
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Type
 
 from . import calls, chains, clock
 from .context import Context
-from .core import Core
+from .core import Core, wait_for
 from .options import Options
 from .service import Endpoints
 from .span import Span
@@ -142,14 +141,14 @@ class Waits(Emits):
 
     async def flush(self, timeout: Optional[float] = None) -> bool:
         """Waits until everything emitted before is on the bus's disk; whether it is."""
-        return await _wait_for(self.core.queue.when_acknowledged, timeout)
+        return await wait_for(self.core.queue.when_acknowledged, timeout)
 
     async def drain(self, deadline: float = 3.0) -> bool:
         """Takes no more events, and waits until all are acknowledged; whether they were. What is left
         rests in the spill folder for the next run."""
         self.core.begin_drain(deadline)
         await self.core.close_link()
-        return await _wait_for(self.core.when_finished, None)
+        return await wait_for(self.core.when_finished, None)
 
 
 class Serin(Waits):
@@ -202,19 +201,3 @@ class _LogHandler(logging.Handler):
             self._core.logs.push(line)
         except Exception:  # noqa: BLE001, logging must not fail the program
             self.handleError(record)
-
-
-async def _wait_for(
-    register: Callable[[Callable[[bool], None]], None], timeout: Optional[float]
-) -> bool:
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[bool] = loop.create_future()
-
-    def tell(value: bool) -> None:
-        loop.call_soon_threadsafe(lambda: told.done() or told.set_result(value))
-
-    register(tell)
-    try:
-        return await asyncio.wait_for(told, timeout)
-    except asyncio.TimeoutError:
-        return False

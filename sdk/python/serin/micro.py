@@ -46,7 +46,9 @@ def answer(
                 "num_errors": endpoint.errors,
                 "last_error": endpoint.last_error,
                 "processing_time": endpoint.processing_us * 1000,
-                "average_processing_time": endpoint.processing_us * 1000 // max(1, endpoint.requests),
+                "average_processing_time": endpoint.processing_us
+                * 1000
+                // max(1, endpoint.requests),
             }
             for endpoint in endpoints
         ]

@@ -133,9 +133,7 @@ class Sender:
 
     def _is_done(self) -> bool:
         is_read = self._spill is None or self._spill.is_all_read()
-        return (
-            not self._window and is_read and self._queue.emitted == self._queue.acknowledged
-        )
+        return not self._window and is_read and self._queue.emitted == self._queue.acknowledged
 
     def _seal_old(self, is_away: bool) -> None:
         number = self._queue.open_number()

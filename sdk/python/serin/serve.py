@@ -104,7 +104,8 @@ class Server:
         """Refuses new calls, and waits for those under way; whether all ended in time."""
         self._is_draining = True
         until = clock.monotonic() + deadline_s
-        ending = [self._link.bus.unsubscribe(one) for one in self._subscriptions]
+        subscriptions, self._subscriptions = self._subscriptions, []
+        ending = [self._link.bus.unsubscribe(one) for one in subscriptions]
         await asyncio.gather(*ending)
         if self._running:
             await asyncio.wait(self._running, timeout=max(0.0, until - clock.monotonic()))
@@ -165,7 +166,9 @@ class Server:
         if not done:
             # A plain handler cannot be stopped: its place is given back when it ends.
             work.cancel()
-            answer = Answer.error(CallError(wire.CODE_TIMEOUT, "the time was over before the handler ended"))
+            answer = Answer.error(
+                CallError(wire.CODE_TIMEOUT, "the time was over before the handler ended")
+            )
         elif work.cancelled():
             answer = Answer.error(CallError(wire.CODE_FAILED, "the handler was cancelled"))
         else:
@@ -253,7 +256,8 @@ class Server:
                     )
             except MaxPayloadError:
                 too_large = CallError(
-                    wire.CODE_TOO_LARGE, f"the reply has {len(answer.body)} bytes, more than the bus takes"
+                    wire.CODE_TOO_LARGE,
+                    f"the reply has {len(answer.body)} bytes, more than the bus takes",
                 )
                 answer = Answer.error(too_large)
                 await self._publish(taken.message.reply, answer.body, headers + answer.headers)

@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import Any, Callable, Dict, Optional, TypeVar, overload
 
-from .core import DRAINING, READY, STARTING, Core
+from .core import DRAINING, READY, STARTING, Core, wait_for
 from .endpoint import Endpoint
 from .options import Options
 from .serve import Server
@@ -142,16 +142,9 @@ class Endpoints:
         """Drains calls, then events; whether all were done in time."""
         core = self.core
         are_done = await self._stop_calls(deadline_s)
-        loop = asyncio.get_running_loop()
-        finished: asyncio.Future[bool] = loop.create_future()
-
-        def tell(is_done: bool) -> None:
-            loop.call_soon_threadsafe(lambda: finished.done() or finished.set_result(is_done))
-
         core.begin_drain(deadline_s)
-        core.when_finished(tell)
         await core.close_link()
-        return await finished and are_done
+        return await wait_for(core.when_finished, None) and are_done
 
     def run(self, drain_deadline: float = 10.0) -> None:
         """Serves until SIGTERM or SIGINT, then drains within the deadline and ends the process.
@@ -179,7 +172,8 @@ class Endpoints:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end, number)
         starting = loop.create_task(self._start())
-        await asyncio.wait([starting, ended], return_when=asyncio.FIRST_COMPLETED)
+        either: "list[asyncio.Future[Any]]" = [starting, ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
         else:

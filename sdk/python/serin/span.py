@@ -36,7 +36,7 @@ class Span:
 
     def end(self, lines: Lines, who: Dict[str, str]) -> None:
         """Tells it; ``who`` is service, version and instance."""
-        line = {
+        line: Dict[str, Any] = {
             "trace_id": f"{self.trace.trace_id:032x}",
             "span_id": f"{self.trace.span_id:016x}",
             "name": self.name,

@@ -19,7 +19,9 @@ def event(kind: str) -> Callable[[Type[_T]], Type[_T]]:
 
     def mark(cls: Type[_T]) -> Type[_T]:
         if not dataclasses.is_dataclass(cls):
-            raise TypeError(f"{cls.__name__} must be a dataclass: put @dataclass below @serin.event")
+            raise TypeError(
+                f"{cls.__name__} must be a dataclass: put @dataclass below @serin.event"
+            )
         setattr(cls, _KIND, kind)
         return cls
 

@@ -33,6 +33,8 @@ class WebRequest:
     headers: Dict[str, str]
     header_pairs: List[Tuple[str, str]]
     body: bytes
+    #: The path as it was sent, percent-encoded.
+    raw_path: str = "/"
     #: What the pattern's ``{names}`` matched.
     params: Dict[str, str] = field(default_factory=dict)
 
@@ -65,7 +67,14 @@ class WebRequest:
         ]
         query_pairs = parse_qsl(query, keep_blank_values=True)
         return WebRequest(
-            method, unquote(path) or "/", dict(query_pairs), query_pairs, dict(pairs), pairs, body
+            method=method,
+            path=unquote(path) or "/",
+            query=dict(query_pairs),
+            query_pairs=query_pairs,
+            headers=dict(pairs),
+            header_pairs=pairs,
+            body=body,
+            raw_path=path or "/",
         )
 
 
@@ -155,7 +164,7 @@ class Router:
 
     def find(self, request: WebRequest) -> Callable[..., Any]:
         """The handler; raises :class:`CallError` 404 or 405."""
-        words = _words(request.path)
+        words = _words(request.raw_path)
         is_there = False
         for method, pattern, handler in self._paths:
             params = _match(pattern, words)
@@ -182,7 +191,7 @@ def _match(pattern: Sequence[str], words: Sequence[str]) -> Optional[Dict[str, s
     params = {}
     for wanted, word in zip(pattern, words):
         if wanted.startswith("{") and wanted.endswith("}") and word:
-            params[wanted[1:-1]] = word
-        elif wanted != word:
+            params[wanted[1:-1]] = unquote(word)
+        elif wanted != unquote(word):
             return None
     return params

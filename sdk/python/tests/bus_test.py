@@ -84,9 +84,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         )
         self.assertEqual((found[3]["trace"], found[3]["arm"]), (PARENT, "cart=v8"))
         dropped = {"bad-type": 2, "not-an-object": 3, "too-large": 1, "not-json": 1}
-        self.assertEqual(
-            app.counts(), {"emitted": 5, "acknowledged": 5, "dropped": dropped}
-        )
+        self.assertEqual(app.counts(), {"emitted": 5, "acknowledged": 5, "dropped": dropped})
 
     async def test_a_killed_bus_loses_and_doubles_nothing(self) -> None:
         app = await self.connect()

@@ -1,0 +1,239 @@
+"""What needs no bus: encodings, names, the queue's times, typed bodies, web routes."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+import random
+import tempfile
+import unittest
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import serin
+from serin import typed
+from serin.clock import Ulids
+from serin.encode import to_json
+from serin.queue import Batch, Queue
+from serin.spill import Spill, checksum, decode, encode, left_under
+from serin.web import Router, WebRequest
+from serin.wire import batch, name
+from serin.wire.chain import Hop, merge
+from serin.wire.histogram import bucket_of
+from serin.wire.route import Route
+from serin.wire.trace import Trace, add_arm, cut_arm
+
+
+@dataclass
+class Line:
+    sku: str
+    count: int = 1
+    price: Optional[float] = None
+
+
+@dataclass
+class Order:
+    lines: List[Line]
+    by: Dict[str, str]
+
+
+class ValuesTest(unittest.TestCase):
+    def test_values_become_json(self) -> None:
+        class Colour(enum.Enum):
+            RED = "red"
+
+        noon = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.timezone.utc)
+        for value, text in [
+            ({"a": 1.5, "b": "é"}, '{"a":1.5,"b":"é"}'),
+            ({"at": noon, "c": Colour.RED}, '{"at":"2026-11-24T12:00:00Z","c":"red"}'),
+            ({"n": float("inf"), "l": (1, float("nan"))}, '{"n":null,"l":[1,null]}'),
+            (Line("a", 2), '{"sku":"a","count":2,"price":null}'),
+        ]:
+            self.assertEqual(to_json(value).decode(), text)
+        circle: Dict[str, Any] = {}
+        circle["self"] = circle
+        for value in (circle, {"x": object()}, {(1, 2): 3}):
+            with self.assertRaises((TypeError, ValueError)):
+                to_json(value)
+
+    def test_bodies_become_dataclasses(self) -> None:
+        order = typed.read(Order, {"lines": [{"sku": "a", "price": 3}], "by": {"x": "y"}})
+        self.assertEqual(order, Order([Line("a", 1, 3.0)], {"x": "y"}))
+        for value, says in [
+            ({"lines": [{"count": 1}], "by": {}}, 'the body.lines[0] has no field "sku"'),
+            ({"lines": [{"sku": 1}], "by": {}}, "the body.lines[0].sku must be str, it is int"),
+            ({"lines": [], "by": {"a": 1}}, "the body.by.a must be str"),
+            ([], "the body must be an object"),
+            ({"lines": [{"sku": "a", "count": True}], "by": {}}, "count must be int"),
+        ]:
+            with self.assertRaises(typed.Mismatch) as caught:
+                typed.read(Order, value)
+            self.assertIn(says, str(caught.exception))
+
+    def test_a_batch_reads_back(self) -> None:
+        out = bytearray(batch.head("cart", "v8", "cart-v8-1"))
+        trace = Trace(7, 9, 1)
+        batch.put_event(
+            out, 42, "order.paid", -5, trace, "cart=v8", b'{"text":"' + b"x" * 300 + b'"}'
+        )
+        batch.put_event(out, 1 << 100, "a", 6, None, None, b"{}")
+        first, second = batch.read(bytes(out))
+        self.assertEqual(
+            (first["type"], first["time_us"], first["arm"]), ("order.paid", -5, "cart=v8")
+        )
+        self.assertEqual(first["trace"], trace.to_traceparent())
+        self.assertEqual(len(json.loads(first["data"])["text"]), 300)
+        self.assertEqual((second["trace"], second["service"]), (None, "cart"))
+        with self.assertRaisesRegex(batch.BatchError, "in the middle"):
+            batch.read(bytes(out[:-1]))
+
+    def test_no_event_is_at_or_before_a_sealed_time(self) -> None:
+        now = [1000]
+        queue = Queue(batch.head("a", "b", "c"), lambda: now[0], 1 << 20, lambda: None)
+        sealed_us = -1
+        for now[0] in (2000, 2000, 1500, 2001, 2001, 9000):
+            self.assertEqual(queue.push("a", b"{}", None, None), "")
+            queue.seal()
+            sealed = queue.pop()
+            assert sealed
+            (event,) = batch.read(sealed.payload)
+            self.assertGreater(event["time_us"], sealed_us)
+            self.assertLessEqual(event["time_us"], sealed.sealed_us + 1)
+            queue.acknowledge(sealed)
+            self.assertEqual(queue.mark().number, sealed.number)
+            sealed_us = max(sealed.sealed_us, queue.mark().time_us)
+
+    def test_what_is_refused_leaves_no_hole(self) -> None:
+        queue = Queue(b"", lambda: 0, 300 << 10, lambda: None)
+        large = b" " * (100 << 10)
+        taken = [queue.push("a", large, None, None) for _ in range(9)]
+        self.assertEqual((taken.count(""), taken.count("queue-full")), (2, 7))
+        self.assertEqual(queue.seal(), 2)
+        queue.close()
+        self.assertEqual(queue.push("a", b"{}", None, None), "drained")
+
+    def test_ulids_rise_whatever_the_clock_does(self) -> None:
+        ulids = Ulids()
+        made = [ulids.next(us) for us in (5000, 5000, 4000, -7, 6000, 1_800_000_000_000_000)]
+        self.assertEqual(made, sorted(set(made)))
+
+    def test_a_torn_record_ends_a_segment(self) -> None:
+        records = b"".join(encode(Batch(n, 3, 7, bytes([n]) * 1001)) for n in (5, 6, 7))
+        self.assertEqual([one.number for one in decode(records)], [5, 6, 7])
+        self.assertEqual([one.number for one in decode(records[:-1])], [5, 6])
+        flipped = bytearray(records)
+        flipped[1100] ^= 1
+        self.assertEqual([one.number for one in decode(bytes(flipped))], [5])
+
+    def test_a_spill_comes_back_in_order_and_leaves_nothing(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            parent = Path(folder)
+            spill = Spill(parent, "p", 0, 1 << 30)
+            for number in range(1, 41):
+                spill.append(Batch(number, 1, 0, bytes([number]) * 500_000), is_read=number == 1)
+            self.assertGreater(len(list(parent.rglob("*.seg"))), 2)
+            self.assertEqual(left_under(parent), [])
+            for number in range(2, 41):
+                found = spill.next()
+                assert found
+                self.assertEqual((found[0].number, found[1]), (number, True))
+                spill.acknowledge(number)
+            self.assertTrue(spill.is_all_read())
+            spill.close()
+            self.assertEqual(list(parent.iterdir()), [])
+
+    def test_the_checksum_is_the_one_of_the_other_sdks(self) -> None:
+        self.assertEqual(checksum(b"", 1), 0xCBF29CE484222324)
+        self.assertNotEqual(checksum(b"12345678", 1), checksum(b"12345679", 1))
+
+    def test_names(self) -> None:
+        for good in ("order.paid", "a", "com.example.Order_2"):
+            self.assertTrue(name.is_type(good), good)
+        for bad in ("", ".", "a.", "a..b", "a b", "a*", "é", "Logs", "serin.x", "a\n", "x" * 129):
+            self.assertFalse(name.is_type(bad), bad)
+        for bad in ("", "-a", "Cart", "a.b", "ä", "a" * 33):
+            with self.assertRaises(name.BadName):
+                name.check_short("service", bad)
+        with self.assertRaisesRegex(serin.ConnectError, "service name 'Cart' must be"):
+            serin.Options("nats://x", "Cart")
+
+    def test_buckets_are_the_wires(self) -> None:
+        for value in [0, 9, 10, 12, 15, 20, 1000, 10**12]:
+            bucket = bucket_of(value)
+            self.assertTrue(0 <= bucket < 104)
+            if 10 <= value < 10**8:
+                self.assertLessEqual(10 * 2 ** (bucket / 4), value * 1.0000001)
+                self.assertGreater(10 * 2 ** ((bucket + 1) / 4), value)
+
+    def test_merging_does_not_depend_on_who_answers_first(self) -> None:
+        data: Dict[str, Any] = {"sku": "a", "price": {"net": 10}}
+        hop = Hop(1, "a.b", "ok")
+        merge(data, {"sku": "b", "price": {"net": 10, "gross": 12}, "stock": 3}, hop)
+        self.assertEqual(data, {"sku": "a", "price": {"net": 10, "gross": 12}, "stock": 3})
+        self.assertEqual((hop.added, hop.conflicts), (["price.gross", "stock"], ["sku"]))
+        hop = Hop(1, "a.b", "ok")
+        merge(data, {"stock": True}, hop)
+        self.assertEqual(hop.conflicts, ["stock"])
+
+    def test_routes(self) -> None:
+        canary = Route((("v2", 500), ("v1", 9500)))
+        self.assertEqual(
+            [canary.version(slot) for slot in (0, 499, 500, 9999)], ["v2", "v2", "v1", "v1"]
+        )
+        self.assertTrue(canary.has_trial())
+        self.assertIsNone(Route(()).version(0))
+        self.assertFalse(Route((("v2", 0), ("v1", 10_000))).has_trial())
+
+    def test_traces_and_arms(self) -> None:
+        text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        trace = Trace.parse(text)
+        assert trace
+        self.assertEqual(trace.to_traceparent(), text)
+        self.assertTrue(Trace.parse("cc" + text[2:] + "-more"))
+        for bad in (
+            "",
+            text + "-x",
+            "ff" + text[2:],
+            text.upper(),
+            text.replace("00f067aa0ba902b7", "0" * 16),
+        ):
+            self.assertIsNone(Trace.parse(bad), bad)
+        long = ",".join(f"service-{hop}=v1" for hop in range(40))
+        cut = cut_arm(long) or ""
+        self.assertTrue(len(cut) <= 256 and cut.endswith("service-39=v1"))
+        self.assertEqual(add_arm("a=v1", "a", "v1"), "a=v1")
+        self.assertEqual(add_arm(None, "a", "v1"), "a=v1")
+
+    def test_web_patterns(self) -> None:
+        router = Router()
+        router.add("GET /items/{id}", "item")  # type: ignore[arg-type]
+        router.add("POST /items", "add")  # type: ignore[arg-type]
+
+        def find(method: str, path: str) -> Any:
+            request = WebRequest.read([("serin-http", f"{method} {path}")], b"")
+            return router.find(request), request.params
+
+        self.assertEqual(find("GET", "/items/a%2Fb"), ("item", {"id": "a/b"}))
+        self.assertEqual(find("HEAD", "/items/7?x=1"), ("item", {"id": "7"}))
+        self.assertEqual(find("POST", "/items"), ("add", {}))
+        for method, path, code in [("PUT", "/items", 405), ("GET", "/other", 404)]:
+            with self.assertRaises(serin.CallError) as caught:
+                find(method, path)
+            self.assertEqual(caught.exception.code, code)
+        router.add(None, "rest")  # type: ignore[arg-type]
+        self.assertEqual(find("GET", "/other"), ("rest", {}))
+
+    def test_any_bytes_are_read_or_refused(self) -> None:
+        source = random.Random(7)
+        for _ in range(300):
+            message = b"SB\x01" + source.randbytes(source.randrange(60))
+            try:
+                batch.read(message)
+            except (batch.BatchError, UnicodeDecodeError):
+                pass
+
+
+if __name__ == "__main__":
+    unittest.main()
