@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use serin_wire::chain::{DATA_BYTES_MAX, DEPTH_MAX, ENHANCERS_MAX, STAGES_MAX};
-use serin_wire::span::SpanStatus;
 use serin_wire::{Hop, HopStatus, Packet};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::call::error::CallError;
 use crate::call::{Reply, TIMEOUT};
 use crate::context::Context;
 use crate::serin::Serin;
-use crate::span::micros;
+use crate::span::{micros, status_of};
 
 /// How long a stage may take unless it says otherwise.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -234,16 +234,16 @@ impl Chain {
         };
         let serin = self.serin.with_context(context);
         let result = self.run_stages(&serin, packet, bytes).await;
-        let mut attributes = Map::new();
-        attributes.insert("kind".into(), "chain".into());
-        attributes.insert("stages".into(), self.stages.len().into());
-        let status = match &result {
-            Ok(_) => SpanStatus::Ok,
-            Err(error) => {
+        let attributes = || {
+            let mut attributes = Map::new();
+            attributes.insert("kind".into(), "chain".into());
+            attributes.insert("stages".into(), self.stages.len().into());
+            if let Err(error) = &result {
                 attributes.insert("error".into(), error.to_string().into());
-                SpanStatus::Error
             }
+            attributes
         };
+        let status = status_of(&result);
         let shared = self.serin.shared();
         shared.end_span(span, &self.name, status, attributes);
         result
@@ -319,8 +319,10 @@ impl Chain {
         let mut hops: Vec<Hop> = Vec::new();
         for (at, stage) in self.stages.iter().enumerate() {
             packet.stage = at + 1;
+            // Written once, sent to all.
+            let body = Bytes::from(serde_json::to_vec(&packet).expect("JSON values are JSON"));
             let asked = stage.enhancers.iter();
-            let asked = asked.map(|enhancer| self.ask(serin, stage, enhancer, &packet));
+            let asked = asked.map(|enhancer| self.ask(serin, stage, at + 1, enhancer, &body));
             let answers = join_all(asked).await;
             let first = hops.len();
             for (enhancer, (took_us, answer)) in stage.enhancers.iter().zip(answers) {
@@ -373,20 +375,17 @@ impl Chain {
         &self,
         serin: &Serin,
         stage: &Stage,
+        number: usize,
         enhancer: &Enhancer,
-        packet: &Packet,
+        packet: &Bytes,
     ) -> (u64, Result<Reply, CallError>) {
         let began = Instant::now();
         let (service, endpoint) = split(&enhancer.name).unwrap_or_default();
-        let mut call = serin
-            .call::<Value>(service, endpoint, packet)
-            .timeout(stage.within);
+        let call = serin.call_bytes(service, endpoint, packet.clone());
+        let mut call = call.timeout(stage.within).hop(&self.name, number);
         if let Some(key) = &self.key {
             call = call.key(key.as_str());
         }
-        call.attributes
-            .insert("chain".into(), packet.chain.as_str().into());
-        call.attributes.insert("stage".into(), packet.stage.into());
         let answer = call.reply().await;
         (micros(began.elapsed()), answer)
     }

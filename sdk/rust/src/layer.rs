@@ -111,7 +111,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SerinLayer {
             return;
         };
         self.shared
-            .end_span(open.span, span.name(), open.status, open.attributes);
+            .end_span(open.span, span.name(), open.status, || open.attributes);
     }
 }
 

@@ -67,13 +67,14 @@ impl Spans {
 }
 
 impl Shared {
-    /// Ends a span; it is told if the sampler keeps it and there is room.
+    /// Ends a span; it is told if the sampler keeps it and there is room. Its attributes are only
+    /// made then.
     pub(crate) fn end_span(
         &self,
         span: OpenSpan,
         name: &str,
         status: SpanStatus,
-        attributes: Map<String, Value>,
+        attributes: impl FnOnce() -> Map<String, Value>,
     ) {
         let now = clock::monotonic();
         let duration_us = micros(now.duration_since(span.started));
@@ -99,7 +100,7 @@ impl Shared {
             time: span.time_us,
             duration_us,
             status,
-            attributes,
+            attributes: attributes(),
         };
         match self.spans.lines.push(&told) {
             Pushed::News => self.queue.wake.notify_one(),
@@ -108,6 +109,13 @@ impl Shared {
                 self.queue.dropped.count(Reason::SpanFull);
             }
         }
+    }
+}
+
+pub(crate) fn status_of<T, E>(result: &Result<T, E>) -> SpanStatus {
+    match result {
+        Ok(_) => SpanStatus::Ok,
+        Err(_) => SpanStatus::Error,
     }
 }
 

@@ -21,7 +21,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use serin_wire::span::SpanStatus;
 use serin_wire::{call, name, route, subject};
 use tokio::time::Instant;
 
@@ -32,7 +31,7 @@ use crate::call::routes::choose;
 use crate::clock;
 use crate::context::Context;
 use crate::serin::Serin;
-use crate::span::micros;
+use crate::span::{micros, status_of};
 
 /// How long a call waits unless said otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +48,8 @@ pub struct Call<R> {
     timeout: Duration,
     is_idempotent: bool,
     headers: HeaderMap,
-    pub(crate) attributes: Map<String, Value>,
+    /// The chain it is a hop of, and its stage.
+    hop: Option<(String, usize)>,
     reply: PhantomData<fn() -> R>,
 }
 
@@ -122,7 +122,7 @@ impl<R> Call<R> {
             timeout: TIMEOUT,
             is_idempotent: false,
             headers: HeaderMap::new(),
-            attributes: Map::new(),
+            hop: None,
             reply: PhantomData,
         }
     }
@@ -155,24 +155,42 @@ impl<R> Call<R> {
         self
     }
 
+    /// Says in the span that this is a hop of a chain.
+    pub(crate) fn hop(mut self, chain: &str, stage: usize) -> Call<R> {
+        self.hop = Some((chain.to_owned(), stage));
+        self
+    }
+
     /// Makes the call; the answer as it is.
     pub async fn reply(mut self) -> Result<Reply, CallError> {
         let cause = self.serin.cause();
         let target = format!("{}.{}", self.service, self.endpoint);
-        let shared = self.serin.shared();
-        let span = shared.spans.begin(cause.trace);
-        let mut attributes = std::mem::take(&mut self.attributes);
+        let span = self.serin.shared().spans.begin(cause.trace);
         let mut attempts = 0;
         let context = Context {
             trace: Some(span.trace),
             ..cause
         };
         let result = self.attempt(&context, &target, &mut attempts).await;
+        let attributes = || self.attributes(attempts, &result);
+        let status = status_of(&result);
+        let shared = self.serin.shared();
+        shared.end_span(span, &target, status, attributes);
+        result
+    }
+
+    /// What the span of this call says.
+    fn attributes(&self, attempts: u32, result: &Result<Reply, CallError>) -> Map<String, Value> {
+        let mut attributes = Map::new();
         attributes.insert("kind".into(), "client".into());
         if attempts > 1 {
             attributes.insert("attempts".into(), attempts.into());
         }
-        let status = match &result {
+        if let Some((chain, stage)) = &self.hop {
+            attributes.insert("chain".into(), chain.as_str().into());
+            attributes.insert("stage".into(), (*stage).into());
+        }
+        match result {
             Ok(reply) => {
                 reply.timing.describe(&mut attributes);
                 let peer = [("version", &reply.version), ("instance", &reply.instance)];
@@ -181,17 +199,12 @@ impl<R> Call<R> {
                         attributes.insert(format!("peer_{name}"), value.as_str().into());
                     }
                 }
-                SpanStatus::Ok
             }
             Err(error) => {
                 attributes.insert("error".into(), error.to_string().into());
-                SpanStatus::Error
             }
-        };
-        self.serin
-            .shared()
-            .end_span(span, &target, status, attributes);
-        result
+        }
+        attributes
     }
 
     async fn attempt(
@@ -364,7 +377,7 @@ impl Timing {
     }
 
     /// As attributes of a span.
-    pub(crate) fn describe(&self, attributes: &mut Map<String, Value>) {
+    fn describe(&self, attributes: &mut Map<String, Value>) {
         attributes.insert("queue_us".into(), self.queue_us.into());
         attributes.insert("handler_us".into(), self.handler_us.into());
         attributes.insert("network_us".into(), self.network_us.into());

@@ -349,17 +349,20 @@ impl Desk {
                 }
             }
         }
-        let mut attributes = Map::new();
-        attributes.insert("kind".into(), "server".into());
-        attributes.insert("status".into(), outcome.status.into());
-        attributes.insert("queue_us".into(), micros(outcome.queue).into());
-        attributes.insert("handler_us".into(), micros(outcome.handler).into());
-        if let Some(caller) = caller {
-            attributes.insert("caller".into(), caller.into());
-        }
-        if let Some(failure) = &outcome.failure {
-            attributes.insert("error".into(), failure.message.as_str().into());
-        }
+        let attributes = || {
+            let mut attributes = Map::new();
+            attributes.insert("kind".into(), "server".into());
+            attributes.insert("status".into(), outcome.status.into());
+            attributes.insert("queue_us".into(), micros(outcome.queue).into());
+            attributes.insert("handler_us".into(), micros(outcome.handler).into());
+            if let Some(caller) = caller {
+                attributes.insert("caller".into(), caller.into());
+            }
+            if let Some(failure) = &outcome.failure {
+                attributes.insert("error".into(), failure.message.as_str().into());
+            }
+            attributes
+        };
         let status = if has_failed {
             SpanStatus::Error
         } else {

@@ -1,6 +1,7 @@
 //! Picking a version, retrying once, and never running twice what must run once.
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 use serin_sdk::{CallError, Endpoint, Failure};
 use serin_wire::{call, subject};
 
-use crate::{PATIENCE, Place, who};
+use crate::folder::Folder;
+use crate::{PATIENCE, Place, wait_for, who};
 
 #[tokio::test]
 async fn a_typed_call_comes_back_with_its_times() {
@@ -343,4 +345,68 @@ async fn services_that_call_each_other_in_a_circle_end() {
     );
     telling.abort();
     ring.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_lost_with_the_connection_is_asked_for_again_where_that_is_harmless() {
+    let folder = Folder::new();
+    let place = Place::over(&folder).await;
+    let telling = place.tell_routes(1, "pay", &[("v1", 10_000)], &[]).await;
+    let runs = Arc::new(AtomicU32::new(0));
+    let counting = Arc::clone(&runs);
+    let pay = place.run("pay", "v1", 1, |service| {
+        let service = service.grace(Duration::ZERO);
+        service.endpoint("charge", move |_, (): ()| {
+            let number = counting.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if number == 0 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(number)
+            }
+        })
+    });
+    let pay = pay.await;
+    let web = place.join("web", "v1", 1);
+    let charge = web.call::<u32>("pay", "charge", &()).idempotent();
+    let charge = tokio::spawn(charge.timeout(PATIENCE * 4).into_future());
+    wait_for(|| runs.load(Ordering::Relaxed) == 1).await;
+    telling.abort();
+    place.bus.stop().await;
+    let place = Place::over(&folder).await;
+    // Long before half of the time is over, since the broken connection was noticed.
+    let charged = tokio::time::timeout(PATIENCE, charge)
+        .await
+        .expect("in time");
+    assert_eq!(charged.expect("no panic").expect("charged"), 1);
+    pay.stop().await;
+    place.bus.stop().await;
+}
+
+#[test]
+fn a_handle_calls_from_whatever_runtime() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let staying = runtime();
+    let (place, telling, cart, web) = staying.block_on(async {
+        let place = Place::new().await;
+        let telling = place.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
+        let cart = place
+            .run("cart", "v1", 1, |service| who(service, "v1"))
+            .await;
+        let web = place.join("web", "v1", 1);
+        (place, telling, cart, web)
+    });
+    for _ in 0..3 {
+        // The connection of the one before ended with it.
+        let who: Value = runtime()
+            .block_on(web.call("cart", "who", &json!({})).into_future())
+            .expect("answered");
+        assert_eq!(who["version"], "v1");
+    }
+    drop(web);
+    staying.block_on(async {
+        telling.abort();
+        cart.stop().await;
+        drop(place);
+    });
 }

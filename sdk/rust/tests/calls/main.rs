@@ -25,7 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A bus, and those who meet on it.
 pub(crate) struct Place {
     pub(crate) bus: Bus,
-    _folder: Folder,
+    _folder: Option<Folder>,
 }
 
 /// An instance that runs until it is stopped.
@@ -40,7 +40,15 @@ impl Place {
         let folder = Folder::new();
         Place {
             bus: folder.start().await,
-            _folder: folder,
+            _folder: Some(folder),
+        }
+    }
+
+    /// A place over a folder that outlives it, to come back to.
+    pub(crate) async fn over(folder: &Folder) -> Place {
+        Place {
+            bus: folder.start().await,
+            _folder: None,
         }
     }
 
