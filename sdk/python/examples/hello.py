@@ -1,4 +1,4 @@
-"""The smallest web service. `serin run hello`, or with SERIN_BUS and SERIN_SERVICE set: `python hello.py`."""
+"""The smallest web service: `serin run hello`."""
 
 import serin
 

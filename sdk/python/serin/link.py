@@ -114,6 +114,11 @@ class Link:
                 self._routes_known.set()
         return self._routes.services.get(service)
 
+    @property
+    def revision(self) -> int:
+        """Of the routes known now; -1 before the first."""
+        return self._routes.revision
+
     def known_route(self, service: str) -> Optional[Route]:
         """The route of a service as known now."""
         return self._routes.services.get(service)

@@ -6,11 +6,14 @@ Start at :class:`Answer` and :func:`stream_web`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from concurrent.futures import Executor
 from typing import Any, AsyncIterator, List, Optional, Tuple
 
-from .bus import Repeated
+from nats.errors import MaxPayloadError
+
+from .bus import Away, Repeated
 from .encode import to_json
 from .errors import CallError
 from .link import Link
@@ -64,7 +67,8 @@ class Answer:
 
     @staticmethod
     def web(response: Response) -> Answer:
-        """A web answer."""
+        """A web answer; raises where its body has no JSON."""
+        response = response.rendered()
         message = "" if response.status < 400 else f"answered {response.status}"
         return Answer(response.status, message=message, response=response)
 
@@ -96,6 +100,14 @@ async def stream_web(
             if link.bus.pending_bytes > PENDING_BYTES_MAX:
                 await link.bus.flush()
         await link.bus.publish(reply, b"", "", Repeated(head) if head else None)
+    except (Away, MaxPayloadError):
+        raise
+    except Exception as error:  # noqa: BLE001, whatever the service's iterator raises
+        _log.exception("a stream failed")
+        failed = Answer.error(CallError(wire.CODE_FAILED, f"the stream failed: {error}"))
+        if head:
+            head = headers + [(wire.WEB_STATUS, str(wire.CODE_FAILED))]
+        await link.bus.publish(reply, b"", "", Repeated(head + failed.headers))
     finally:
         link.forget(token)
         gone.cancel()
@@ -111,8 +123,9 @@ async def _pieces(body: Any, threads: Executor) -> AsyncIterator[Any]:
             yield piece
         return
     loop = asyncio.get_running_loop()
+    copied = contextvars.copy_context()
     while True:
-        piece = await loop.run_in_executor(threads, next, body, _END)
+        piece = await loop.run_in_executor(threads, lambda: copied.run(next, body, _END))
         if piece is _END:
             return
         yield piece

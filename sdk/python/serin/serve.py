@@ -49,6 +49,8 @@ class _Taken:
     deadline: Optional[float]
     started: Optional[float] = None
     has_failed: bool = False
+    #: Whether its handler runs in a thread, which cannot be stopped.
+    is_in_thread: bool = False
 
     def remaining_s(self) -> Optional[float]:
         return None if self.deadline is None else self.deadline - clock.monotonic()
@@ -76,7 +78,7 @@ class Server:
         self._description = description
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat()
         self._subscriptions: List[Any] = []
-        self._running: "set[asyncio.Task[None]]" = set()
+        self._running: "set[asyncio.Task[Any]]" = set()
         self._is_draining = False
 
     async def start(self) -> None:
@@ -109,7 +111,7 @@ class Server:
         await asyncio.gather(*ending)
         if self._running:
             await asyncio.wait(self._running, timeout=max(0.0, until - clock.monotonic()))
-        is_done = self._core.requests.in_flight == 0
+        is_done = not self._running
         for task in list(self._running):
             task.cancel()
         self._threads.shutdown(wait=False)
@@ -160,12 +162,14 @@ class Server:
         context, span = self._context(taken)
         taken.started = clock.monotonic()
         span.attributes["kind"] = "server"
-        work = asyncio.ensure_future(self._work(taken, context))
-        work.add_done_callback(lambda _: self._admission.leave())
+        work = asyncio.get_running_loop().create_task(self._work(taken, context))
+        self._running.add(work)
+        work.add_done_callback(self._ends)
         done, _ = await asyncio.wait([work], timeout=taken.remaining_s())
         if not done:
             # A plain handler cannot be stopped: its place is given back when it ends.
-            work.cancel()
+            if not taken.is_in_thread:
+                work.cancel()
             answer = Answer.error(
                 CallError(wire.CODE_TIMEOUT, "the time was over before the handler ended")
             )
@@ -180,6 +184,10 @@ class Server:
         queue_us = int((taken.started - taken.at) * 1e6)
         span.attributes["queue_us"] = queue_us
         span.end(self._core.spans, self._core.who)
+
+    def _ends(self, work: "asyncio.Task[Any]") -> None:
+        self._running.discard(work)
+        self._admission.leave()
 
     def _context(self, taken: _Taken) -> Tuple[Context, Span]:
         headers, options = taken.headers, self._core.options
@@ -204,7 +212,8 @@ class Server:
                 if is_web:
                     return await self._web(taken)
                 arguments = taken.endpoint.arguments(taken.message.data, taken.headers)
-                return Answer.value(await self._call(taken.endpoint.handler, arguments))
+                returned = await self._call(taken, taken.endpoint.handler, arguments)
+                return Answer.value(returned)
         except CallError as error:
             return Answer.web(of_error(error)) if is_web else Answer.error(error)
         except Exception as error:  # noqa: BLE001, whatever a handler raises
@@ -218,16 +227,17 @@ class Server:
         request = WebRequest.read(header_pairs(taken.message), taken.message.data)
         handler = self._router.find(request)
         has_parameter = bool(inspect.signature(handler).parameters)
-        returned = await self._call(handler, (request,) if has_parameter else ())
+        returned = await self._call(taken, handler, (request,) if has_parameter else ())
         return Answer.web(Response.of(returned))
 
-    async def _call(self, handler: Any, arguments: Tuple[Any, ...]) -> Any:
+    async def _call(self, taken: _Taken, handler: Any, arguments: Tuple[Any, ...]) -> Any:
         if asyncio.iscoroutinefunction(handler):
             return await handler(*arguments)
+        taken.is_in_thread = True
         copied = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         result = await loop.run_in_executor(self._threads, lambda: copied.run(handler, *arguments))
-        return await result if asyncio.iscoroutine(result) else result
+        return await result if inspect.isawaitable(result) else result
 
     async def _refuse(self, taken: _Taken, why: str, is_told: bool) -> None:
         if is_told:
@@ -251,9 +261,10 @@ class Server:
                     payload = answer.body
                     await self._publish(taken.message.reply, payload, headers + answer.headers)
                 else:
-                    await stream_web(
-                        self._link, self._threads, taken.message.reply, answer.response, headers
-                    )
+                    with (context or Context()).scope():
+                        await stream_web(
+                            self._link, self._threads, taken.message.reply, answer.response, headers
+                        )
             except MaxPayloadError:
                 too_large = CallError(
                     wire.CODE_TOO_LARGE,

@@ -97,17 +97,25 @@ class Response:
         given = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
         pairs = [(name.lower(), str(value)) for name, value in given]
         has_type = any(name == "content-type" for name, _ in pairs)
-        if not has_type and (self.content_type or self.body is not None):
+        if not has_type and (self.content_type or self.is_stream()):
             pairs.append(("content-type", self.content_type or _type_of(self.body)))
         told = [(f"{wire.WEB_HEADER_PREFIX}{name}", value) for name, value in pairs]
         return [(wire.WEB_STATUS, str(self.status)), *told]
+
+    def rendered(self) -> Response:
+        """The same with a body of bytes, unless it is a stream; raises where there is no JSON."""
+        if self.is_stream():
+            return self
+        given = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
+        kind = self.content_type or (None if self.body is None else _type_of(self.body))
+        return Response(to_bytes(self.body), self.status, list(given), kind)
 
     def is_stream(self) -> bool:
         """Whether the body comes piece by piece."""
         return hasattr(self.body, "__anext__") or hasattr(self.body, "__next__")
 
     def chunks(self) -> List[bytes]:
-        """The body of an answer that is no stream, at least one chunk."""
+        """The body of an answer that was rendered, at least one chunk."""
         whole = to_bytes(self.body)
         return [whole[at : at + CHUNK_BYTES] for at in range(0, len(whole), CHUNK_BYTES)] or [b""]
 

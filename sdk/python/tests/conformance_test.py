@@ -182,6 +182,7 @@ class Runner:
         self.kept: Dict[str, asyncio.Queue[Json]] = {}
         self.background: Dict[str, asyncio.Task[Any]] = {}
         self.routes: Optional[Json] = None
+        self.revision = -1
         self.raw: Optional[Bus] = None
 
     async def run(self) -> None:
@@ -249,9 +250,11 @@ class Runner:
             await self.raw.subscribe("ctl.routes.get", self._tell_routes)
         await self.raw.publish("ctl.routes", json.dumps(self.routes).encode())
         await self.raw.flush()
-        # Handles that run must have taken it: what they ask the bus after this comes after it.
+        self.revision = max(self.revision, step["revision"])
         for handle in self.handles.values():
-            await (await handle.app.core.link()).bus.flush()
+            link = await handle.app.core.link()
+            await link.bus.flush()
+            await until(lambda link=link: link.revision >= self.revision)
 
     async def _tell_routes(self, message: Msg) -> None:
         await self.raw.publish(message.reply, json.dumps(self.routes).encode())

@@ -61,10 +61,11 @@ class Place:
             start_new_session=True,
         )
         log.close()
-        while not list(ports.glob("*.ports")):
+        said = None
+        while said is None:
             assert self._process.poll() is None, (self.folder / "log").read_text()
             await asyncio.sleep(0.005)
-        said = json.loads(next(iter(ports.glob("*.ports"))).read_text())
+            said = _read_ports(ports)
         self._port = int(said["nats"][0].rpartition(":")[2])
         self.client = nats.NATS()
         await self.client.connect(self.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
@@ -125,6 +126,14 @@ class Place:
                 event["data"] = json.loads(event["data"])
                 found.append({**event, "message_id": headers["Nats-Msg-Id"]})
         return found
+
+
+def _read_ports(folder: Path) -> Optional[Dict[str, Any]]:
+    """What the server says of its ports; ``None`` until all of it is written."""
+    try:
+        return next((json.loads(path.read_text()) for path in folder.glob("*.ports")), None)
+    except ValueError:
+        return None
 
 
 async def until(is_so: Any) -> None:
