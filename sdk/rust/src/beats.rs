@@ -34,7 +34,7 @@ pub(crate) async fn run(shared: Arc<Shared>, client: Client, mut finished: watch
         tokio::select! {
             biased;
             _ = ticks.tick() => beats.send(&client, &beat_subject, &shared).await,
-            () = shared.state_changed.notified() => {
+            () = shared.beat_now.notified() => {
                 beats.send(&client, &beat_subject, &shared).await;
                 ticks.reset();
             }

@@ -113,7 +113,13 @@ impl Serin {
         let beating = Arc::clone(&shared);
         let beats = start("serin-beat", move |runtime| {
             runtime.block_on(async {
-                match connect(&beating.options, |_| ()).await {
+                let watching = Arc::clone(&beating);
+                let client = connect(&beating.options, move |event| {
+                    if event == Connection::Connected {
+                        watching.beat_now.notify_one();
+                    }
+                });
+                match client.await {
                     Ok(client) => beats::run(beating, client, beat_finished).await,
                     Err(error) => tracing::error!(%error, "cannot send beats"),
                 }

@@ -32,8 +32,8 @@ pub(crate) struct Shared {
     pub(crate) gauges: Gauges,
     pub(crate) started_us: Micros,
     state: AtomicU8,
-    /// Told when the state changed, so that a beat says so at once.
-    pub(crate) state_changed: Notify,
+    /// Told when the state changed or the bus was found, so that a beat says so at once.
+    pub(crate) beat_now: Notify,
     /// Counts up with each connection of the sender, so that it knows which sendings died with one.
     pub(crate) connections: AtomicU64,
 }
@@ -63,7 +63,7 @@ impl Shared {
             gauges: Gauges::default(),
             started_us,
             state: AtomicU8::new(State::Ready as u8),
-            state_changed: Notify::new(),
+            beat_now: Notify::new(),
             connections: AtomicU64::new(0),
             options,
         }
@@ -72,7 +72,7 @@ impl Shared {
     pub(crate) fn set_state(&self, state: State) {
         let before = self.state.swap(state as u8, Ordering::Relaxed);
         if before != state as u8 {
-            self.state_changed.notify_one();
+            self.beat_now.notify_one();
         }
     }
 

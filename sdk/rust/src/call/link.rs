@@ -42,6 +42,7 @@ impl Link {
             Event::Connected => line.send_modify(|line| {
                 line.is_up = true;
                 line.connection += 1;
+                line.found_again = (line.connection > 1).then(Instant::now);
             }),
             Event::Disconnected | Event::Closed => line.send_modify(|line| line.is_up = false),
             Event::SlowConsumer(_) => {

@@ -35,6 +35,8 @@ use crate::span::{micros, status_of};
 
 /// How long a call waits unless said otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between tries while services listen again.
+const SETTLE_EVERY: Duration = Duration::from_millis(50);
 
 /// A call before it is made; awaiting it makes it and reads the reply as `R`.
 #[must_use = "a call is made when it is awaited"]
@@ -247,14 +249,14 @@ impl<R> Call<R> {
             None => (clock::random_u64() % u64::from(route::SLOTS)) as u32,
         };
         let mut avoid = None;
+        let mut may_retry = true;
         loop {
             *attempts += 1;
-            let is_first = *attempts == 1;
             let (subject, version, is_told) = self.destination(&link, slot, avoid.as_deref());
             let is_idempotent = self.is_idempotent || is_told;
             let sent_at = Instant::now();
             let left = deadline.saturating_duration_since(sent_at);
-            let may_repeat = is_idempotent && is_first;
+            let may_repeat = is_idempotent && may_retry;
             let until = if may_repeat {
                 sent_at + left / 2
             } else {
@@ -268,13 +270,17 @@ impl<R> Call<R> {
                 gives_up_when_broken: may_repeat,
             });
             match sent.await {
-                Ok(message) if is_first && is_not_run(&message) => {}
+                Ok(message) if may_retry && is_not_run(&message) => may_retry = false,
                 Ok(message) => return answer(message, sent_at, target()),
-                Err(Lost::NoResponders) if is_first => {
+                Err(Lost::NoResponders) if link.post.is_settling() && left > SETTLE_EVERY => {
+                    tokio::time::sleep(SETTLE_EVERY).await;
+                }
+                Err(Lost::NoResponders) if may_retry => {
+                    may_retry = false;
                     link.routing.ask(&link.post, false, deadline).await;
                     avoid = version;
                 }
-                Err(Lost::Late | Lost::Broken) if may_repeat => {}
+                Err(Lost::Late | Lost::Broken) if may_repeat => may_retry = false,
                 Err(lost) => {
                     let within_ms = began.elapsed().as_millis() as u64;
                     return Err(self.lost(lost, target(), within_ms, &body, &link));

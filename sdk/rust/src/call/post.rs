@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, Message, StatusCode};
@@ -14,12 +15,18 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+/// After a bus came back, services may take this long to listen again: twice the longest pause
+/// between their tries to connect, and some.
+const SETTLES_WITHIN: Duration = Duration::from_millis(1_500);
+
 /// Whether the connection stands, and which one it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) is_up: bool,
     /// Counts up with each connection.
     pub(crate) connection: u64,
+    /// When it was found again; `None` for the first.
+    pub(crate) found_again: Option<Instant>,
 }
 
 /// Why there is no answer.
@@ -150,6 +157,12 @@ impl Post {
             Ok(Ok(line)) => Ok(line.connection),
             Ok(Err(_)) | Err(_) => Err(Lost::Away),
         }
+    }
+
+    /// Whether the bus just came back, so that who serves may still be on the way.
+    pub(crate) fn is_settling(&self) -> bool {
+        let found_again = self.line.borrow().found_again;
+        found_again.is_some_and(|found| found.elapsed() < SETTLES_WITHIN)
     }
 
     async fn broken(&self, connection: u64) {

@@ -1,6 +1,8 @@
 //! A data folder with a real bus over it, whose server is gone when the test is over.
 
-use serin_bus::{Bus, BusOptions, stop_left};
+use std::time::Duration;
+
+use serin_bus::{Bus, BusError, BusOptions, stop_left};
 
 /// See the module.
 pub(crate) struct Folder(pub(crate) tempfile::TempDir);
@@ -32,7 +34,21 @@ impl Drop for Folder {
         let folder = self.0.path().join("data");
         let stopping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-            runtime.block_on(stop_left(&folder)).expect("stopped")
+            runtime.block_on(async {
+                // A process that another test starts at this moment holds the folder's lock until
+                // it is its own program.
+                let stopping = async {
+                    loop {
+                        match stop_left(&folder).await {
+                            Err(BusError::InUse(_)) => {}
+                            stopped => return stopped.expect("stopped"),
+                        };
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                let stopped = tokio::time::timeout(Duration::from_secs(10), stopping).await;
+                stopped.expect("the lock is let go")
+            });
         });
         stopping.join().expect("no panic");
     }
