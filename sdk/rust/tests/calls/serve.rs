@@ -327,3 +327,58 @@ async fn sigterm_lets_calls_end_and_the_process_too() {
         .expect("in time");
     assert!(ended.expect("ended").success());
 }
+
+#[tokio::test]
+async fn an_instance_with_rights_of_its_own_serves_raw_clients_by_the_weights() {
+    let place = Place::new().await;
+    let user = |version: &str| {
+        let instance = format!("cart-{version}-1");
+        serin_bus::BusUser::instance("cart", version, &instance, format!("secret-{version}"))
+    };
+    let users = ["v1", "v2"].map(user);
+    place.bus.set_users(users.to_vec()).await.expect("users");
+    let weight = |version: &str, weight| serin_wire::Weight {
+        version: version.into(),
+        weight,
+    };
+    let route = serin_wire::Route {
+        versions: vec![weight("v2", 3_000), weight("v1", 7_000)],
+        idempotent: Vec::new(),
+    };
+    let routes = serin_wire::Routes {
+        revision: 1,
+        services: [("cart".to_owned(), route)].into(),
+    };
+    place.bus.set_mappings(&routes).await.expect("mapped");
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut running = Vec::new();
+    for (user, version) in users.iter().zip(["v1", "v2"]) {
+        let options = serin_sdk::Options {
+            version: version.into(),
+            instance: user.name.clone(),
+            spill_dir: None,
+            ..serin_sdk::Options::new(place.bus.url_of(user).expect("an address"), "cart")
+        };
+        let serin = serin_sdk::Serin::connect(options).expect("connected");
+        let mut stopped = stopped.clone();
+        let serving = who(serin.service(), version).run_until(async move {
+            stopped.wait_for(|stopped| *stopped).await.ok();
+        });
+        running.push(tokio::spawn(serving));
+        place
+            .until_served(&format!("$SRV.PING.cart.{}", user.name))
+            .await;
+    }
+    let mut of_two = 0;
+    for _ in 0..300 {
+        let answer = place.client().request("svc.cart.who", "{}".into()).await;
+        let answer = answer.expect("served").payload;
+        of_two += u32::from(&answer[..] == br#"{"version":"v2"}"#);
+    }
+    // 90 expected; the spread of 300 tries is 8.
+    assert!((55..125).contains(&of_two), "{of_two}");
+    stop.send_replace(true);
+    for serving in running {
+        serving.await.expect("no panic").expect("served");
+    }
+}
