@@ -159,13 +159,17 @@ class Bus:
         """Sends what is pending, and ends."""
         self._is_ending = True
         self._closed.set()
-        if self._task:
+        if self._task and not self.is_connected:
+            # nats-py has nothing to close yet, and would wait for a connection that may never stand.
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=FLUSH_WITHIN_S)
+        if self._task and self.is_connected:
             try:
                 await asyncio.wait_for(self._client.close(), FLUSH_WITHIN_S)
             except (nats_errors.Error, asyncio.TimeoutError, OSError) as error:
                 _log.debug("the connection ended: %r", error)
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=FLUSH_WITHIN_S)
 
     async def _stand(self) -> None:
         while not self._is_ending:

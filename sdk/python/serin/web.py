@@ -54,6 +54,13 @@ class WebRequest:
         return dict(parse_qsl(self.text(), keep_blank_values=True))
 
     @staticmethod
+    def of(target: str, body: bytes = b"", **headers: str) -> WebRequest:
+        """A request for tests: ``WebRequest.of("POST /items", b"{}", content_type="text/plain")``."""
+        named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        prefixed = [(wire.WEB_HEADER_PREFIX + name, value) for name, value in named]
+        return WebRequest.read([(wire.WEB_REQUEST, target), *prefixed], body)
+
+    @staticmethod
     def read(headers: HeaderPairs, body: bytes) -> WebRequest:
         """From the headers of the message."""
         prefix = len(wire.WEB_HEADER_PREFIX)

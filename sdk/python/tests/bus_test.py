@@ -266,6 +266,20 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         kinds = [event["type"] for event in await self.place.events()]
         self.assertEqual(kinds, ["slow.begun", "slow.ended"])
 
+    async def test_sigterm_ends_a_service_whose_bus_is_away(self) -> None:
+        await self.place.stop()
+        program = await self.run_program(
+            """
+            import os, signal, threading, serin
+            app = serin.service()
+            app.emit("order.paid", n=0)
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            app.run(drain_deadline=0.5)
+            """
+        )
+        self.assertEqual(await self.end(program), 143)
+        self.assertTrue(self.segments())
+
     async def has_events(self) -> bool:
         return bool(await self.place.events())
 

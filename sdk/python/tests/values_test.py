@@ -18,6 +18,7 @@ from serin.clock import Ulids
 from serin.encode import to_json
 from serin.queue import Batch, Queue
 from serin.spill import Spill, checksum, decode, encode, left_under
+from serin.testing import recording
 from serin.web import Router, WebRequest
 from serin.wire import batch, name
 from serin.wire.chain import Hop, merge
@@ -224,6 +225,19 @@ class ValuesTest(unittest.TestCase):
             self.assertEqual(caught.exception.code, code)
         router.add(None, "rest")  # type: ignore[arg-type]
         self.assertEqual(find("GET", "/other"), ("rest", {}))
+
+    def test_handlers_are_tested_without_a_bus(self) -> None:
+        app = serin.service("hello")
+
+        @app.web
+        def hello(request: WebRequest) -> str:
+            app.emit("greeting.sent", to=request.query["name"], item=Line("a"))
+            return f"Hello, {request.query['name']}!"
+
+        with recording(app) as events, app.span("test"):
+            self.assertEqual(hello(WebRequest.of("GET /?name=Ada", x_own="1")), "Hello, Ada!")
+        item = {"sku": "a", "count": 1, "price": None}
+        self.assertEqual(events, [("greeting.sent", {"to": "Ada", "item": item})])
 
     def test_any_bytes_are_read_or_refused(self) -> None:
         source = random.Random(7)
