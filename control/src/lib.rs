@@ -5,6 +5,11 @@
 //! `serin.decision`, and remembers. This crate must never know dashboards. Modules stand in the order
 //! a decision passes them; start at [`run`].
 
+pub mod service;
+pub mod shim;
+
+pub mod runtime;
+
 mod observe;
 
 mod decide;

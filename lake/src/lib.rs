@@ -26,6 +26,7 @@ mod keep;
 mod lake;
 mod order;
 mod recover;
+mod services;
 pub mod snapshot;
 mod table;
 mod text;

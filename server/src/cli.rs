@@ -60,8 +60,19 @@ pub(crate) enum Command {
     Decisions(Decisions),
     /// Commit everything taken so far
     Flush,
+    /// Start a version of a service: rolling, without a lost request
+    Deploy(Deploy),
+    /// Go back to the version before
+    Rollback(Named),
+    /// Stop the instances of a service
+    Stop(Named),
+    /// Forget a service; its folder stays
+    Rm(Named),
     /// Say what runs
     Status,
+    /// Own the instances of one service
+    #[command(hide = true)]
+    Shim(Shim),
     /// Answer one statement for the server, with limits of the operating system
     #[command(hide = true)]
     QueryWorker,
@@ -88,6 +99,9 @@ pub(crate) struct Up {
     /// A port for our own bus, or the URL of one to join.
     #[arg(long, value_name = "PORT|URL")]
     pub(crate) bus: Option<String>,
+    /// Run one instance of each service, to save memory.
+    #[arg(long)]
+    pub(crate) single: bool,
     /// Do not start the service `hello`; there is none in this version, so nothing changes.
     #[arg(long)]
     pub(crate) no_hello: bool,
@@ -309,4 +323,41 @@ mod tests {
         let both = Cli::try_parse_from(["serin", "kpi", "x", "--last", "1h", "--from", "now-1h"]);
         assert!(both.is_err());
     }
+}
+
+/// Start a version of a service and wait until it serves.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin deploy cart                 services/cart as the next version, v2
+  serin deploy cart --version blue  with a name of its own
+
+The folder is copied, built where service.yaml says `build:`, and started; when all its instances
+are ready it takes the calls, and the version before finishes what it has. One that does not get
+ready is not promoted: the version before serves on.")]
+pub(crate) struct Deploy {
+    /// The service, a folder under services/.
+    pub(crate) name: String,
+    /// The version's name; v1, v2, … where none is given.
+    #[arg(long)]
+    pub(crate) version: Option<String>,
+}
+
+/// A service by its name.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The service.
+    pub(crate) name: String,
+}
+
+/// What a shim is told.
+#[derive(Debug, Args)]
+pub(crate) struct Shim {
+    #[arg(long)]
+    pub(crate) service: String,
+    #[arg(long)]
+    pub(crate) socket: PathBuf,
+    /// With credentials, so never on the command line.
+    #[arg(long, env = "SERIN_BUS", hide_env_values = true)]
+    pub(crate) bus: String,
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use cli::{Cli, Command};
 use commands::{
     check, config, decisions, down, emit, flush, import as import_command, kpi, open, query,
-    remark, render, status,
+    remark, render, service, shim, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     // A worker, a check and the settings want no runtime and no server.
     match &cli.command {
+        Command::Shim(args) => return shim::main(args),
         Command::QueryWorker => return Ok(serin_query::worker_main()),
         Command::Check(args) => return check::run(&cli.global, args),
         Command::Config(args) => return config::run(&cli.global, args),
@@ -67,7 +68,11 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Decisions(args) => decisions::run(global, args).await?,
             Command::Flush => flush::run(global).await?,
             Command::Status => status::run(global).await?,
-            Command::Check(_) | Command::Config(_) | Command::QueryWorker => {}
+            Command::Deploy(args) => service::deploy(global, args).await?,
+            Command::Rollback(args) => service::rollback(global, args).await?,
+            Command::Stop(args) => service::stop(global, args).await?,
+            Command::Rm(args) => service::remove(global, args).await?,
+            Command::Check(_) | Command::Config(_) | Command::Shim(_) | Command::QueryWorker => {}
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +26,30 @@ pub(crate) struct RunFile {
 /// The folder everything is kept under.
 pub(crate) fn data_dir(dir: &Path) -> PathBuf {
     dir.join(".serin")
+}
+
+/// Where the sockets of shims are: a socket's path has 107 bytes at most, so that those of a deep
+/// folder go to the system's folder for temporary files, under a name made of the folder's.
+pub(crate) fn sockets_dir(data: &Path) -> Result<PathBuf> {
+    const NAME_BYTES: usize = "/12345678901234567890123456789012.sock".len();
+    const PATH_BYTES_MAX: usize = 107;
+    let near = data.join("run");
+    let dir = if near.as_os_str().len() + NAME_BYTES <= PATH_BYTES_MAX {
+        near
+    } else {
+        let hash = blake3::hash(data.as_os_str().as_encoded_bytes()).to_hex();
+        std::env::temp_dir().join(format!("serin-{}", &hash[..16]))
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let owner = std::fs::metadata(&dir)?.uid();
+    if owner != rustix::process::getuid().as_raw() {
+        bail!("{} belongs to another user; remove it", dir.display());
+    }
+    Ok(dir)
 }
 
 fn path(dir: &Path) -> PathBuf {

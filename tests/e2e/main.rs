@@ -17,5 +17,6 @@ mod duck;
 mod faults;
 mod kill;
 mod power;
+mod services;
 mod weblog;
 mod writers;

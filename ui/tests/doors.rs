@@ -130,6 +130,7 @@ async fn serve() -> Server {
         library: watch.library(),
         accept: taken.clone(),
         operate: Arc::new(Quiet),
+        runtime: None,
     };
     let options = DoorsOptions {
         token: TOKEN.to_owned(),

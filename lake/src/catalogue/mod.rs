@@ -4,6 +4,7 @@
 //! nothing. This folder alone knows SQL. Start at [`Catalogue::commit`].
 
 pub(crate) mod load;
+mod services;
 mod tidy;
 mod upgrade;
 mod write;
@@ -168,6 +169,7 @@ impl Catalogue {
             let path = path.to_path_buf();
             return Err(CatalogueError::Foreign { path, version });
         }
+        begun.execute(services::TABLE, [])?;
         upgrade::upgrade(&begun)?;
         // The folder may have been moved since.
         let known: Option<String> = begun

@@ -11,6 +11,8 @@ pub(crate) mod kpi;
 pub(crate) mod open;
 pub(crate) mod query;
 pub(crate) mod render;
+pub(crate) mod service;
+pub(crate) mod shim;
 pub(crate) mod status;
 
 use std::io::Write;

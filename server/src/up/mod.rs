@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serin_bus::{Bus, BusOptions};
+use serin_control::runtime::{Runtime, RuntimeOptions};
 use serin_dashboards::Watch;
 use serin_ingest::{Edge, Ingest};
 use serin_lake::{Lake, LakeOptions, Recovered};
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Global, Up};
 use crate::commands::{print, remark};
 use crate::edge;
-use crate::run_file::{RunFile, RunLock, data_dir};
+use crate::run_file::{RunFile, RunLock, data_dir, sockets_dir};
 use crate::settings::{self, Settings};
 use process::Process;
 
@@ -48,6 +49,7 @@ struct Running {
     engine: Arc<Engine>,
     watch: Watch,
     serin: Serin,
+    runtime: Arc<Runtime>,
     doors: Doors,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -164,6 +166,19 @@ async fn start(
     ));
     let watch = Watch::start(dir);
     let serin = own_telemetry(bus.url(), &data, &ingest)?;
+    let runtime = Runtime::open(RuntimeOptions {
+        dir: dir.to_path_buf(),
+        versions_dir: data.join("versions"),
+        run_dir: sockets_dir(&data)?,
+        program: std::env::current_exe().context("cannot tell where this program is")?,
+        bus: bus.url().to_owned(),
+        client: bus.client().clone(),
+        lake: lake.clone(),
+        serin: serin.clone(),
+        is_single: up.single,
+        now_us: edge::now_us,
+    });
+    let runtime = runtime.await.context("cannot take up the services")?;
     let process = Arc::new(Process {
         dir: dir.to_path_buf(),
         lake: lake.clone(),
@@ -180,6 +195,7 @@ async fn start(
             library: watch.library(),
             accept: ingest.door(),
             operate: process,
+            runtime: Some(Arc::clone(&runtime)),
         },
         DoorsOptions {
             token: token.to_owned(),
@@ -196,6 +212,7 @@ async fn start(
         engine,
         watch,
         serin,
+        runtime,
         doors,
         stop,
         tasks: Vec::new(),
@@ -309,6 +326,8 @@ impl Running {
     fn start_tasks(&mut self) {
         let tidying = tidy::run(self.lake.clone(), self.serin.clone(), self.stop.clone());
         self.tasks.push(tokio::spawn(tidying));
+        let runtime = Arc::clone(&self.runtime).run();
+        self.until_stop(runtime);
         let (lake, library) = (self.lake.clone(), self.watch.library());
         let control = serin_control::run(serin_control::Parts {
             engine: Arc::clone(&self.engine),
@@ -317,10 +336,15 @@ impl Running {
             rules: Box::new(move || Arc::clone(&library.borrow().rules)),
             now_us: edge::now_us,
         });
+        self.until_stop(control);
+    }
+
+    /// Runs beside the rest until the end begins.
+    fn until_stop(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.push(tokio::spawn(async move {
             tokio::select! {
-                () = control => {}
+                () = work => {}
                 () = stop.cancelled() => {}
             }
         }));
@@ -335,6 +359,11 @@ impl Running {
                 tracing::warn!(%error, "a background task broke");
             }
         }
+        // After a failure services live on, as the bus does, and are taken up by the next start.
+        if stops_bus {
+            self.runtime.end().await;
+        }
+        drop(self.runtime);
         if !self.serin.drain(DRAIN_DEADLINE).await {
             tracing::warn!("our own last events wait for the next start");
         }

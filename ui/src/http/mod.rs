@@ -21,6 +21,7 @@ mod query;
 mod range;
 mod run;
 mod serve;
+mod services;
 mod session;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use futures::future::BoxFuture;
+use serin_control::runtime::Runtime;
 use serin_dashboards::Library;
 use serin_lake::{Accept, Lake};
 use serin_query::Engine;
@@ -144,6 +146,8 @@ pub struct Parts {
     pub accept: Arc<dyn Accept>,
     /// The process.
     pub operate: Arc<dyn Operate>,
+    /// The services of this machine; absent where none are run.
+    pub runtime: Option<Arc<Runtime>>,
 }
 
 /// How the doors are set up.
@@ -178,6 +182,7 @@ pub(crate) struct Shared {
     pub(crate) library: watch::Receiver<Arc<Library>>,
     pub(crate) accept: Arc<dyn Accept>,
     pub(crate) operate: Arc<dyn Operate>,
+    pub(crate) runtime: Option<Arc<Runtime>>,
     pub(crate) gate: Gate,
     pub(crate) budget: Arc<Budget>,
     pub(crate) counts: DoorCounts,
@@ -219,6 +224,7 @@ impl Doors {
             library: parts.library,
             accept: parts.accept,
             operate: parts.operate,
+            runtime: parts.runtime,
             gate: Gate::new(
                 &options.token,
                 Sessions::load(options.sessions_file),
@@ -293,6 +299,15 @@ fn admitted(app: App) -> Router<App> {
         )
         .route("/api/v1/decisions", get(decisions::get))
         .route("/d/{dashboard}/{file}", get(pictures::panel))
+        .route("/api/v1/services", get(services::list))
+        .route(
+            "/api/v1/services/{name}",
+            get(services::get).delete(services::remove),
+        )
+        .route("/api/v1/services/{name}/deploy", post(services::deploy))
+        .route("/api/v1/services/{name}/rollback", post(services::rollback))
+        .route("/api/v1/services/{name}/stop", post(services::stop))
+        .route("/api/v1/instances", get(services::instances))
         .route("/api/v1/status", get(run::status))
         .route("/api/v1/flush", post(run::flush))
         .route("/api/v1/stop", post(run::stop))

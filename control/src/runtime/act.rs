@@ -1,0 +1,344 @@
+//! The shims of this machine: found, started, asked.
+//!
+//! What they say of their instances is kept here and is what the reconciler looks at. A shim that
+//! goes away is started anew, and ends what its predecessor left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::sync::{Notify, mpsc};
+
+use super::folder;
+use super::hear::Heard;
+use super::probe;
+use super::reconcile::RuntimeOptions;
+use crate::service::{Port, Ready, Service};
+use crate::shim::{Client, Launch, ShimError, Status};
+
+/// How long a shim may take to open its socket.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Ends that wait to be looked at.
+const ENDS_QUEUE: usize = 256;
+/// The grace period when everything ends, and how long the shims may take with it.
+const END_GRACE: Duration = Duration::from_secs(10);
+
+/// The shims.
+#[derive(Clone)]
+pub(super) struct Shims {
+    inner: Arc<Mutex<BTreeMap<String, Shim>>>,
+    changed: Arc<Notify>,
+}
+
+/// One shim and what it says.
+struct Shim {
+    client: Client,
+    instances: BTreeMap<String, Status>,
+    /// Instances that are being asked whether they are ready.
+    probed: BTreeSet<String>,
+    is_lost: bool,
+}
+
+impl Shims {
+    /// Connects to the shims that an earlier Serin left.
+    pub(super) async fn find(options: &RuntimeOptions) -> Shims {
+        let shims = Shims {
+            inner: Arc::default(),
+            changed: Arc::new(Notify::new()),
+        };
+        let sockets = std::fs::read_dir(&options.run_dir)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for socket in sockets.map(|entry| entry.path()) {
+            let is_socket = socket.extension().is_some_and(|end| end == "sock");
+            let Some(service) = socket.file_stem().and_then(|stem| stem.to_str()) else {
+                continue;
+            };
+            if is_socket && shims.connect(service, &socket).await.is_ok() {
+                tracing::info!(service, "found the shim of an earlier run");
+            }
+        }
+        shims
+    }
+
+    fn inner(&self) -> MutexGuard<'_, BTreeMap<String, Shim>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when an instance ended or became ready.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What every shim says of its instances, by service.
+    pub(super) fn statuses(&self) -> BTreeMap<String, Vec<Status>> {
+        let inner = self.inner();
+        let of = inner.iter().map(|(service, shim)| {
+            let mut statuses: Vec<Status> = shim.instances.values().cloned().collect();
+            statuses.sort_by_key(|status| (status.started_us, status.number));
+            (service.clone(), statuses)
+        });
+        of.collect()
+    }
+
+    async fn connect(&self, service: &str, socket: &Path) -> Result<Client, ShimError> {
+        let (ends, mut ended) = mpsc::channel(ENDS_QUEUE);
+        let io = |source| ShimError::Io(socket.to_path_buf(), source);
+        let client = Client::connect(service, socket, ends).await.map_err(io)?;
+        let known = client.list().await?;
+        let shim = Shim {
+            client: client.clone(),
+            instances: known
+                .into_iter()
+                .map(|status| (status.instance.clone(), status))
+                .collect(),
+            probed: BTreeSet::new(),
+            is_lost: false,
+        };
+        self.inner().insert(service.to_owned(), shim);
+        let (shims, service) = (self.clone(), service.to_owned());
+        tokio::spawn(async move {
+            while let Some(status) = ended.recv().await {
+                shims.hear(&service, status);
+            }
+            if let Some(shim) = shims.inner().get_mut(&service) {
+                shim.is_lost = true;
+            }
+            shims.changed.notify_one();
+        });
+        Ok(client)
+    }
+
+    fn hear(&self, service: &str, status: Status) {
+        if let Some(shim) = self.inner().get_mut(service) {
+            shim.instances.insert(status.instance.clone(), status);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Starts shims that went away anew. What they owned has ended, and is known to have.
+    pub(super) async fn connect_lost(&self, options: &RuntimeOptions) {
+        let lost: Vec<String> = {
+            let inner = self.inner();
+            let lost = inner.iter().filter(|(_, shim)| shim.is_lost);
+            lost.map(|(service, _)| service.clone()).collect()
+        };
+        for service in lost {
+            let has_instances = {
+                let mut inner = self.inner();
+                let removed = inner.remove(&service);
+                removed
+                    .is_some_and(|shim| shim.instances.values().any(|status| status.exit.is_none()))
+            };
+            if has_instances {
+                tracing::warn!(service, "the shim went away; starting it anew");
+                if let Err(error) = self.of(options, &service).await {
+                    tracing::error!(%error, service, "cannot start the shim anew");
+                }
+            }
+        }
+    }
+
+    /// The shim of a service, started where it does not run.
+    async fn of(&self, options: &RuntimeOptions, service: &str) -> Result<Client, ShimError> {
+        if let Some(shim) = self.inner().get(service).filter(|shim| !shim.is_lost) {
+            return Ok(shim.client.clone());
+        }
+        let socket = socket(options, service);
+        if let Ok(client) = self.connect(service, &socket).await {
+            return Ok(client);
+        }
+        let io = |source| ShimError::Io(socket.clone(), source);
+        let child = Command::new(&options.program)
+            .args(["shim", "--service", service, "--socket"])
+            .arg(&socket)
+            .env("SERIN_BUS", &options.bus)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.map_err(io)?;
+        let connecting = async {
+            loop {
+                if let Ok(client) = self.connect(service, &socket).await {
+                    return Ok(client);
+                }
+                if let Ok(Some(status)) = child.try_wait() {
+                    return Err(ShimError::Refused(format!(
+                        "the shim of {service} ended at once, {status}"
+                    )));
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let client = tokio::time::timeout(OPEN_WITHIN, connecting).await;
+        let client = client.unwrap_or_else(|_| Err(ShimError::Gone(service.to_owned())));
+        // Our child until it ends; nobody else would bury it.
+        tokio::spawn(async move { child.wait().await });
+        client
+    }
+
+    /// Starts an instance.
+    pub(super) async fn start(
+        &self,
+        options: &RuntimeOptions,
+        service: &Service,
+        version: &str,
+        hash: &str,
+        number: u64,
+    ) -> Result<Status, ShimError> {
+        let client = self.of(options, &service.name).await?;
+        let instance = format!("{}-{version}-{number}", service.name);
+        let dir = options.versions_dir.join(&service.name).join(hash);
+        let port = match service.port {
+            None => None,
+            Some(Port::Fixed(port)) => Some(port),
+            Some(Port::Auto) => {
+                Some(free_port().map_err(|source| ShimError::Io(dir.clone(), source))?)
+            }
+        };
+        let own = [
+            ("SERIN_BUS", options.bus.clone()),
+            ("SERIN_SERVICE", service.name.clone()),
+            ("SERIN_VERSION", version.to_owned()),
+            ("SERIN_INSTANCE", instance.clone()),
+        ];
+        let own = own.map(|(key, value)| (key.to_owned(), value));
+        let mut env: BTreeMap<String, String> = service.env.clone();
+        env.extend(folder::env_file(&dir));
+        env.extend(port.map(|port| (String::from("PORT"), port.to_string())));
+        env.extend(own);
+        let launch = Launch {
+            instance,
+            version: version.to_owned(),
+            number,
+            command: service.run.clone(),
+            dir,
+            env,
+            port,
+        };
+        let status = client.start(launch).await?;
+        self.hear(&service.name, status.clone());
+        Ok(status)
+    }
+
+    /// Asks an instance to end.
+    pub(super) async fn stop(
+        &self,
+        service: &str,
+        instance: &str,
+        grace: Duration,
+    ) -> Result<(), ShimError> {
+        let client = {
+            let mut inner = self.inner();
+            let Some(shim) = inner.get_mut(service) else {
+                return Ok(());
+            };
+            if let Some(status) = shim.instances.get_mut(instance) {
+                status.is_stopping = true;
+            }
+            shim.client.clone()
+        };
+        client.stop(instance, grace).await
+    }
+
+    /// Finds out in the background whether an instance takes work; once at a time.
+    pub(super) fn probe(
+        &self,
+        service: &str,
+        status: &Status,
+        ready: &Ready,
+        folder: &Path,
+        heard: &Heard,
+    ) {
+        let (instance, port) = (status.instance.clone(), status.port);
+        let client = {
+            let mut inner = self.inner();
+            let Some(shim) = inner.get_mut(service) else {
+                return;
+            };
+            if !shim.probed.insert(instance.clone()) {
+                return;
+            }
+            shim.client.clone()
+        };
+        let (shims, heard) = (self.clone(), heard.clone());
+        let (service, ready, folder) = (service.to_owned(), ready.clone(), folder.to_path_buf());
+        tokio::spawn(async move {
+            let is_ready = match ready {
+                Ready::Beat => heard.is_ready(&instance),
+                ready => probe::is_ready(&ready, port, &folder).await,
+            };
+            let is_told = is_ready && client.ready(&instance).await.is_ok();
+            if let Some(shim) = shims.inner().get_mut(&service) {
+                shim.probed.remove(&instance);
+                if let Some(status) = shim.instances.get_mut(&instance) {
+                    status.is_ready |= is_told;
+                }
+            }
+            if is_told {
+                shims.changed.notify_one();
+            }
+        });
+    }
+
+    /// The last lines of the instances of a version, each with its name.
+    pub(super) async fn tail(&self, service: &str, version: &str) -> Vec<String> {
+        let asked = self.inner().get(service).map(|shim| {
+            let of = shim
+                .instances
+                .values()
+                .filter(|status| status.version == version);
+            let names: Vec<String> = of.map(|status| status.instance.clone()).collect();
+            (shim.client.clone(), names)
+        });
+        let Some((client, names)) = asked else {
+            return Vec::new();
+        };
+        let mut lines = Vec::new();
+        // The latest say most, and one says what all say.
+        for name in names.iter().rev().take(1) {
+            let tail = client.tail(name).await.unwrap_or_default();
+            lines.extend(tail.into_iter().map(|line| format!("{name}: {line}")));
+        }
+        lines
+    }
+
+    /// Ends every instance and every shim, and waits until they are gone.
+    pub(super) async fn end(&self) {
+        let clients: Vec<Client> = {
+            let inner = self.inner();
+            inner.values().map(|shim| shim.client.clone()).collect()
+        };
+        for client in &clients {
+            if let Err(error) = client.end(END_GRACE).await {
+                tracing::debug!(%error, "a shim was gone already");
+            }
+        }
+        let gone = async {
+            while self.inner().values().any(|shim| !shim.is_lost) {
+                self.changed.notified().await;
+            }
+        };
+        if tokio::time::timeout(2 * END_GRACE, gone).await.is_err() {
+            tracing::error!("not all services ended");
+        }
+    }
+}
+
+/// Where the shim of a service listens.
+fn socket(options: &RuntimeOptions, service: &str) -> PathBuf {
+    options.run_dir.join(format!("{service}.sock"))
+}
+
+/// A port nobody listens on now. Another program may take it before the instance does: then the
+/// instance ends, and the next one gets another.
+fn free_port() -> std::io::Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port())
+}

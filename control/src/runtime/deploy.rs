@@ -1,0 +1,397 @@
+//! A new version: read, checked, copied, built, and followed until it serves or has failed.
+//!
+//! What is wanted changes only once everything before it has worked; a deploy that ends early leaves
+//! the running version as it was. Start at [`Runtime::deploy`].
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serin_wire::name;
+use serin_yaml::Problem;
+use thiserror::Error;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+
+use super::folder;
+use super::reconcile::{Runtime, RuntimeError};
+use super::wanted::{Phase, Version};
+use crate::service::{self, Instances, Service};
+
+/// Lines of a build or of an instance that are shown when it fails.
+const LINES_SHOWN: usize = 20;
+
+/// Why a version was not deployed.
+#[derive(Debug, Error)]
+pub enum DeployError {
+    /// There is no such folder.
+    #[error("there is no {}; `serin new {name}` makes one", file.display())]
+    NoFile {
+        /// The service.
+        name: String,
+        /// Where its file was looked for.
+        file: PathBuf,
+    },
+    /// Its file has faults.
+    #[error("{}", in_lines(.0))]
+    File(Vec<Problem>),
+    /// The version's name is no name.
+    #[error(transparent)]
+    Version(#[from] name::NameError),
+    /// The version's name was taken.
+    #[error(
+        "{service} has a version {version:?} already, made of something else; choose another name"
+    )]
+    Taken {
+        /// The service.
+        service: String,
+        /// The version.
+        version: String,
+    },
+    /// The folder could not be read or copied.
+    #[error("cannot copy {}", folder.display())]
+    Copy {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The build failed.
+    #[error("the build of {service} failed, {why}:\n{}", lines.join("\n"))]
+    Build {
+        /// The service.
+        service: String,
+        /// How it ended.
+        why: String,
+        /// The last lines it wrote.
+        lines: Vec<String>,
+    },
+    /// What is wanted could not be kept.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// How far a deploy is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "stage", rename_all = "lowercase")]
+pub enum Stage {
+    /// The folder was copied.
+    Copied {
+        /// What it is made of.
+        hash: String,
+    },
+    /// Its build runs.
+    Building,
+    /// Its instances are started.
+    Starting {
+        /// Its name.
+        version: String,
+        /// Instances that are ready.
+        ready: usize,
+        /// Instances it wants.
+        of: u32,
+    },
+    /// It takes the calls.
+    Serving {
+        /// Its name.
+        version: String,
+        /// Since the command, milliseconds.
+        took_ms: i64,
+    },
+    /// Nothing changed: this version serves it already.
+    Unchanged {
+        /// Its name.
+        version: String,
+    },
+    /// It did not get ready; the version before serves on.
+    Failed {
+        /// Its name, where it got one.
+        version: Option<String>,
+        /// Why.
+        why: String,
+        /// The last lines it logged.
+        lines: Vec<String>,
+    },
+}
+
+fn in_lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
+
+impl Runtime {
+    /// Deploys the folder of a service as a new version, and tells how far it is. The version goes
+    /// on by itself when nobody listens any more.
+    pub fn deploy(
+        self: &Arc<Runtime>,
+        name: &str,
+        version: Option<String>,
+    ) -> mpsc::Receiver<Stage> {
+        // A few stages; whoever is slow to read is waited for.
+        let (stages, told) = mpsc::channel(16);
+        let (runtime, name) = (Arc::clone(self), name.to_owned());
+        tokio::spawn(async move {
+            if let Err(error) = runtime.deploy_stages(&name, version, &stages).await {
+                let failed = Stage::Failed {
+                    version: None,
+                    why: with_causes(&error),
+                    lines: Vec::new(),
+                };
+                tell(&stages, failed).await;
+            }
+        });
+        told
+    }
+
+    async fn deploy_stages(
+        self: &Arc<Runtime>,
+        name: &str,
+        version: Option<String>,
+        stages: &mpsc::Sender<Stage>,
+    ) -> Result<(), DeployError> {
+        let began_us = (self.options.now_us)();
+        if let Some(version) = &version {
+            name::check_version(version)?;
+        }
+        name::check_service(name)?;
+        let folder = self.options.dir.join("services").join(name);
+        let mut service = read_service(&folder, name)?;
+        if self.options.is_single {
+            service.instances = Instances { min: 1, max: 1 };
+        }
+        let hash = self.copied(&folder, &service, stages).await?;
+        let version = match self.add(service, &hash, version)? {
+            Added::New(version) => version,
+            Added::Serves(version) => {
+                tell(stages, Stage::Unchanged { version }).await;
+                return Ok(());
+            }
+        };
+        self.follow(name, &version, began_us, stages).await;
+        Ok(())
+    }
+
+    /// Copies and builds, where this was not done before; the hash.
+    async fn copied(
+        &self,
+        folder: &Path,
+        service: &Service,
+        stages: &mpsc::Sender<Stage>,
+    ) -> Result<String, DeployError> {
+        let failed = |source| DeployError::Copy {
+            folder: folder.to_path_buf(),
+            source,
+        };
+        let (from, name) = (folder.to_path_buf(), service.name.clone());
+        let to = self.options.versions_dir.join(&name);
+        let hashing = tokio::task::spawn_blocking(move || {
+            let entries = folder::contents(&from)?;
+            let hash = folder::hash(&from, &entries)?;
+            let copy = to.join(&hash);
+            let aside = to.join(format!("{hash}.new"));
+            if copy.is_dir() {
+                return Ok((hash, None));
+            }
+            if aside.is_dir() {
+                std::fs::remove_dir_all(&aside)?;
+            }
+            folder::copy(&from, &entries, &aside)?;
+            Ok((hash, Some((aside, copy))))
+        });
+        let hashed = hashing.await.map_err(std::io::Error::other);
+        let (hash, made) = hashed.and_then(|hashed| hashed).map_err(failed)?;
+        tell(stages, Stage::Copied { hash: hash.clone() }).await;
+        if let Some((aside, copy)) = made {
+            if let Some(build) = &service.build {
+                tell(stages, Stage::Building).await;
+                run_build(service, build, &aside).await?;
+            }
+            // Named only when whole: a copy that is there can be run.
+            std::fs::rename(&aside, &copy).map_err(failed)?;
+        }
+        Ok(hash)
+    }
+
+    fn add(
+        &self,
+        service: Service,
+        hash: &str,
+        named: Option<String>,
+    ) -> Result<Added, DeployError> {
+        let now_us = (self.options.now_us)();
+        let name = service.name.clone();
+        let taken = |version: &str| DeployError::Taken {
+            service: name.clone(),
+            version: version.to_owned(),
+        };
+        self.change(&name, |wanted| {
+            let is_same = |version: &&Version| version.hash == hash && version.service == service;
+            let serving = wanted.serving().filter(is_same);
+            let is_named =
+                |version: &&Version| named.as_ref().is_none_or(|name| *name == version.name);
+            if let Some(serving) = serving.filter(is_named)
+                && !wanted.is_stopped
+            {
+                return Ok(Added::Serves(serving.name.clone()));
+            }
+            wanted.is_stopped = false;
+            let version = named.clone().unwrap_or_else(|| {
+                let free = (wanted.next_version..).map(|number| format!("v{number}"));
+                let mut free = free.filter(|name| wanted.version(name).is_none());
+                free.next().unwrap_or_default()
+            });
+            if let Some(known) = wanted.version(&version) {
+                if !is_same(&known) {
+                    return Err(taken(&version));
+                }
+                wanted.enter(&version, Phase::Starting, now_us, None);
+                return Ok(Added::New(version));
+            }
+            let number = version
+                .strip_prefix('v')
+                .and_then(|number| number.parse::<u64>().ok());
+            wanted.next_version = number.map_or(wanted.next_version, |number| {
+                wanted.next_version.max(number.saturating_add(1))
+            });
+            wanted.versions.push(Version {
+                name: version.clone(),
+                hash: hash.to_owned(),
+                service,
+                phase: Phase::Starting,
+                since_us: now_us,
+                why: None,
+            });
+            Ok(Added::New(version))
+        })?
+    }
+
+    /// Tells how a version gets on until it serves or will not.
+    async fn follow(&self, name: &str, version: &str, began_us: i64, stages: &mpsc::Sender<Stage>) {
+        let mut views = self.views();
+        let mut last = None;
+        loop {
+            let stage = {
+                let views = views.borrow_and_update();
+                let service = views.iter().find(|service| service.name == name);
+                let of = service.and_then(|service| {
+                    let of = service.versions.iter().find(|one| one.name == version)?;
+                    let ready = service
+                        .instances
+                        .iter()
+                        .filter(|one| one.version == version && one.state == "ready");
+                    Some((of.clone(), ready.count()))
+                });
+                of.map(|(of, ready)| match of.phase {
+                    Phase::Starting => Stage::Starting {
+                        version: version.to_owned(),
+                        ready,
+                        of: of.instances.min,
+                    },
+                    Phase::Serving => Stage::Serving {
+                        version: version.to_owned(),
+                        took_ms: ((self.options.now_us)() - began_us) / 1_000,
+                    },
+                    Phase::Draining | Phase::Retired if of.why.is_none() => Stage::Failed {
+                        version: Some(version.to_owned()),
+                        why: String::from("another version took its place"),
+                        lines: Vec::new(),
+                    },
+                    Phase::Draining | Phase::Retired | Phase::Failed => Stage::Failed {
+                        version: Some(version.to_owned()),
+                        why: of.why.unwrap_or_default(),
+                        lines: Vec::new(),
+                    },
+                })
+            };
+            match stage {
+                Some(Stage::Failed {
+                    version: of, why, ..
+                }) => {
+                    let mut lines = self.tail(name, version).await;
+                    lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+                    let failed = Stage::Failed {
+                        version: of,
+                        why,
+                        lines,
+                    };
+                    return tell(stages, failed).await;
+                }
+                Some(stage @ Stage::Serving { .. }) => return tell(stages, stage).await,
+                stage if stage != last => {
+                    if let Some(stage) = stage.clone() {
+                        tell(stages, stage).await;
+                    }
+                    last = stage;
+                }
+                _ => {}
+            }
+            if stages.is_closed() || views.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+enum Added {
+    New(String),
+    Serves(String),
+}
+
+/// Reads and checks the file of a service.
+pub(super) fn read_service(folder: &Path, name: &str) -> Result<Service, DeployError> {
+    let file = folder.join(service::FILE);
+    let text = std::fs::read_to_string(&file).map_err(|_| DeployError::NoFile {
+        name: name.to_owned(),
+        file: file.clone(),
+    })?;
+    let shown = format!("services/{name}/{}", service::FILE);
+    service::read(&shown, name, &text).map_err(DeployError::File)
+}
+
+async fn run_build(service: &Service, build: &[String], folder: &Path) -> Result<(), DeployError> {
+    let failed = |why: String, lines| DeployError::Build {
+        service: service.name.clone(),
+        why,
+        lines,
+    };
+    let Some((program, arguments)) = build.split_first() else {
+        return Ok(());
+    };
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .envs(&service.env)
+        .envs(folder::env_file(folder))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| failed(format!("{program}: {error}"), Vec::new()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+    Err(failed(output.status.to_string(), lines))
+}
+
+fn with_causes(error: &DeployError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+async fn tell(stages: &mpsc::Sender<Stage>, stage: Stage) {
+    // Whoever asked may have gone; the version goes on.
+    if stages.send(stage).await.is_err() {
+        tracing::debug!("nobody follows a deploy any more");
+    }
+}

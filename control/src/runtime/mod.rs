@@ -1,0 +1,23 @@
+//! Services on one machine: what is wanted, what is there, and making the one the other.
+//!
+//! Commands change only what is wanted ([`Wanted`], kept in the catalogue's file). The reconciler
+//! compares it with what shims and bus say, [`plan`] says what to do, and `act` does it; doing it
+//! twice equals doing it once (docs/decisions/006). Start at [`Runtime`].
+
+mod act;
+mod deploy;
+mod folder;
+mod hear;
+mod plan;
+mod probe;
+mod reconcile;
+mod seen;
+mod view;
+mod wanted;
+
+pub use deploy::{DeployError, Stage};
+pub use plan::{Action, plan};
+pub use reconcile::{Runtime, RuntimeError, RuntimeOptions};
+pub use seen::{Seen, SeenInstance};
+pub use view::{InstanceView, ServiceView, VersionView};
+pub use wanted::{Phase, Version, Wanted};

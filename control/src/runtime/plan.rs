@@ -1,0 +1,317 @@
+//! What to do so that what is there becomes what is wanted: a function of values.
+//!
+//! No clock, no process, no socket: `now_us` is a parameter. A plan is made anew each time from the
+//! whole, so that a step that failed is simply planned again. Start at [`plan`].
+
+use std::collections::BTreeMap;
+
+use super::seen::{Seen, SeenInstance};
+use super::wanted::{Phase, Version, Wanted};
+use crate::service::Port;
+
+/// Callers may hold the old routes for a moment after the new ones were told.
+const DRAIN_AFTER_US: i64 = 500_000;
+/// An end after a life this long is no crash loop.
+const HEALTHY_US: i64 = 60_000_000;
+/// Ends in a row, never ready, after which a version that starts has failed.
+const CRASHES_MAX: usize = 3;
+/// The first pause of a crash loop, doubling to the last.
+const BACK_OFF_US: (i64, i64) = (100_000, 30_000_000);
+
+/// One thing to do. Doing it twice equals doing it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start an instance of this number.
+    Start {
+        /// The service.
+        service: String,
+        /// Its version.
+        version: String,
+        /// Which instance of the version, never given before.
+        number: u64,
+        /// The instance it takes the place of.
+        replaces: Option<String>,
+    },
+    /// Ask an instance to end.
+    Stop {
+        /// The service.
+        service: String,
+        /// The instance.
+        instance: String,
+        /// How long it may take.
+        grace_ms: u64,
+        /// Why, for people.
+        why: &'static str,
+    },
+    /// Move a version to another phase.
+    Enter {
+        /// The service.
+        service: String,
+        /// Its version.
+        version: String,
+        /// The phase.
+        phase: Phase,
+        /// Why it failed.
+        why: Option<String>,
+    },
+}
+
+/// What is to be done now.
+pub fn plan(wanted: &BTreeMap<String, Wanted>, seen: &Seen, now_us: i64) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for service in wanted.values() {
+        phases(service, wanted, seen, now_us, &mut actions);
+        instances(service, wanted, seen, now_us, &mut actions);
+    }
+    for (name, instances) in &seen.instances {
+        if !wanted.contains_key(name) {
+            let running = instances.iter().filter(|one| one.is_running());
+            actions.extend(running.filter_map(|one| stop(name, one, 10_000, "removed")));
+        }
+    }
+    actions
+}
+
+/// Versions go on when their instances have.
+fn phases(
+    service: &Wanted,
+    wanted: &BTreeMap<String, Wanted>,
+    seen: &Seen,
+    now_us: i64,
+    actions: &mut Vec<Action>,
+) {
+    let mut enter = |version: &Version, phase, why| {
+        actions.push(Action::Enter {
+            service: service.name.clone(),
+            version: version.name.clone(),
+            phase,
+            why,
+        });
+    };
+    let newest = service
+        .versions
+        .iter()
+        .rfind(|version| version.phase == Phase::Starting);
+    for version in &service.versions {
+        let mut of = seen.of(&service.name, &version.name);
+        match version.phase {
+            Phase::Starting if newest.is_some_and(|newest| newest.name != version.name) => {
+                enter(version, Phase::Retired, None);
+            }
+            Phase::Starting if service.is_stopped => {}
+            Phase::Starting if version.service.is_job => {
+                if of
+                    .clone()
+                    .any(|one| one.status.exit.is_some_and(|exit| exit.code == Some(0)))
+                {
+                    enter(version, Phase::Retired, None);
+                } else if let Some(exit) = of.find_map(|one| one.status.exit) {
+                    enter(
+                        version,
+                        Phase::Failed,
+                        Some(format!("it ended with {exit}")),
+                    );
+                }
+            }
+            Phase::Starting => {
+                let ready = of.clone().filter(|one| one.is_ready()).count();
+                let free_since_us = free_since_us(version, wanted);
+                let is_alone = matches!(version.service.port, Some(Port::Fixed(_)));
+                if is_alone && free_since_us.is_some() && ready == 0 {
+                    // Two cannot listen on one port: the old one makes room first.
+                    for old in &service.versions {
+                        if old.phase == Phase::Serving {
+                            enter(old, Phase::Draining, None);
+                        }
+                    }
+                }
+                if ready >= version.service.instances.min as usize {
+                    for old in &service.versions {
+                        if old.phase == Phase::Serving {
+                            enter(old, Phase::Draining, None);
+                        }
+                    }
+                    enter(version, Phase::Serving, None);
+                } else if let Some(since_us) = free_since_us
+                    && let Some(why) = failure(version, seen, &service.name, now_us - since_us)
+                {
+                    enter(version, Phase::Failed, Some(why));
+                }
+            }
+            Phase::Draining if !of.any(SeenInstance::is_running) => {
+                enter(version, Phase::Retired, None);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why a version that could start so long ago will not get ready.
+fn failure(version: &Version, seen: &Seen, service: &str, waited_us: i64) -> Option<String> {
+    let of = seen.of(service, &version.name);
+    let crashes: Vec<_> = of
+        .clone()
+        .filter(|one| !one.status.is_ready && !one.status.is_stopping)
+        .filter_map(|one| one.status.exit)
+        .collect();
+    if crashes.len() >= CRASHES_MAX {
+        let last = crashes.last()?;
+        return Some(format!(
+            "its instances ended before they were ready, the last with {last}"
+        ));
+    }
+    let within_us = i64::try_from(version.service.ready_within_ms).ok()? * 1_000;
+    if waited_us <= within_us {
+        return None;
+    }
+    let ready = of.filter(|one| one.is_ready()).count();
+    Some(format!(
+        "{ready} of {} instances were ready within {} s",
+        version.service.instances.min,
+        version.service.ready_within_ms / 1_000
+    ))
+}
+
+/// Since when all that this version waits for is there; `None` while something is not.
+fn free_since_us(version: &Version, wanted: &BTreeMap<String, Wanted>) -> Option<i64> {
+    let since_us = version.service.after.iter().map(|name| {
+        let other = wanted.get(name).filter(|other| !other.is_stopped)?;
+        Some(other.serving()?.since_us)
+    });
+    since_us
+        .chain([Some(version.since_us)])
+        .try_fold(i64::MIN, |latest, since_us| Some(latest.max(since_us?)))
+}
+
+/// Instances come and go as their versions want.
+fn instances(
+    service: &Wanted,
+    wanted: &BTreeMap<String, Wanted>,
+    seen: &Seen,
+    now_us: i64,
+    actions: &mut Vec<Action>,
+) {
+    let known: BTreeMap<&str, &Version> = service
+        .versions
+        .iter()
+        .map(|version| (version.name.as_str(), version))
+        .collect();
+    for version in &service.versions {
+        let running = || {
+            let of = seen.of(&service.name, &version.name);
+            of.filter(|one| one.is_running() && !one.status.is_stopping)
+        };
+        let is_serving = version.phase == Phase::Serving;
+        let keeps = match version.phase {
+            _ if service.is_stopped => 0,
+            Phase::Starting | Phase::Serving => version.service.instances.min as usize,
+            Phase::Draining if now_us - version.since_us < DRAIN_AFTER_US => usize::MAX,
+            Phase::Draining | Phase::Retired | Phase::Failed => 0,
+        };
+        let grace_ms = version.service.stop_within_ms;
+        if keeps != usize::MAX {
+            let why = if service.is_stopped {
+                "stopped"
+            } else {
+                "not needed"
+            };
+            // The youngest go first: the oldest have proved themselves.
+            let surplus = running().skip(keeps);
+            actions.extend(surplus.filter_map(|one| stop(&service.name, one, grace_ms, why)));
+        }
+        if keeps == 0 || keeps == usize::MAX {
+            continue;
+        }
+        let hang_us =
+            i64::try_from(version.service.hang_after_ms).unwrap_or(i64::MAX / 1_000) * 1_000;
+        let hangs = |one: &&SeenInstance| {
+            one.pulse_us
+                .is_some_and(|pulse_us| now_us - pulse_us > hang_us)
+        };
+        actions.extend(
+            running()
+                .filter(hangs)
+                .filter_map(|one| stop(&service.name, one, 0, "silent")),
+        );
+        let missing = keeps.saturating_sub(running().count());
+        let waits = !is_serving && free_since_us(version, wanted).is_none()
+            || is_port_taken(service, version, seen)
+            || now_us < starts_again_us(version, seen, &service.name)
+            || (version.service.is_job && seen.of(&service.name, &version.name).next().is_some());
+        if missing > 0 && !waits {
+            start(service, version, seen, missing, actions);
+        }
+    }
+    // Of versions that were forgotten.
+    let all = seen.instances.get(&service.name).into_iter().flatten();
+    let unknown = all.filter(|one| one.is_running() && !known.contains_key(&*one.status.version));
+    actions.extend(unknown.filter_map(|one| stop(&service.name, one, 10_000, "not known")));
+}
+
+fn start(
+    service: &Wanted,
+    version: &Version,
+    seen: &Seen,
+    missing: usize,
+    actions: &mut Vec<Action>,
+) {
+    let of = seen.of(&service.name, &version.name);
+    let last = of.clone().map(|one| one.status.number).max().unwrap_or(0);
+    // The dead whose places are taken, the latest first.
+    let mut dead: Vec<_> = of
+        .filter(|one| one.status.exit.is_some() && !one.status.is_stopping)
+        .map(|one| (one.status.number, one.status.instance.clone()))
+        .collect();
+    dead.sort();
+    for more in 1..=missing as u64 {
+        actions.push(Action::Start {
+            service: service.name.clone(),
+            version: version.name.clone(),
+            number: last + more,
+            replaces: dead.pop().map(|(_, name)| name),
+        });
+    }
+}
+
+/// A fixed port takes one instance at a time, whatever its version.
+fn is_port_taken(service: &Wanted, version: &Version, seen: &Seen) -> bool {
+    matches!(version.service.port, Some(Port::Fixed(_)))
+        && seen
+            .instances
+            .get(&service.name)
+            .into_iter()
+            .flatten()
+            .any(|one| one.is_running() && one.status.version != version.name)
+}
+
+/// From when an instance may be started again: at once after a first end, later in a crash loop.
+fn starts_again_us(version: &Version, seen: &Seen, service: &str) -> i64 {
+    let mut ends: Vec<_> = seen
+        .of(service, &version.name)
+        .filter(|one| !one.status.is_stopping)
+        .filter_map(|one| Some((one.status.exit?.time_us, one.status.started_us)))
+        .collect();
+    ends.sort();
+    let loops = ends
+        .iter()
+        .rev()
+        .take_while(|(ended_us, started_us)| ended_us - started_us < HEALTHY_US)
+        .count();
+    let Some((last_us, _)) = ends.last().filter(|_| loops >= 2) else {
+        return i64::MIN;
+    };
+    let doublings = u32::try_from(loops - 2).unwrap_or(u32::MAX).min(16);
+    last_us + (BACK_OFF_US.0 << doublings).min(BACK_OFF_US.1)
+}
+
+fn stop(service: &str, one: &SeenInstance, grace_ms: u64, why: &'static str) -> Option<Action> {
+    (!one.status.is_stopping).then(|| Action::Stop {
+        service: service.to_owned(),
+        instance: one.status.instance.clone(),
+        grace_ms,
+        why,
+    })
+}
+
+#[cfg(test)]
+mod tests;

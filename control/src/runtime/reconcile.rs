@@ -1,0 +1,400 @@
+//! The reconciler: looks, plans, acts; again at each tick and whenever something changed.
+//!
+//! One task owns acting. What is wanted is behind a lock that is held for moments and never while
+//! something is waited for. Start at [`Runtime::run`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serin_lake::{Lake, LakeError};
+use serin_sdk::Serin;
+use serin_wire::Routes;
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::act::Shims;
+use super::hear::Heard;
+use super::plan::{Action, plan};
+use super::seen::{Seen, SeenInstance};
+use super::view::ServiceView;
+use super::wanted::{Phase, Wanted};
+use crate::shim::ShimError;
+
+/// How often is looked even though nothing was heard.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Where the runtime works and with what.
+pub struct RuntimeOptions {
+    /// The project's folder, with `services/`.
+    pub dir: PathBuf,
+    /// Where the copies of versions are.
+    pub versions_dir: PathBuf,
+    /// Where sockets of shims are; short, since a socket's path is.
+    pub run_dir: PathBuf,
+    /// This program, which is also the shim.
+    pub program: PathBuf,
+    /// The bus, with credentials.
+    pub bus: String,
+    /// A connection to it.
+    pub client: async_nats::Client,
+    /// Keeps what is wanted.
+    pub lake: Lake,
+    /// Tells what was done, like any service.
+    pub serin: Serin,
+    /// One instance of each service, to save memory.
+    pub is_single: bool,
+    /// The clock.
+    pub now_us: fn() -> i64,
+}
+
+/// Why a step of the runtime failed.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// No service of this name was deployed.
+    #[error("no service {name:?}; {known}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Which there are.
+        known: String,
+    },
+    /// There is no older version to go back to.
+    #[error("{0:?} has no earlier version to go back to")]
+    NoEarlier(String),
+    /// What is wanted could not be read.
+    #[error(
+        "the catalogue holds a service {0:?} that cannot be understood; `serin deploy {0}` writes it anew"
+    )]
+    Damaged(String, #[source] serde_json::Error),
+    /// What is wanted could not be kept.
+    #[error("cannot keep what is wanted of a service")]
+    Lake(#[from] LakeError),
+    /// A shim did not do its part.
+    #[error(transparent)]
+    Shim(#[from] ShimError),
+}
+
+/// The services of this machine.
+pub struct Runtime {
+    pub(super) options: RuntimeOptions,
+    wanted: Mutex<BTreeMap<String, Wanted>>,
+    shims: Shims,
+    heard: Heard,
+    pub(super) changed: Notify,
+    views: watch::Sender<Arc<Vec<ServiceView>>>,
+    routes: watch::Sender<Arc<Routes>>,
+}
+
+impl Runtime {
+    /// Reads what is wanted and finds the shims that an earlier Serin left.
+    pub async fn open(options: RuntimeOptions) -> Result<Arc<Runtime>, RuntimeError> {
+        let mut wanted = BTreeMap::new();
+        for (name, text) in options.lake.services()? {
+            let one = serde_json::from_str::<Wanted>(&text);
+            let one = one.map_err(|error| RuntimeError::Damaged(name.clone(), error))?;
+            wanted.insert(name, one);
+        }
+        let heard = Heard::start(options.client.clone(), options.now_us);
+        let shims = Shims::find(&options).await;
+        let runtime = Arc::new(Runtime {
+            options,
+            wanted: Mutex::new(wanted),
+            shims,
+            heard,
+            changed: Notify::new(),
+            views: watch::Sender::default(),
+            routes: watch::Sender::default(),
+        });
+        runtime.show();
+        Ok(runtime)
+    }
+
+    /// The services, as they change.
+    pub fn views(&self) -> watch::Receiver<Arc<Vec<ServiceView>>> {
+        self.views.subscribe()
+    }
+
+    /// The routes, as they change.
+    pub fn routes(&self) -> watch::Receiver<Arc<Routes>> {
+        self.routes.subscribe()
+    }
+
+    /// Looks, plans and acts until the task is dropped. Services live on.
+    pub async fn run(self: Arc<Runtime>) {
+        let answering = self.heard.answer_routes(self.routes());
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reconciling = async {
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = self.changed.notified() => {}
+                    () = self.shims.changed() => {}
+                }
+                self.reconcile().await;
+            }
+        };
+        tokio::join!(answering, reconciling);
+    }
+
+    /// One look and what follows from it.
+    async fn reconcile(self: &Arc<Runtime>) {
+        self.shims.connect_lost(&self.options).await;
+        let seen = self.seen();
+        self.mark_ready(&seen);
+        let now_us = (self.options.now_us)();
+        let actions = plan(&self.wanted(), &seen, now_us);
+        for action in actions {
+            if let Err(error) = self.act(&action).await {
+                self.tell(&action, &error);
+            }
+        }
+        self.show();
+    }
+
+    async fn act(self: &Arc<Runtime>, action: &Action) -> Result<(), RuntimeError> {
+        match action {
+            Action::Enter {
+                service,
+                version,
+                phase,
+                why,
+            } => self.enter(service, version, *phase, why.clone()),
+            Action::Start {
+                service,
+                version,
+                number,
+                replaces,
+            } => {
+                let of = self.wanted().get(service).and_then(|wanted| {
+                    let version = wanted.version(version)?;
+                    Some((version.service.clone(), version.hash.clone()))
+                });
+                let Some((of, hash)) = of else { return Ok(()) };
+                let started = self
+                    .shims
+                    .start(&self.options, &of, version, &hash, *number);
+                let status = started.await?;
+                self.options.serin.emit(
+                    "serin.instance_started",
+                    &serde_json::json!({
+                        "of": service, "version": version, "instance": status.instance,
+                        "replaces": replaces,
+                    }),
+                );
+                Ok(())
+            }
+            Action::Stop {
+                service,
+                instance,
+                grace_ms,
+                why,
+            } => {
+                let grace = Duration::from_millis(*grace_ms);
+                self.shims.stop(service, instance, grace).await?;
+                self.options.serin.emit(
+                    "serin.instance_stopped",
+                    &serde_json::json!({"of": service, "instance": instance, "why": why}),
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn tell(&self, action: &Action, error: &RuntimeError) {
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            ?action,
+            "a step for a service did not work"
+        );
+    }
+
+    fn enter(
+        &self,
+        service: &str,
+        version: &str,
+        phase: Phase,
+        why: Option<String>,
+    ) -> Result<(), RuntimeError> {
+        let now_us = (self.options.now_us)();
+        let told = why.clone();
+        let gone = self.change(service, |wanted| {
+            wanted.enter(version, phase, now_us, why);
+            wanted.forget_old()
+        })?;
+        for hash in gone {
+            self.remove_copy(service, &hash);
+        }
+        self.options.serin.emit(
+            "serin.version",
+            &serde_json::json!({
+                "of": service, "version": version,
+                "phase": serde_json::to_value(phase).unwrap_or_default(), "why": told,
+            }),
+        );
+        Ok(())
+    }
+
+    /// Changes what is wanted of a service and keeps it before anyone sees it.
+    pub(super) fn change<T>(
+        &self,
+        service: &str,
+        change: impl FnOnce(&mut Wanted) -> T,
+    ) -> Result<T, RuntimeError> {
+        let mut all = self.wanted();
+        let mut wanted = all
+            .get(service)
+            .cloned()
+            .unwrap_or_else(|| Wanted::new(service));
+        let changed = change(&mut wanted);
+        let text = serde_json::to_string(&wanted)
+            .map_err(|error| RuntimeError::Damaged(service.to_owned(), error))?;
+        self.options.lake.keep_service(service, Some(&text))?;
+        all.insert(service.to_owned(), wanted);
+        drop(all);
+        self.changed.notify_one();
+        Ok(changed)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, BTreeMap<String, Wanted>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wanted of a service that is known.
+    pub(super) fn known(&self, name: &str) -> Result<Wanted, RuntimeError> {
+        let all = self.wanted();
+        all.get(name).cloned().ok_or_else(|| RuntimeError::Unknown {
+            name: name.to_owned(),
+            known: serin_yaml::meant(name, all.keys().map(String::as_str)),
+        })
+    }
+
+    fn seen(&self) -> Seen {
+        let now_us = (self.options.now_us)();
+        let instances = self
+            .shims
+            .statuses()
+            .into_iter()
+            .map(|(service, statuses)| {
+                let instances = statuses.into_iter().map(|status| SeenInstance {
+                    pulse_us: self.heard.pulse_us(&status.instance, now_us),
+                    status,
+                });
+                (service, instances.collect())
+            });
+        Seen {
+            instances: instances.collect(),
+        }
+    }
+
+    /// Finds out which instances have become ready.
+    fn mark_ready(self: &Arc<Runtime>, seen: &Seen) {
+        let wanted = self.wanted();
+        for (name, instances) in &seen.instances {
+            let Some(of) = wanted.get(name) else { continue };
+            let waiting = instances
+                .iter()
+                .filter(|one| one.is_running() && !one.status.is_ready && !one.status.is_stopping);
+            for one in waiting {
+                if let Some(version) = of.version(&one.status.version) {
+                    let folder = self.copy_of(name, &version.hash);
+                    let ready = &version.service.ready;
+                    self.shims
+                        .probe(name, &one.status, ready, &folder, &self.heard);
+                }
+            }
+        }
+    }
+
+    /// Shows what is, where it changed.
+    fn show(&self) {
+        let seen = self.seen();
+        let wanted = self.wanted();
+        let views: Vec<_> = wanted
+            .values()
+            .map(|one| ServiceView::of(one, &seen))
+            .collect();
+        let services = wanted.values().map(|one| (one.name.clone(), one.route()));
+        let services = services.collect();
+        drop(wanted);
+        self.views.send_if_modified(|shown| {
+            let is_new = **shown != views;
+            if is_new {
+                *shown = Arc::new(views);
+            }
+            is_new
+        });
+        let now_us = u64::try_from((self.options.now_us)()).unwrap_or_default();
+        self.routes.send_if_modified(|shown| {
+            let is_new = shown.services != services || shown.revision == 0;
+            if is_new {
+                // Rises over restarts as well, as long as the clock does.
+                let revision = now_us.max(shown.revision + 1);
+                *shown = Arc::new(Routes { revision, services });
+            }
+            is_new
+        });
+    }
+
+    /// Stops the instances of a service; it stays known.
+    pub fn stop(&self, name: &str) -> Result<(), RuntimeError> {
+        self.known(name)?;
+        self.change(name, |wanted| wanted.is_stopped = true)
+    }
+
+    /// Goes back to the version before; its name.
+    pub fn rollback(&self, name: &str) -> Result<String, RuntimeError> {
+        let wanted = self.known(name)?;
+        let serving = wanted.serving().map(|version| version.name.clone());
+        let earlier = wanted
+            .versions
+            .iter()
+            .rev()
+            .skip_while(|version| serving.as_ref().is_some_and(|name| *name != version.name))
+            .find(|version| matches!(version.phase, Phase::Retired | Phase::Draining))
+            .map(|version| version.name.clone());
+        let earlier = earlier.ok_or_else(|| RuntimeError::NoEarlier(name.to_owned()))?;
+        let now_us = (self.options.now_us)();
+        self.change(name, |wanted| {
+            wanted.is_stopped = false;
+            wanted.enter(&earlier, Phase::Starting, now_us, None);
+        })?;
+        Ok(earlier)
+    }
+
+    /// Forgets a service; its instances end, its folder stays.
+    pub fn remove(&self, name: &str) -> Result<(), RuntimeError> {
+        self.known(name)?;
+        self.options.lake.keep_service(name, None)?;
+        self.wanted().remove(name);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The last lines of the instances of a version.
+    pub async fn tail(&self, service: &str, version: &str) -> Vec<String> {
+        self.shims.tail(service, version).await
+    }
+
+    /// Ends every instance and every shim.
+    pub async fn end(&self) {
+        self.shims.end().await;
+    }
+
+    /// Where the copy of a version is.
+    pub(super) fn copy_of(&self, service: &str, hash: &str) -> PathBuf {
+        self.options.versions_dir.join(service).join(hash)
+    }
+
+    fn remove_copy(&self, service: &str, hash: &str) {
+        let copy = self.copy_of(service, hash);
+        if let Err(error) = std::fs::remove_dir_all(&copy)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, copy = %copy.display(), "cannot remove an old version");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What is there: the instances as shims and bus tell them.
+
+use std::collections::BTreeMap;
+
+use crate::shim::Status;
+
+/// What was seen at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// By service, every instance its shim knows.
+    pub instances: BTreeMap<String, Vec<SeenInstance>>,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenInstance {
+    /// As its shim says.
+    pub status: Status,
+    /// When its own pulse was heard last; absent where it never was.
+    pub pulse_us: Option<i64>,
+}
+
+impl SeenInstance {
+    /// Whether its process runs.
+    pub fn is_running(&self) -> bool {
+        self.status.exit.is_none()
+    }
+
+    /// Whether it takes work.
+    pub fn is_ready(&self) -> bool {
+        self.is_running() && self.status.is_ready && !self.status.is_stopping
+    }
+}
+
+impl Seen {
+    /// The instances of a version.
+    pub fn of<'a>(
+        &'a self,
+        service: &str,
+        version: &'a str,
+    ) -> impl Iterator<Item = &'a SeenInstance> + Clone {
+        let all = self.instances.get(service).into_iter().flatten();
+        all.filter(move |one| one.status.version == version)
+    }
+}

@@ -1,0 +1,137 @@
+//! Services as they are shown: to the gateway, the API and the page.
+
+use serde::Serialize;
+use serin_wire::Route;
+
+use super::seen::{Seen, SeenInstance};
+use super::wanted::{Phase, Version, Wanted};
+use crate::service::{Instances, Sticky};
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// In one word: `serving`, `starting`, `degraded`, `down`, `stopped`.
+    pub state: &'static str,
+    /// The gateway's path.
+    pub web: Option<String>,
+    /// Whether it is an unmodified HTTP program.
+    pub has_port: bool,
+    /// What keeps a web user on one version.
+    pub sticky: Option<Sticky>,
+    /// Who is called, and how much.
+    pub route: Route,
+    /// Its versions, newest first.
+    pub versions: Vec<VersionView>,
+    /// Its instances, those that run and the last that ended.
+    pub instances: Vec<InstanceView>,
+}
+
+/// A version.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VersionView {
+    /// Its name.
+    pub name: String,
+    /// What it was made of.
+    pub hash: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// Since when.
+    pub since_us: i64,
+    /// Instances it wants.
+    pub instances: Instances,
+    /// Why it failed.
+    pub why: Option<String>,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InstanceView {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `starting`, `ready`, `draining`, `ended`.
+    pub state: &'static str,
+    /// Its process.
+    pub pid: u32,
+    /// Its port.
+    pub port: Option<u16>,
+    /// When it was started.
+    pub started_us: i64,
+    /// When it ended.
+    pub ended_us: Option<i64>,
+    /// How it ended, `signal 9`.
+    pub exit: Option<String>,
+}
+
+impl ServiceView {
+    pub(super) fn of(wanted: &Wanted, seen: &Seen) -> ServiceView {
+        let newest = wanted.serving().or(wanted.versions.last());
+        let service = newest.map(|version| &version.service);
+        let instances = seen.instances.get(&wanted.name).into_iter().flatten();
+        ServiceView {
+            name: wanted.name.clone(),
+            state: state(wanted, seen),
+            web: service.and_then(|service| service.web.clone()),
+            has_port: service.is_some_and(|service| service.port.is_some()),
+            sticky: service.and_then(|service| service.sticky.clone()),
+            route: wanted.route(),
+            versions: wanted.versions.iter().rev().map(VersionView::of).collect(),
+            instances: instances.map(InstanceView::of).collect(),
+        }
+    }
+}
+
+fn state(wanted: &Wanted, seen: &Seen) -> &'static str {
+    let ready = |version: &Version| {
+        let of = seen.of(&wanted.name, &version.name);
+        of.filter(|one| one.is_ready()).count()
+    };
+    match wanted.serving() {
+        _ if wanted.is_stopped => "stopped",
+        Some(version) if ready(version) == 0 => "down",
+        Some(version) if ready(version) < version.service.instances.min as usize => "degraded",
+        Some(_) => "serving",
+        None => match wanted.versions.last().map(|version| version.phase) {
+            Some(Phase::Failed) | None => "down",
+            Some(Phase::Retired) => "stopped",
+            Some(_) => "starting",
+        },
+    }
+}
+
+impl VersionView {
+    fn of(version: &Version) -> VersionView {
+        VersionView {
+            name: version.name.clone(),
+            hash: version.hash.clone(),
+            phase: version.phase,
+            since_us: version.since_us,
+            instances: version.service.instances,
+            why: version.why.clone(),
+        }
+    }
+}
+
+impl InstanceView {
+    fn of(one: &SeenInstance) -> InstanceView {
+        let status = &one.status;
+        InstanceView {
+            name: status.instance.clone(),
+            version: status.version.clone(),
+            state: match (one.is_running(), status.is_stopping, status.is_ready) {
+                (false, ..) => "ended",
+                (true, true, _) => "draining",
+                (true, false, true) => "ready",
+                (true, false, false) => "starting",
+            },
+            pid: status.pid,
+            port: status.port,
+            started_us: status.started_us,
+            ended_us: status.exit.map(|exit| exit.time_us),
+            exit: status.exit.map(|exit| exit.to_string()),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a service is: its `service.yaml` as written, and as it is run.
+//!
+//! `raw` mirrors the file and refuses what it does not know; `resolve` turns it into a [`Service`]
+//! or into problems with line and column; `command` takes a command line apart. Pure. Start at
+//! [`read`].
+
+mod command;
+mod raw;
+mod resolve;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serin_yaml::Problem;
+
+/// The file in a service's folder.
+pub const FILE: &str = "service.yaml";
+/// Names that services may not have: Serin itself and its gateway.
+pub const OWN_NAMES: [&str; 2] = ["serin", "gateway"];
+
+/// A service as it is run, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name, the folder's.
+    pub name: String,
+    /// Program and arguments of an instance.
+    pub run: Vec<String>,
+    /// Program and arguments that build a version, run once in its copy.
+    pub build: Option<Vec<String>>,
+    /// Environment of an instance, beside what Serin gives.
+    pub env: BTreeMap<String, String>,
+    /// The path under which the gateway serves it.
+    pub web: Option<String>,
+    /// Where an unmodified HTTP program listens; absent for services on the bus.
+    pub port: Option<Port>,
+    /// How an instance shows that it takes work.
+    pub ready: Ready,
+    /// How long it may take for that.
+    pub ready_within_ms: u64,
+    /// Instances of a version.
+    pub instances: Instances,
+    /// How long an instance may take to end after SIGTERM.
+    pub stop_within_ms: u64,
+    /// A silent instance is ended after this.
+    pub hang_after_ms: u64,
+    /// Services that must be ready before it starts.
+    pub after: Vec<String>,
+    /// Endpoints that may be called twice for one call.
+    pub idempotent: Vec<String>,
+    /// What keeps a web user on one version.
+    pub sticky: Option<Sticky>,
+    /// Whether it runs once, to its end.
+    pub is_job: bool,
+}
+
+/// Where an unmodified program listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Port {
+    /// On a free port, told by `PORT`.
+    Auto,
+    /// On this one, which allows one instance.
+    Fixed(u16),
+}
+
+/// How an instance shows that it takes work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ready {
+    /// By a beat that says so.
+    Beat,
+    /// By answering this path on its port with a status below 500.
+    Http(String),
+    /// By taking connections on its port.
+    Tcp,
+    /// By a command that ends well.
+    Run(Vec<String>),
+    /// By having started.
+    Started,
+}
+
+/// How many instances a version has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instances {
+    /// At least.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
+}
+
+/// What keeps a web user on one version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sticky {
+    /// A cookie the gateway sets.
+    Cookie(String),
+    /// A header the request has.
+    Header(String),
+}
+
+/// Reads the text of a `service.yaml`; `file` names it in problems, `folder` is its folder's name.
+pub fn read(file: &str, folder: &str, text: &str) -> Result<Service, Vec<Problem>> {
+    let raw = serin_yaml::read(file, text).map_err(|problem| vec![problem])?;
+    resolve::resolve(file, folder, raw)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! From the file to a [`Service`]: defaults filled in, bounds held, contradictions told.
+//!
+//! Every problem is told at once, with what would be right. Start at [`resolve`].
+
+use serin_wire::name;
+use serin_yaml::{Place, Problem, Span, Spanned, code};
+
+use super::command::split;
+use super::raw::{RawCommand, RawPort, RawReady, RawScale, RawService, RawSticky};
+use super::{Instances, OWN_NAMES, Port, Ready, Service, Sticky};
+
+/// A pair, so that one may die.
+const INSTANCES: Instances = Instances { min: 2, max: 2 };
+/// More instances of one service than this nobody runs on one machine.
+const INSTANCES_MAX: u32 = 64;
+const READY_WITHIN_MS: u64 = 30_000;
+const STOP_WITHIN_MS: u64 = 10_000;
+const HANG_AFTER_MS: u64 = 10_000;
+/// A line that a service's path must not pass: an operating system's environment is bounded.
+const ENV_BYTES_MAX: usize = 32 << 10;
+
+struct Resolver<'a> {
+    file: &'a str,
+    problems: Vec<Problem>,
+}
+
+pub(super) fn resolve(file: &str, folder: &str, raw: RawService) -> Result<Service, Vec<Problem>> {
+    let mut to = Resolver {
+        file,
+        problems: Vec::new(),
+    };
+    let name = to.name(folder, raw.service.as_ref());
+    let port = raw.port.as_ref().map(|port| match port.value {
+        RawPort::Auto => Port::Auto,
+        RawPort::Fixed(number) => Port::Fixed(number),
+    });
+    let service = Service {
+        run: to.command("run", &raw.run),
+        build: raw.build.as_ref().map(|build| to.command("build", build)),
+        env: to.env(&raw),
+        web: raw.web.as_ref().map(|web| to.web(web)),
+        ready: to.ready(raw.ready.as_ref(), port),
+        ready_within_ms: millis(raw.ready_within.as_ref(), READY_WITHIN_MS),
+        instances: to.instances(raw.instances.as_ref(), raw.scale.as_ref(), &raw, port),
+        stop_within_ms: millis(raw.stop_within.as_ref(), STOP_WITHIN_MS),
+        hang_after_ms: millis(raw.hang_after.as_ref(), HANG_AFTER_MS),
+        after: to.after(&name, &raw),
+        idempotent: raw.idempotent.0.clone(),
+        sticky: to.sticky(raw.sticky.as_ref()),
+        is_job: raw.job,
+        port,
+        name,
+    };
+    match to.problems.is_empty() {
+        true => Ok(service),
+        false => Err(to.problems),
+    }
+}
+
+fn millis(span: Option<&Spanned<Span>>, default: u64) -> u64 {
+    span.map_or(default, |span| {
+        u64::try_from(span.value.0 / 1_000).unwrap_or(default)
+    })
+}
+
+impl Resolver<'_> {
+    fn problem(&mut self, place: Place, message: String, hint: &str) {
+        let problem = Problem::new(self.file, place, code::VALUE, message);
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        self.problems.push(problem.hint(hint));
+    }
+
+    fn name(&mut self, folder: &str, written: Option<&Spanned<String>>) -> String {
+        let place = written.map(Place::of).unwrap_or_default();
+        let name = written.map_or(folder, |written| written.value.as_str());
+        if let Err(error) = name::check_service(name) {
+            self.problem(place, error.to_string(), "");
+        } else if OWN_NAMES.contains(&name) {
+            let message = format!("{name:?} is a part of Serin");
+            self.problem(place, message, "give the service another name");
+        } else if name != folder {
+            let message = format!("the service is named {name:?}, its folder {folder:?}");
+            self.problem(
+                place,
+                message,
+                "name both the same, or leave `service:` out",
+            );
+        }
+        name.to_owned()
+    }
+
+    fn command(&mut self, key: &str, written: &Spanned<RawCommand>) -> Vec<String> {
+        let words = match &written.value {
+            RawCommand::Words(words) => words.clone(),
+            RawCommand::Line(line) => match split(line) {
+                Ok(words) => words,
+                Err(error) => {
+                    self.problem(Place::of(written), format!("{key}: {error}"), "");
+                    return Vec::new();
+                }
+            },
+        };
+        if words.first().is_none_or(String::is_empty) {
+            self.problem(Place::of(written), format!("{key} names no program"), "");
+        }
+        words
+    }
+
+    fn env(&mut self, raw: &RawService) -> std::collections::BTreeMap<String, String> {
+        let mut env = std::collections::BTreeMap::new();
+        for (key, value) in &raw.env.0 {
+            let is_name = !key.value.is_empty() && !key.value.contains(['=', '\0']);
+            let place = Place::of(key);
+            if !is_name || key.value.starts_with("SERIN_") {
+                let message = format!("{:?} cannot be set here", key.value);
+                self.problem(place, message, "names starting with SERIN_ are Serin's own");
+            } else if value.0.len() > ENV_BYTES_MAX || value.0.contains('\0') {
+                let message = format!("the value of {} is no text for an environment", key.value);
+                self.problem(place, message, "at most 32 KiB, without a zero byte");
+            }
+            env.insert(key.value.clone(), value.0.clone());
+        }
+        env
+    }
+
+    fn web(&mut self, web: &Spanned<String>) -> String {
+        let path = web.value.trim_end_matches('/');
+        let is_path = path.is_empty()
+            || (path.starts_with('/')
+                && path[1..].split('/').all(|segment| {
+                    !segment.is_empty()
+                        && !matches!(segment, "." | "..")
+                        && segment
+                            .bytes()
+                            .all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b))
+                }));
+        if !is_path || !web.value.starts_with('/') {
+            let message = format!("{:?} is no path of the gateway", web.value);
+            self.problem(
+                Place::of(web),
+                message,
+                "write web: /cart, or web: / for all that is left",
+            );
+        }
+        match path {
+            "" => String::from("/"),
+            path => path.to_owned(),
+        }
+    }
+
+    fn ready(&mut self, ready: Option<&Spanned<RawReady>>, port: Option<Port>) -> Ready {
+        let Some(ready) = ready else {
+            return match port {
+                Some(_) => Ready::Http(String::from("/")),
+                None => Ready::Beat,
+            };
+        };
+        let place = Place::of(ready);
+        match &ready.value {
+            RawReady::Beat => Ready::Beat,
+            RawReady::Started => Ready::Started,
+            RawReady::Run(command) => {
+                let words = match command {
+                    RawCommand::Words(words) => Ok(words.clone()),
+                    RawCommand::Line(line) => split(line),
+                };
+                Ready::Run(words.unwrap_or_else(|error| {
+                    self.problem(place, format!("ready: {error}"), "");
+                    Vec::new()
+                }))
+            }
+            RawReady::Tcp | RawReady::Http(_) if port.is_none() => {
+                let message = String::from("the service has no port to ask");
+                self.problem(place, message, "add port: auto, or write ready: started");
+                Ready::Beat
+            }
+            RawReady::Tcp => Ready::Tcp,
+            RawReady::Http(path) if !path.starts_with('/') => {
+                let message = format!("{path:?} is no path");
+                self.problem(place, message, "write ready: {http: /healthz}");
+                Ready::Beat
+            }
+            RawReady::Http(path) => Ready::Http(path.clone()),
+        }
+    }
+
+    fn instances(
+        &mut self,
+        fixed: Option<&Spanned<u32>>,
+        scale: Option<&RawScale>,
+        raw: &RawService,
+        port: Option<Port>,
+    ) -> Instances {
+        let is_single = raw.job || matches!(port, Some(Port::Fixed(_)));
+        let (instances, place) = match (fixed, scale) {
+            (Some(fixed), None) => {
+                let count = fixed.value;
+                (
+                    Instances {
+                        min: count,
+                        max: count,
+                    },
+                    Place::of(fixed),
+                )
+            }
+            (None, Some(scale)) => {
+                let max = scale.max.value;
+                let min = scale.min.as_ref().map_or(max.min(2), |min| min.value);
+                (Instances { min, max }, Place::of(&scale.max))
+            }
+            (Some(fixed), Some(_)) => {
+                let message = String::from("instances and scale say the same thing twice");
+                self.problem(Place::of(fixed), message, "keep one of them");
+                (INSTANCES, Place::default())
+            }
+            (None, None) if is_single => (Instances { min: 1, max: 1 }, Place::default()),
+            (None, None) => (INSTANCES, Place::default()),
+        };
+        if instances.min == 0 || instances.max < instances.min || instances.max > INSTANCES_MAX {
+            let message = format!(
+                "{} to {} instances; must be 1 to {INSTANCES_MAX}, and max at least min",
+                instances.min, instances.max
+            );
+            self.problem(place, message, "`serin stop` runs none");
+        } else if is_single && instances.max > 1 {
+            let message = format!("{} instances of what can run once", instances.max);
+            self.problem(
+                place,
+                message,
+                "write port: auto for several, or instances: 1",
+            );
+        }
+        instances
+    }
+
+    fn after(&mut self, name: &str, raw: &RawService) -> Vec<String> {
+        let Some(after) = &raw.after else {
+            return Vec::new();
+        };
+        if after.value.0.iter().any(|other| other == name) {
+            let message = format!("{name} cannot wait for itself");
+            self.problem(Place::of(after), message, "");
+        }
+        after.value.0.clone()
+    }
+
+    fn sticky(&mut self, raw: Option<&RawSticky>) -> Option<Sticky> {
+        let (text, sticky) = match raw? {
+            RawSticky::Cookie(text) => (text, Sticky::Cookie(text.value.clone())),
+            RawSticky::Header(text) => (text, Sticky::Header(text.value.to_ascii_lowercase())),
+        };
+        let is_token = !text.value.is_empty()
+            && text
+                .value
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if !is_token {
+            let message = format!("{:?} is no name of a cookie or header", text.value);
+            self.problem(Place::of(text), message, "letters, digits, - and _");
+        }
+        Some(sticky)
+    }
+}

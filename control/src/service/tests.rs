@@ -1,0 +1,114 @@
+//! What a file says is what is run; what is wrong with one is told with its place.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn good(text: &str) -> Service {
+    read("services/cart/service.yaml", "cart", text).expect("a right file")
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "reads as `wrong(text, expect![…])`"
+)]
+fn wrong(text: &str, expected: Expect) {
+    let problems = read("service.yaml", "cart", text).expect_err("a wrong file");
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    expected.assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn a_line_is_enough() {
+    let service = good("run: python3 main.py");
+    assert_eq!(service.name, "cart");
+    assert_eq!(service.run, ["python3", "main.py"]);
+    assert_eq!(service.instances, Instances { min: 2, max: 2 });
+    assert_eq!(service.ready, Ready::Beat);
+}
+
+#[test]
+fn a_program_with_a_port_is_asked_by_http() {
+    let service = good("run: [node, server.js]\nport: auto\nweb: /cart/\nscale: {max: 8}\n");
+    assert_eq!(service.ready, Ready::Http(String::from("/")));
+    assert_eq!(service.web.as_deref(), Some("/cart"));
+    assert_eq!(service.instances, Instances { min: 2, max: 8 });
+    let one = good("run: postgres -D data\nport: 5432\nready: tcp\n");
+    assert_eq!(one.instances, Instances { min: 1, max: 1 });
+    let asked = good("run: db\ninstances: 1\nready: {run: pg_isready -q}\nstop_within: 30s\n");
+    assert_eq!(
+        asked.ready,
+        Ready::Run(vec!["pg_isready".into(), "-q".into()])
+    );
+    assert_eq!(asked.stop_within_ms, 30_000);
+}
+
+#[test]
+fn what_is_wrong_has_its_place() {
+    wrong(
+        "runn: x",
+        expect![[r#"service.yaml:1:1: unknown key "runn"; did you mean "run"?"#]],
+    );
+    wrong(
+        "build: x",
+        expect![[r#"service.yaml:1:1: "run" is missing"#]],
+    );
+    wrong(
+        "run: a | b",
+        expect!["service.yaml:1:6: run: '|' needs a shell; write sh -c '…' around the command"],
+    );
+    wrong(
+        "service: kart\nrun: x",
+        expect![[
+            r#"service.yaml:1:10: the service is named "kart", its folder "cart"; name both the same, or leave `service:` out"#
+        ]],
+    );
+    wrong(
+        "service: gateway\nrun: x",
+        expect![[
+            r#"service.yaml:1:10: "gateway" is a part of Serin; give the service another name"#
+        ]],
+    );
+    wrong(
+        "run: x\nport: 70000",
+        expect![
+            "service.yaml:2:1: found integer `70000`, expected auto, or a port from 1 to 65535"
+        ],
+    );
+    wrong(
+        "run: x\nport: 8000\ninstances: 2",
+        expect![
+            "service.yaml:3:12: 2 instances of what can run once; write port: auto for several, or instances: 1"
+        ],
+    );
+    wrong(
+        "run: x\nready: {http: /}",
+        expect![
+            "service.yaml:2:8: the service has no port to ask; add port: auto, or write ready: started"
+        ],
+    );
+    wrong(
+        "run: x\nready: soon",
+        expect![[
+            r#"service.yaml:2:8: "soon" is not known here; there are beat, tcp, started, http, run"#
+        ]],
+    );
+    wrong(
+        "run: x\nscale: {min: 3, max: 2}\nweb: cart",
+        expect![[r#"
+        service.yaml:3:6: "cart" is no path of the gateway; write web: /cart, or web: / for all that is left
+        service.yaml:2:22: 3 to 2 instances; must be 1 to 64, and max at least min; `serin stop` runs none"#]],
+    );
+    wrong(
+        "run: x\nenv: {SERIN_BUS: y}",
+        expect![[
+            r#"service.yaml:2:7: "SERIN_BUS" cannot be set here; names starting with SERIN_ are Serin's own"#
+        ]],
+    );
+    wrong(
+        "run: x\nstop_within: 5",
+        expect![
+            "service.yaml:2:1: found integer `5`, expected a length of time such as 30s, 5m, 6h or 1d"
+        ],
+    );
+}

@@ -1,0 +1,113 @@
+//! One instance: its process, its group, and how it ends.
+//!
+//! The group gets the signals, so that children go with their parent; after the main process has
+//! ended, whatever is left of the group is killed.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::output::Tail;
+use super::protocol::{Exit, Launch, Status};
+
+/// What of the shim's own environment an instance gets.
+const INHERITED: [&str; 8] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+];
+
+/// An instance the shim knows, running or ended.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) status: Status,
+    pub(super) tail: Tail,
+    /// Asks the task that waits for it to end it: the grace period.
+    pub(super) stop: watch::Sender<Option<Duration>>,
+}
+
+/// Starts the process of an instance in a group of its own.
+pub(super) fn spawn(launch: &Launch) -> std::io::Result<Child> {
+    let (program, arguments) = launch.command.split_first().ok_or_else(|| {
+        std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty")
+    })?;
+    let inherited = INHERITED
+        .iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)));
+    Command::new(program)
+        .args(arguments)
+        .current_dir(&launch.dir)
+        .env_clear()
+        .envs(inherited)
+        .envs(&launch.env)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+/// Waits for the end of an instance; ends it when asked.
+pub(super) async fn wait(
+    mut child: Child,
+    group: Option<Pid>,
+    mut stop: watch::Receiver<Option<Duration>>,
+    now_us: fn() -> i64,
+) -> Exit {
+    let status = tokio::select! {
+        status = child.wait() => status,
+        grace = asked(&mut stop) => end(&mut child, group, grace).await,
+    };
+    // Children that did not go with their parent.
+    signal(group, Signal::KILL);
+    exit(status.ok(), now_us())
+}
+
+async fn asked(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    match stop.wait_for(Option::is_some).await {
+        Ok(grace) => grace.unwrap_or_default(),
+        // The shim itself ends.
+        Err(_) => Duration::ZERO,
+    }
+}
+
+async fn end(
+    child: &mut Child,
+    group: Option<Pid>,
+    grace: Duration,
+) -> std::io::Result<ExitStatus> {
+    signal(group, Signal::TERM);
+    match tokio::time::timeout(grace, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => {
+            signal(group, Signal::KILL);
+            child.wait().await
+        }
+    }
+}
+
+fn signal(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group
+        && let Err(error) = kill_process_group(group, signal)
+        && error != rustix::io::Errno::SRCH
+    {
+        tracing::warn!(%error, ?group, "cannot signal an instance");
+    }
+}
+
+fn exit(status: Option<ExitStatus>, time_us: i64) -> Exit {
+    Exit {
+        time_us,
+        code: status.and_then(|status| status.code()),
+        signal: status.and_then(|status| status.signal()),
+    }
+}

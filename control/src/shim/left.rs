@@ -1,0 +1,103 @@
+//! What is left when a shim, or Serin, was killed: found again and ended.
+//!
+//! A file beside each socket names the processes of a shim with the moment each began, so that a
+//! number the system gave to another process since is not mistaken for ours.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::client::Client;
+use super::protocol::Status;
+
+/// The grace period of instances that a killed Serin left, and how long their shims may take with it.
+const GRACE: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A process as the file names it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    pid: i32,
+    /// When it began, in the kernel's ticks.
+    started_ticks: u64,
+}
+
+/// The file beside a socket.
+pub(super) fn file(socket: &Path) -> PathBuf {
+    socket.with_extension("left")
+}
+
+/// Writes down which processes run.
+pub(super) fn write(file: &Path, running: &[Status]) {
+    let left = running.iter().filter_map(|status| {
+        let pid = i32::try_from(status.pid).ok()?;
+        let started_ticks = started_ticks(pid)?;
+        Some(Left { pid, started_ticks })
+    });
+    let left: Vec<Left> = left.collect();
+    let text = serde_json::to_vec(&left).unwrap_or_default();
+    if let Err(error) = std::fs::write(file, text) {
+        tracing::warn!(%error, "cannot write down which processes run");
+    }
+}
+
+/// Kills what a killed shim left; whether there was anything.
+pub(super) fn kill(file: &Path) -> bool {
+    let text = std::fs::read(file).unwrap_or_default();
+    let mut was_there = false;
+    for left in serde_json::from_slice::<Vec<Left>>(&text).unwrap_or_default() {
+        if started_ticks(left.pid) != Some(left.started_ticks) {
+            continue;
+        }
+        let Some(group) = Pid::from_raw(left.pid) else {
+            continue;
+        };
+        match kill_process_group(group, Signal::KILL) {
+            Ok(()) => was_there = true,
+            Err(error) => {
+                tracing::warn!(%error, pid = left.pid, "cannot end a process that was left");
+            }
+        }
+    }
+    was_there
+}
+
+fn started_ticks(pid: i32) -> Option<u64> {
+    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+    Some(stat.starttime)
+}
+
+/// Ends every shim whose socket is in a folder, and every instance that a killed shim left; whether
+/// there was any. Returns when they are gone.
+pub async fn end_left(run_dir: &Path) -> bool {
+    let mut was_there = false;
+    let files = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+    for socket in files.map(|entry| entry.path()) {
+        if socket.extension().is_none_or(|end| end != "sock") {
+            continue;
+        }
+        let service = socket.file_stem().unwrap_or_default().to_string_lossy();
+        let (ends, _ended) = mpsc::channel(1);
+        match Client::connect(&service, &socket, ends).await {
+            Ok(client) => {
+                was_there = true;
+                if let Err(error) = client.end(GRACE).await {
+                    tracing::warn!(%error, %service, "a shim does not listen");
+                }
+                let gone = async {
+                    while socket.exists() {
+                        tokio::time::sleep(LOOK_EVERY).await;
+                    }
+                };
+                if tokio::time::timeout(2 * GRACE, gone).await.is_err() {
+                    tracing::error!(%service, "a service did not end");
+                }
+            }
+            Err(_) => was_there |= kill(&file(&socket)),
+        }
+    }
+    was_there
+}

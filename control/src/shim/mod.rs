@@ -1,0 +1,19 @@
+//! The shim: a small process per service that owns its instances and outlives Serin.
+//!
+//! It starts them, each in a process group of its own, reads what they write, tells it on the bus,
+//! sees them end, and ends them when asked (docs/decisions/006). Serin talks to it over a Unix
+//! socket, `protocol`; [`run`] is the process, [`Client`] Serin's side. A shim decides nothing.
+
+mod client;
+mod instance;
+mod left;
+mod output;
+mod protocol;
+mod run;
+mod teller;
+mod usage;
+
+pub use client::{Client, ShimError};
+pub use left::end_left;
+pub use protocol::{Exit, Launch, Status};
+pub use run::{ShimOptions, run};

@@ -1,0 +1,359 @@
+//! The process of a shim: a socket, its instances, and an end when neither is needed.
+//!
+//! One thread: a shim mostly waits. A file beside the socket names the processes it started, so that
+//! a shim that follows one that was killed can end what that one left. Start at [`run`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Pid;
+use serin_wire::subject;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::client::ShimError;
+use super::instance::{Instance, spawn, wait};
+use super::left;
+use super::output::{self, Tail};
+use super::protocol::{Ask, LINE_BYTES_MAX, Launch, Say, Status, What};
+use super::teller::Teller;
+
+/// Lines of an instance that wait to be told.
+const LINES_QUEUE: usize = 1024;
+/// Ends that wait for a connection; Serin reads them at once.
+const ENDS_QUEUE: usize = 256;
+/// Ended instances that are remembered: crash loops are seen in them.
+const ENDED_MAX: usize = 64;
+/// How long a shim without instances waits for Serin.
+const IDLE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The grace period of instances when the shim itself is told to end.
+const END_GRACE: Duration = Duration::from_secs(10);
+
+/// What a shim is told at its start.
+#[derive(Debug, Clone)]
+pub struct ShimOptions {
+    /// The service whose instances it owns.
+    pub service: String,
+    /// Where Serin finds it.
+    pub socket: PathBuf,
+    /// The bus, with credentials.
+    pub bus: String,
+    /// The clock.
+    pub now_us: fn() -> i64,
+}
+
+/// What the tasks of a shim share.
+pub(super) struct Shared {
+    pub(super) now_us: fn() -> i64,
+    instances: Mutex<BTreeMap<String, Instance>>,
+    ends: broadcast::Sender<Status>,
+    connections: watch::Sender<usize>,
+    ending: watch::Sender<Option<Duration>>,
+    left: PathBuf,
+}
+
+impl Shared {
+    fn instances(&self) -> MutexGuard<'_, BTreeMap<String, Instance>> {
+        self.instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        let instances = self.instances();
+        instances.values().map(|one| one.status.clone()).collect()
+    }
+
+    /// Those that run now.
+    pub(super) fn running(&self) -> Vec<Status> {
+        let mut statuses = self.statuses();
+        statuses.retain(|status| status.exit.is_none());
+        statuses
+    }
+}
+
+/// Runs until there is nothing to own and nobody to ask.
+pub async fn run(options: ShimOptions) -> Result<(), ShimError> {
+    let io = |source| ShimError::Io(options.socket.clone(), source);
+    let lock = File::create(options.socket.with_extension("lock")).map_err(io)?;
+    if lock.try_lock().is_err() {
+        return Err(ShimError::Taken(options.socket.clone()));
+    }
+    let left = left::file(&options.socket);
+    left::kill(&left);
+    if let Err(error) = std::fs::remove_file(&options.socket)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(io(error));
+    }
+    let listener = UnixListener::bind(&options.socket).map_err(io)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
+    let shared = Arc::new(Shared {
+        now_us: options.now_us,
+        instances: Mutex::default(),
+        ends: broadcast::Sender::new(ENDS_QUEUE),
+        connections: watch::Sender::new(0),
+        ending: watch::Sender::new(None),
+        left,
+    });
+    let teller = Teller::connect(&options.bus)
+        .await
+        .map_err(ShimError::Bus)?;
+    let beats = teller
+        .clone()
+        .beats(options.service.clone(), Arc::clone(&shared));
+    let beats = tokio::spawn(beats);
+    let mut ending = shared.ending.subscribe();
+    let mut idle = Duration::ZERO;
+    while idle < IDLE {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.map_err(io)?;
+                let connection = Connection {
+                    shared: Arc::clone(&shared),
+                    service: options.service.clone(),
+                    teller: teller.clone(),
+                };
+                tokio::spawn(connection.serve(stream));
+            }
+            _ = terminate.recv() => drop(shared.ending.send_replace(Some(END_GRACE))),
+            asked = ending.changed() => {
+                let grace = asked.ok().and_then(|()| *ending.borrow_and_update());
+                end_all(&shared, grace.unwrap_or(END_GRACE)).await;
+                break;
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                let is_needed = *shared.connections.borrow() > 0 || !shared.running().is_empty();
+                idle = if is_needed { Duration::ZERO } else { idle + LOOK_EVERY };
+            }
+        }
+    }
+    beats.abort();
+    teller.flush().await;
+    for file in [&options.socket, &shared.left] {
+        if let Err(error) = std::fs::remove_file(file) {
+            tracing::debug!(%error, file = %file.display(), "a shim's file was gone");
+        }
+    }
+    Ok(())
+}
+
+/// Asks every instance to end and waits until all have.
+async fn end_all(shared: &Shared, grace: Duration) {
+    let mut ends = shared.ends.subscribe();
+    for instance in shared.instances().values_mut() {
+        instance.status.is_stopping = true;
+        instance.stop.send_replace(Some(grace));
+    }
+    while !shared.running().is_empty() {
+        if let Err(broadcast::error::RecvError::Closed) = ends.recv().await {
+            return;
+        }
+    }
+}
+
+/// Serin, connected.
+struct Connection {
+    shared: Arc<Shared>,
+    service: String,
+    teller: Teller,
+}
+
+impl Connection {
+    async fn serve(self, stream: UnixStream) {
+        self.shared.connections.send_modify(|count| *count += 1);
+        let (read, write) = stream.into_split();
+        let (answers, to_write) = mpsc::channel(ENDS_QUEUE);
+        let ends = self.shared.ends.subscribe();
+        let writing = tokio::spawn(write_all(write, to_write, ends));
+        if let Err(error) = self.answer(read, answers).await {
+            tracing::debug!(%error, "the connection to Serin broke");
+        }
+        writing.abort();
+        self.shared.connections.send_modify(|count| *count -= 1);
+    }
+
+    async fn answer(&self, read: OwnedReadHalf, answers: mpsc::Sender<Say>) -> std::io::Result<()> {
+        let mut lines = BufReader::with_capacity(LINE_BYTES_MAX, read).lines();
+        while let Some(line) = lines.next_line().await? {
+            let Ok(ask) = serde_json::from_str::<Ask>(&line) else {
+                // A newer Serin asks for something we do not know.
+                let id = serde_json::from_str::<serde_json::Value>(&line);
+                let say = Say {
+                    id: id.ok().and_then(|ask| ask["id"].as_u64()),
+                    error: Some(String::from("this shim is too old to understand that")),
+                    ..Say::default()
+                };
+                if answers.send(say).await.is_err() {
+                    break;
+                }
+                continue;
+            };
+            let say = Say {
+                id: Some(ask.id),
+                ..self.perform(ask.what)
+            };
+            if answers.send(say).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&self, what: What) -> Say {
+        match what {
+            What::List => Say {
+                instances: self.shared.statuses(),
+                ..Say::default()
+            },
+            What::Start(launch) => match self.start(&launch) {
+                Ok(status) => Say {
+                    instances: vec![status],
+                    ..Say::default()
+                },
+                Err(error) => refused(format!("cannot start {:?}: {error}", launch.command[0])),
+            },
+            What::Stop { instance, grace_ms } => self.with(&instance, |one| {
+                one.status.is_stopping = true;
+                one.stop.send_replace(Some(Duration::from_millis(grace_ms)));
+            }),
+            What::Ready { instance } => self.with(&instance, |one| one.status.is_ready = true),
+            What::Tail { instance } => match self.shared.instances().get(&instance) {
+                Some(one) => Say {
+                    lines: one.tail.lines(),
+                    ..Say::default()
+                },
+                None => unknown(&instance),
+            },
+            What::End { grace_ms } => {
+                let grace = Duration::from_millis(grace_ms);
+                self.shared.ending.send_replace(Some(grace));
+                Say::default()
+            }
+        }
+    }
+
+    fn with(&self, instance: &str, change: impl FnOnce(&mut Instance)) -> Say {
+        match self.shared.instances().get_mut(instance) {
+            Some(one) => {
+                change(one);
+                Say::default()
+            }
+            None => unknown(instance),
+        }
+    }
+
+    /// Starts an instance; once again for a name is once only.
+    fn start(&self, launch: &Launch) -> std::io::Result<Status> {
+        if let Some(known) = self.shared.instances().get(&launch.instance) {
+            return Ok(known.status.clone());
+        }
+        let mut child = spawn(launch)?;
+        let pid = child.id().unwrap_or_default();
+        let status = Status {
+            instance: launch.instance.clone(),
+            version: launch.version.clone(),
+            number: launch.number,
+            pid,
+            port: launch.port,
+            started_us: (self.shared.now_us)(),
+            is_ready: false,
+            is_stopping: false,
+            exit: None,
+        };
+        let (tail, now_us) = (Tail::default(), self.shared.now_us);
+        let (lines, told) = mpsc::channel(LINES_QUEUE);
+        if let Some(out) = child.stdout.take() {
+            let read = output::read(out, "stdout", tail.clone(), lines.clone(), now_us);
+            tokio::spawn(read);
+        }
+        if let Some(err) = child.stderr.take() {
+            tokio::spawn(output::read(err, "stderr", tail.clone(), lines, now_us));
+        }
+        let subject = subject::log(&self.service, &launch.version, &launch.instance);
+        tokio::spawn(self.teller.clone().lines(subject, told));
+        let (stop, stopped) = watch::channel(None);
+        let one = Instance {
+            status: status.clone(),
+            tail,
+            stop,
+        };
+        self.shared.instances().insert(launch.instance.clone(), one);
+        left::write(&self.shared.left, &self.shared.running());
+        let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let (shared, name) = (Arc::clone(&self.shared), launch.instance.clone());
+        tokio::spawn(async move {
+            let exit = wait(child, group, stopped, now_us).await;
+            ended(&shared, &name, exit);
+        });
+        Ok(status)
+    }
+}
+
+/// Remembers how an instance ended and tells it to whoever is connected.
+fn ended(shared: &Shared, name: &str, exit: super::Exit) {
+    let mut instances = shared.instances();
+    let Some(one) = instances.get_mut(name) else {
+        return;
+    };
+    one.status.exit = Some(exit);
+    let status = one.status.clone();
+    let mut over: Vec<(i64, String)> = instances
+        .values()
+        .filter_map(|one| Some((one.status.exit?.time_us, one.status.instance.clone())))
+        .collect();
+    over.sort();
+    let too_many = over.len().saturating_sub(ENDED_MAX);
+    for (_, oldest) in over.into_iter().take(too_many) {
+        instances.remove(&oldest);
+    }
+    drop(instances);
+    left::write(&shared.left, &shared.running());
+    // Nobody may be connected: Serin asks for the list when it comes back.
+    let heard = shared.ends.send(status).is_ok();
+    tracing::debug!(name, heard, "an instance ended");
+}
+
+async fn write_all(
+    mut write: OwnedWriteHalf,
+    mut answers: mpsc::Receiver<Say>,
+    mut ends: broadcast::Receiver<Status>,
+) {
+    loop {
+        let say = tokio::select! {
+            answer = answers.recv() => match answer {
+                Some(say) => say,
+                None => return,
+            },
+            end = ends.recv() => match end {
+                Ok(status) => Say { instances: vec![status], ..Say::default() },
+                // What was missed is in the next list.
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+        };
+        let mut line = serde_json::to_vec(&say).unwrap_or_default();
+        line.push(b'\n');
+        if write.write_all(&line).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn refused(error: String) -> Say {
+    Say {
+        error: Some(error),
+        ..Say::default()
+    }
+}
+
+fn unknown(instance: &str) -> Say {
+    refused(format!("there is no instance {instance:?} here"))
+}

@@ -1,0 +1,150 @@
+//! `serin deploy`, `rollback`, `stop`, `rm`: commands about one service.
+
+use anyhow::{Context, Result, bail};
+use futures::TryStreamExt;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio_util::io::StreamReader;
+
+use super::{print, remark};
+use crate::cli::{Deploy, Global, Named};
+use crate::client::Client;
+
+/// How far a deploy is, as the server tells it.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "stage", rename_all = "lowercase")]
+enum Stage {
+    Copied {
+        hash: String,
+    },
+    Building,
+    Starting {
+        version: String,
+        ready: u32,
+        of: u32,
+    },
+    Serving {
+        version: String,
+        took_ms: u64,
+    },
+    Unchanged {
+        version: String,
+    },
+    Failed {
+        version: Option<String>,
+        why: String,
+        lines: Vec<String>,
+    },
+}
+
+pub(crate) async fn deploy(global: &Global, deploy: &Deploy) -> Result<()> {
+    let client = Client::find(global)?;
+    let path = format!("/api/v1/services/{}/deploy", deploy.name);
+    let body = match &deploy.version {
+        Some(version) => json!({ "version": version }),
+        None => json!({}),
+    };
+    let answer = client
+        .send(client.request(Method::POST, &path).json(&body))
+        .await?;
+    let bytes = answer.bytes_stream().map_err(std::io::Error::other);
+    follow(
+        &deploy.name,
+        global.json,
+        StreamReader::new(Box::pin(bytes)),
+    )
+    .await
+}
+
+async fn follow(name: &str, is_json: bool, lines: impl AsyncBufRead + Unpin) -> Result<()> {
+    let mut lines = lines.lines();
+    let mut end = None;
+    while let Some(line) = lines
+        .next_line()
+        .await
+        .context("the server went away; `serin status` says how the deploy ended")?
+    {
+        if is_json {
+            print(&line);
+        }
+        let stage = serde_json::from_str(&line).context("cannot understand the server's answer")?;
+        if !is_json {
+            tell(name, &stage);
+        }
+        end = Some(stage);
+    }
+    match end {
+        Some(Stage::Failed {
+            version,
+            why,
+            lines,
+        }) => {
+            let what = match version {
+                Some(version) => format!("{name} {version} was not promoted: {why}"),
+                None => why,
+            };
+            let said = match lines.is_empty() {
+                true => String::new(),
+                false => format!("\nit logged last:\n  {}", lines.join("\n  ")),
+            };
+            bail!("{what}{said}")
+        }
+        Some(Stage::Serving { .. } | Stage::Unchanged { .. }) => Ok(()),
+        _ => {
+            bail!("the server stopped telling how the deploy goes; `serin status` says where it is")
+        }
+    }
+}
+
+fn tell(name: &str, stage: &Stage) {
+    match stage {
+        Stage::Copied { hash } => remark(&format!(
+            "copied services/{name} ({})",
+            &hash[..hash.len().min(8)]
+        )),
+        Stage::Building => remark("building"),
+        Stage::Starting { version, ready, of } => {
+            remark(&format!("starting {name} {version}: {ready} of {of} ready"));
+        }
+        Stage::Serving { version, took_ms } => {
+            print(&format!("{name} {version} serves after {took_ms} ms"));
+        }
+        Stage::Unchanged { version } => {
+            print(&format!(
+                "nothing changed: {name} {version} serves this already"
+            ));
+        }
+        Stage::Failed { .. } => {}
+    }
+}
+
+pub(crate) async fn rollback(global: &Global, named: &Named) -> Result<()> {
+    let client = Client::find(global)?;
+    let path = format!("/api/v1/services/{}/rollback", named.name);
+    let said: Value = client.json(client.request(Method::POST, &path)).await?;
+    match global.json {
+        true => print(&said.to_string()),
+        false => print(&format!(
+            "{} goes back to {}; `serin status` shows how far it is",
+            named.name,
+            said["version"].as_str().unwrap_or_default()
+        )),
+    }
+    Ok(())
+}
+
+pub(crate) async fn stop(global: &Global, named: &Named) -> Result<()> {
+    let client = Client::find(global)?;
+    client
+        .post(&format!("/api/v1/services/{}/stop", named.name))
+        .await
+}
+
+pub(crate) async fn remove(global: &Global, named: &Named) -> Result<()> {
+    let client = Client::find(global)?;
+    let path = format!("/api/v1/services/{}", named.name);
+    client.send(client.request(Method::DELETE, &path)).await?;
+    Ok(())
+}
