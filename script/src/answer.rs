@@ -1,0 +1,146 @@
+//! A web request as a script sees it, and what it returned as an answer.
+//!
+//! A text is a page; a map with `status`, `headers` or `body` is an answer in full; anything else
+//! becomes JSON. Pure.
+
+use rhai::serde::{from_dynamic, to_dynamic};
+use rhai::{Dynamic, EvalAltResult, Map};
+use serde_json::{Value, json};
+
+/// A web request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `GET`.
+    pub method: String,
+    /// The path, without the service's prefix.
+    pub path: String,
+    /// What follows the `?`.
+    pub query: String,
+    /// Lower-case names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body; what is no UTF-8 is replaced.
+    pub body: String,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status, as HTTP has it.
+    pub status: u16,
+    /// Names and values; the type of the content is among them.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Asked {
+    /// As the script's parameter.
+    pub(crate) fn to_dynamic(&self) -> Result<Dynamic, Box<EvalAltResult>> {
+        let headers: serde_json::Map<String, Value> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        to_dynamic(json!({
+            "method": self.method,
+            "path": self.path,
+            "query": query(&self.query),
+            "headers": headers,
+            "body": self.body,
+        }))
+    }
+}
+
+/// `a=1&b=two+words` as an object; of a name that repeats the last counts.
+fn query(text: &str) -> serde_json::Map<String, Value> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), json!(decoded(value)))
+        })
+        .collect()
+}
+
+/// Percent-decoded, `+` as a space; what is no UTF-8 is replaced.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (byte, escaped) {
+            (b'%', Some(escaped)) => {
+                bytes.push(escaped);
+                rest = &after[2..];
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            (byte, _) => bytes.push(byte),
+        }
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Answer {
+    fn new(status: u16, kind: &str, body: String) -> Answer {
+        Answer {
+            status,
+            headers: vec![(String::from("content-type"), kind.to_owned())],
+            body,
+        }
+    }
+
+    /// What a script returned.
+    pub(crate) fn of(returned: Dynamic) -> Result<Answer, Box<EvalAltResult>> {
+        if returned.is_string() {
+            let page = returned.into_string().unwrap_or_default();
+            return Ok(Answer::new(200, "text/html; charset=utf-8", page));
+        }
+        if returned.is_unit() {
+            return Ok(Answer::new(204, "text/plain", String::new()));
+        }
+        let is_full = returned.read_lock::<Map>().is_some_and(|map| {
+            ["status", "headers", "body"]
+                .iter()
+                .any(|key| map.contains_key(*key))
+        });
+        let value: Value = from_dynamic(&returned)?;
+        if !is_full {
+            return Ok(Answer::new(200, "application/json", value.to_string()));
+        }
+        let (kind, body) = match &value["body"] {
+            Value::Null => ("text/plain", String::new()),
+            Value::String(text) => ("text/html; charset=utf-8", text.clone()),
+            other => ("application/json", other.to_string()),
+        };
+        let status = value["status"]
+            .as_u64()
+            .and_then(|status| u16::try_from(status).ok());
+        let mut answer = Answer::new(status.unwrap_or(200), kind, body);
+        for (name, value) in value["headers"].as_object().into_iter().flatten() {
+            let name = name.to_ascii_lowercase();
+            answer.headers.retain(|(known, _)| *known != name);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            answer.headers.push((name, value));
+        }
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_taken_apart() {
+        let found = Value::Object(query("name=Ada+L&x=%C3%A4&y=%zz&flag&x=2"));
+        assert_eq!(
+            found,
+            json!({"name": "Ada L", "x": "2", "y": "%zz", "flag": ""})
+        );
+    }
+}
