@@ -64,7 +64,9 @@ pub(crate) async fn find(
         let is_named = named == Some(path.as_path());
         if !path.is_file() {
             if is_named {
-                notes.push(format!("{} does not exist", path.display()));
+                let note = format!("{} does not exist", path.display());
+                tracing::warn!(note, "passed over the nats-server that was named");
+                notes.push(note);
             }
             continue;
         }

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::binary::{self, Binary};
 use crate::error::BusError;
+use crate::owner::Owner;
 use crate::process::{self, Process};
 use crate::services::{self, BusUser, Services};
 use crate::settings::{self, Files, Settings};
@@ -64,6 +65,7 @@ pub struct BusOptions {
 /// The bus, for as long as Serin runs.
 #[derive(Debug)]
 pub struct Bus {
+    owner: Arc<Owner>,
     connection: Connection,
     url: String,
     monitor_url: Option<String>,
@@ -109,12 +111,14 @@ pub struct BusHealth {
 impl Bus {
     /// Starts a private bus, adopts the one a killed Serin left, or joins the one named.
     pub async fn start(options: BusOptions) -> Result<Bus, BusError> {
+        let files = open_folder(&options.data_dir)?;
         if let Some(url) = &options.joined {
             let connection = connect(url).await.map_err(|source| BusError::Join {
                 host: without_credentials(url),
                 source: source.into(),
             })?;
             return Ok(Bus {
+                owner: Arc::new(Owner::of(&options.data_dir, &files, false)?),
                 connection,
                 url: url.clone(),
                 monitor_url: None,
@@ -122,8 +126,8 @@ impl Bus {
                 private: None,
             });
         }
-        let files = open_folder(&options.data_dir)?;
         let lock = lock(&files)?;
+        let owner = Owner::of(&options.data_dir, &files, true)?;
         let mut start = Start::new(&options, files)?;
         let (process, connection) = match start.adopt(options.port).await? {
             Some(adopted) => adopted,
@@ -145,6 +149,7 @@ impl Bus {
             .store(process.id().unsigned_abs().into(), Ordering::Relaxed);
         let task = tokio::spawn(watch.run(process, stopped));
         Ok(Bus {
+            owner: Arc::new(owner),
             connection,
             url,
             monitor_url,
@@ -178,12 +183,12 @@ impl Bus {
 
     /// The stream of events, made where it is missing.
     pub async fn events(&self) -> Result<EventStream, BusError> {
-        stream::open_events(&self.connection, self.events_bytes_max).await
+        stream::open_events(&self.connection, &self.owner, self.events_bytes_max).await
     }
 
     /// The memory stream of beats, logs and spans, made where it is missing.
     pub async fn telemetry(&self) -> Result<EventStream, BusError> {
-        stream::open_telemetry(&self.connection).await
+        stream::open_telemetry(&self.connection, &self.owner).await
     }
 
     /// Where a user of a private bus connects.

@@ -84,6 +84,28 @@ pub enum BusError {
          Serin forwards calls that name no version"
     )]
     Joined,
+    /// A stream of our name that somebody else made.
+    #[error(
+        "the bus has a stream {0} that is not Serin's; rename it or let its owner remove it, or join \
+         another bus or account"
+    )]
+    ForeignStream(&'static str),
+    /// A stream that another Serin reads and purges.
+    #[error(
+        "the stream {stream} belongs to the Serin in {place}, and two would purge each other's \
+         messages; join another bus or account, or, if that folder is gone for good, write {id} into \
+         {file}"
+    )]
+    OwnedStream {
+        /// The stream.
+        stream: &'static str,
+        /// The folder that has it, as it said itself.
+        place: String,
+        /// Its name.
+        id: String,
+        /// Where ours is kept.
+        file: String,
+    },
     /// A user of the bus that cannot be.
     #[error(
         "{0:?} cannot be a user of the bus: names and passwords have 1 to 128 of A-Z a-z 0-9 _ - . \

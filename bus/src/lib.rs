@@ -9,6 +9,7 @@ mod binary;
 mod bus;
 mod error;
 mod messages;
+mod owner;
 mod process;
 mod services;
 mod settings;

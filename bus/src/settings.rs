@@ -54,6 +54,9 @@ impl Files {
     pub(crate) fn services_conf(&self) -> PathBuf {
         self.folder.join(SERVICES_CONF)
     }
+    pub(crate) fn owner(&self) -> PathBuf {
+        self.folder.join("owner")
+    }
     pub(crate) fn pid(&self) -> PathBuf {
         self.folder.join("nats.pid")
     }

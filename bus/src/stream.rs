@@ -1,8 +1,8 @@
 //! Our two streams on the bus, and publishing to them with an acknowledgement.
 //!
 //! `EVENTS` rests on disk, keeps everything until it is purged, and refuses what does not fit
-//! rather than dropping the old. `TELEMETRY` rests in memory and drops the old. Each carries its
-//! incarnation, a random name of this life, in its metadata.
+//! rather than dropping the old. `TELEMETRY` rests in memory and drops the old. Each carries in its
+//! metadata its incarnation, a random name of this life, and its owner: what others made is left alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,11 +19,15 @@ use tokio::sync::watch;
 
 use crate::error::{BusError, PublishError};
 use crate::messages::Messages;
+use crate::owner::Owner;
 use crate::settings::{TELEMETRY_BYTES_MAX, random_hex};
 
 const EVENTS: &str = "EVENTS";
 const TELEMETRY: &str = "TELEMETRY";
 const INCARNATION: &str = "serin_incarnation";
+/// The folder that reads and purges the stream, and where it is.
+const OWNER: &str = "serin_owner";
+const OWNER_PLACE: &str = "serin_owner_place";
 /// `<incarnation>/<sequence>`: the life that this one goes on from, and what they share.
 const RENEWED: &str = "serin_renewed";
 /// The broker knows a message again for two minutes; the ingester does without a window.
@@ -51,6 +55,7 @@ pub(crate) struct Connection {
 pub struct EventStream {
     name: &'static str,
     connection: Connection,
+    owner: Arc<Owner>,
     context: jetstream::Context,
     /// As it is made; the metadata are a life's own and not in it.
     config: Arc<Config>,
@@ -87,6 +92,7 @@ pub struct PubAck {
 
 pub(crate) async fn open_events(
     connection: &Connection,
+    owner: &Arc<Owner>,
     bytes_max: u64,
 ) -> Result<EventStream, BusError> {
     let config = Config {
@@ -99,10 +105,13 @@ pub(crate) async fn open_events(
         duplicate_window: DUPLICATE_WINDOW,
         ..Config::default()
     };
-    open(connection, EVENTS, config).await
+    open(connection, owner, EVENTS, config).await
 }
 
-pub(crate) async fn open_telemetry(connection: &Connection) -> Result<EventStream, BusError> {
+pub(crate) async fn open_telemetry(
+    connection: &Connection,
+    owner: &Arc<Owner>,
+) -> Result<EventStream, BusError> {
     let config = Config {
         name: TELEMETRY.to_owned(),
         subjects: subject::TELEMETRY.map(str::to_owned).to_vec(),
@@ -114,12 +123,13 @@ pub(crate) async fn open_telemetry(connection: &Connection) -> Result<EventStrea
         duplicate_window: DUPLICATE_WINDOW,
         ..Config::default()
     };
-    open(connection, TELEMETRY, config).await
+    open(connection, owner, TELEMETRY, config).await
 }
 
 /// Makes the stream with a fresh incarnation, or brings the limits of the one there up to date.
 async fn open(
     connection: &Connection,
+    owner: &Arc<Owner>,
     name: &'static str,
     mut config: Config,
 ) -> Result<EventStream, BusError> {
@@ -128,6 +138,7 @@ async fn open(
     let stream = EventStream {
         name,
         connection: connection.clone(),
+        owner: Arc::clone(owner),
         context,
         config: Arc::new(config.clone()),
     };
@@ -139,11 +150,7 @@ async fn open(
         Ok(found) => {
             let old = &found.cached_info().config;
             config.metadata = old.metadata.clone();
-            if !config.metadata.contains_key(INCARNATION) {
-                config
-                    .metadata
-                    .insert(INCARNATION.to_owned(), random_hex()?);
-            }
+            claim(&mut config.metadata, owner, name)?;
             let is_same = old.max_bytes == config.max_bytes
                 && old.subjects == config.subjects
                 && old.discard == config.discard
@@ -158,6 +165,7 @@ async fn open(
         }
         Err(error) if is_missing(&error) => {
             config.metadata = HashMap::from([(INCARNATION.to_owned(), random_hex()?)]);
+            claim(&mut config.metadata, owner, name)?;
             stream
                 .context
                 .create_stream(config)
@@ -167,6 +175,31 @@ async fn open(
         Err(error) => return Err(failed("find", error.into())),
     }
     Ok(stream)
+}
+
+/// Puts our name on a stream, unless it is somebody else's.
+fn claim(
+    metadata: &mut HashMap<String, String>,
+    owner: &Owner,
+    stream: &'static str,
+) -> Result<(), BusError> {
+    if !metadata.contains_key(INCARNATION) {
+        return Err(BusError::ForeignStream(stream));
+    }
+    if let Some(id) = metadata.get(OWNER)
+        && *id != owner.id
+        && !owner.is_private
+    {
+        return Err(BusError::OwnedStream {
+            stream,
+            place: metadata.get(OWNER_PLACE).cloned().unwrap_or_default(),
+            id: id.clone(),
+            file: owner.file.clone(),
+        });
+    }
+    metadata.insert(OWNER.to_owned(), owner.id.clone());
+    metadata.insert(OWNER_PLACE.to_owned(), owner.place.clone());
+    Ok(())
 }
 
 fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
@@ -202,7 +235,13 @@ impl EventStream {
         if let Some(state) = self.find().await? {
             return Ok(state);
         }
-        open(&self.connection, self.name, Config::clone(&self.config)).await?;
+        open(
+            &self.connection,
+            &self.owner,
+            self.name,
+            Config::clone(&self.config),
+        )
+        .await?;
         self.state().await
     }
 

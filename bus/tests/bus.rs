@@ -279,6 +279,47 @@ async fn others_cannot_publish() {
 }
 
 #[tokio::test]
+async fn of_two_folders_on_one_bus_the_second_is_told_who_was_first() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let bus = folder.start().await;
+    let join = |of: &Folder| BusOptions {
+        joined: Some(bus.url().to_owned()),
+        ..of.options()
+    };
+    let context = async_nats::jetstream::new(bus.client().clone());
+    let theirs = async_nats::jetstream::stream::Config {
+        name: String::from("EVENTS"),
+        subjects: vec![String::from("theirs.>")],
+        ..Default::default()
+    };
+    context.create_stream(theirs).await.expect("made by others");
+    let foreign = bus.events().await;
+    assert!(
+        matches!(foreign, Err(BusError::ForeignStream("EVENTS"))),
+        "{foreign:?}"
+    );
+    context.delete_stream("EVENTS").await.expect("it goes");
+
+    let first = Bus::start(join(&other)).await.expect("joined");
+    let events = first.events().await.expect("a stream of its own");
+    publish(&events, "a/0/1", b"one").await.expect("taken");
+    first.events().await.expect("still its own");
+    let third = Folder::new();
+    let second = Bus::start(join(&third)).await.expect("joined");
+    let refused = second.events().await.expect_err("it has an owner");
+    let place = other.0.path().display().to_string();
+    assert!(matches!(refused, BusError::OwnedStream { .. }), "{refused}");
+    assert!(refused.to_string().contains(&place), "{refused}");
+    // As the error says: the other folder is gone, and this one takes its place.
+    let owner = |of: &Folder| of.0.path().join("bus/owner");
+    std::fs::copy(owner(&other), owner(&third)).expect("copied");
+    let second = Bus::start(join(&third)).await.expect("joined");
+    let events = second.events().await.expect("taken over");
+    assert_eq!(events.state().await.expect("there").last, 1);
+    bus.stop().await;
+}
+
+#[tokio::test]
 async fn a_full_stream_refuses_and_keeps_what_it_has() {
     let folder = Folder::new();
     let options = BusOptions {

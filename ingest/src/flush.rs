@@ -28,7 +28,9 @@ pub(crate) fn is_due(
     let age_us_max = i64::try_from(options.flush_age.as_micros()).unwrap_or(i64::MAX);
     // Half the memory is for the buffer that fills while the other half is flushed.
     let bytes = options.flush_rows_bytes.min(options.memory_bytes_max / 2);
-    fill.filling >= bytes || now_us.saturating_sub(since_us) >= age_us_max
+    let age_us = now_us.saturating_sub(since_us);
+    // A clock that went back says nothing of the age: better a flush too early than none for long.
+    fill.filling >= bytes || age_us >= age_us_max || age_us < 0
 }
 
 /// Commits a flush, trying again while the cause may go away and nobody wants to stop.
@@ -105,5 +107,7 @@ mod tests {
         assert!(!due(999, Some(0), 59_999_999));
         assert!(due(1000, Some(0), 0));
         assert!(due(1, Some(0), 60_000_000));
+        // The clock went back.
+        assert!(due(1, Some(1_000_000), 0));
     }
 }

@@ -299,7 +299,7 @@ impl Pipeline {
             gaps: std::mem::take(&mut self.gaps),
             producers: identities.producers.take_changed(),
             seen: identities.seen.take_fresh(),
-            seen_from_us: identities.seen.from_us(),
+            seen_from_us: identities.seen.kept_from_us(),
             account: Some(Account {
                 messages: std::mem::take(&mut self.messages),
                 rows: cut.rows,

@@ -36,7 +36,7 @@ impl Seals {
             epoch: seal.epoch,
         };
         let producer = self.producers.entry(id).or_default();
-        producer.beat_us = producer.beat_us.max(now_us);
+        producer.beat_us = now_us;
         if producer.waiting.len() >= WAITING_MAX {
             // The newest waits for everything the one before waits for.
             producer.waiting.pop_back();
@@ -52,8 +52,11 @@ impl Seals {
         complete_to: impl Fn(&ProducerId) -> u64,
         now_us: i64,
     ) -> Option<i64> {
-        self.producers
-            .retain(|_, producer| now_us - producer.beat_us <= BEAT_AGE_US_MAX);
+        self.producers.retain(|_, producer| {
+            // Where the clock went back, a beat of before would stay young until it is there again.
+            producer.beat_us = producer.beat_us.min(now_us);
+            now_us - producer.beat_us <= BEAT_AGE_US_MAX
+        });
         let mut least = None;
         let mut is_held = false;
         for (id, producer) in &mut self.producers {
@@ -165,6 +168,28 @@ mod tests {
                 16 look -> Some(13)
                 17 b seal 0 8 -> Some(13)
                 18 a seal 0 18 -> Some(13)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_clock_that_went_back_lets_go_of_the_silent() {
+        check(
+            "1000 a seal 0 990
+             1000 b seal 0 999
+             100 look
+             104 b seal 0 1003
+             105 look
+             106 b seal 0 1005
+             1006 b seal 0 1005",
+            expect![[r#"
+                1000 a seal 0 990 -> Some(990)
+                1000 b seal 0 999 -> Some(990)
+                100 look -> Some(990)
+                104 b seal 0 1003 -> Some(990)
+                105 look -> Some(990)
+                106 b seal 0 1005 -> Some(999)
+                1006 b seal 0 1005 -> Some(1005)
             "#]],
         );
     }

@@ -79,7 +79,7 @@ impl Seen {
     }
 
     /// The catalogue may forget those that arrived before this.
-    pub(crate) fn from_us(&self) -> Option<i64> {
+    pub(crate) fn kept_from_us(&self) -> Option<i64> {
         self.from_us
     }
 
@@ -102,7 +102,7 @@ mod tests {
         assert!(seen.take(hash_of("b", "old"), 6 + REMEMBER_US));
         // Both were past their day: forgotten as promised.
         assert_eq!(
-            (seen.forgotten(), seen.from_us()),
+            (seen.forgotten(), seen.kept_from_us()),
             (0, Some(6 + REMEMBER_US))
         );
         assert_eq!(seen.take_fresh().len(), 2);
@@ -118,6 +118,6 @@ mod tests {
         assert_eq!(seen.known.len(), 10);
         assert!(seen.has(99));
         assert!(!seen.has(9));
-        assert_eq!((seen.forgotten(), seen.from_us()), (90, Some(0)));
+        assert_eq!((seen.forgotten(), seen.kept_from_us()), (90, Some(0)));
     }
 }

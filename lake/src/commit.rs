@@ -340,6 +340,7 @@ impl Inner {
                 number: flush.number,
                 source: source.into(),
             })?;
+        locked(&self.clock).hear(flush.now_us);
         let mut shown = locked(&self.shown);
         shown.number = snapshot;
         shown.position = flush.progress.to;

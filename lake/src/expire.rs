@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::catalogue::{Change, Retired, TableChange, Verb};
+use crate::clock::{JUMP_US_MAX, SETTLE_US};
 use crate::lake::{Inner, Lake, LakeError, locked};
 use crate::options::Retention;
 use crate::store::{FileError, FileStep};
@@ -26,6 +27,8 @@ pub struct Expired {
     pub snapshots: usize,
     /// Files that left the disk.
     pub files_removed: usize,
+    /// Whether nothing went by its age, since the clock jumped and has not settled.
+    pub is_held: bool,
 }
 
 impl Lake {
@@ -42,20 +45,34 @@ impl Lake {
 
 impl Inner {
     fn expire(&self, now_us: i64) -> Result<Expired, LakeError> {
-        let mut expired = Expired::default();
+        let mut expired = Expired {
+            is_held: !locked(&self.clock).hear(now_us),
+            ..Expired::default()
+        };
+        if expired.is_held {
+            tracing::warn!(
+                now_us,
+                jump_days_max = JUMP_US_MAX / SETTLE_US,
+                "the clock jumped: nothing is deleted by its age until it has gone on for a day; \
+                 check it"
+            );
+        }
         self.expire_rows(now_us, &mut expired)?;
-        self.expire_snapshots(now_us, &mut expired)?;
+        if !expired.is_held {
+            self.expire_snapshots(now_us, &mut expired)?;
+        }
         self.remove_files(now_us, &mut expired)?;
         locked(&self.catalogue).give_back_pages()?;
         Ok(expired)
     }
 
     fn expire_rows(&self, now_us: i64, expired: &mut Expired) -> Result<(), LakeError> {
+        let oldest = (!expired.is_held).then_some(now_us);
         let mut catalogue = locked(&self.catalogue);
         let mut gone: Vec<Arc<StoredFile>> = Vec::new();
         let mut tables = Vec::new();
         for table in locked(&self.shown).tables.values() {
-            let past = past_their_time(table, &self.options.retention, now_us);
+            let past = past_their_time(table, &self.options.retention, oldest);
             if past.is_empty() {
                 continue;
             }
@@ -140,9 +157,14 @@ impl Inner {
     }
 }
 
-/// Files of a table that are past their age, and then the oldest until the rest fits.
-fn past_their_time(table: &Table, retention: &Retention, now_us: i64) -> Vec<Arc<StoredFile>> {
-    let oldest_us = now_us.saturating_sub(retention.age_us(&table.name));
+/// Files of a table that are past their age at `now_us`, where it can be believed, and then the oldest until the rest fits.
+fn past_their_time(
+    table: &Table,
+    retention: &Retention,
+    now_us: Option<i64>,
+) -> Vec<Arc<StoredFile>> {
+    let age_us = retention.age_us(&table.name);
+    let oldest_us = now_us.map_or(i64::MIN, |now_us| now_us.saturating_sub(age_us));
     let (mut past, mut kept): (Vec<_>, Vec<_>) = table
         .files
         .iter()

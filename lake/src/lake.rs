@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::catalogue::{Catalogue, CatalogueError, Retired};
 use crate::checked::CheckedStore;
+use crate::clock::Clock;
 use crate::fresh::{Fresh, FreshRows};
 use crate::options::LakeOptions;
 use crate::position::Position;
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     /// Files that are not what was written; compaction leaves them as they are.
     pub(crate) damaged: Mutex<BTreeSet<u64>>,
     pub(crate) is_poisoned: AtomicBool,
+    /// The times heard of: nothing is deleted by one that cannot be believed.
+    pub(crate) clock: Mutex<Clock>,
     /// Keeps other writers out as long as the lake lives.
     _lock: File,
 }
@@ -124,6 +127,7 @@ impl Lake {
         disk.sync_dir(&options.dir)
             .map_err(|source| FileError::new(FileStep::SyncDir, &options.dir, source))?;
         let loaded = catalogue.load(&data_dir)?;
+        let clock = Clock::after(catalogue.commit_times()?);
         let removed = remove_leftovers(&*disk, &data_dir, &loaded)?;
         let recovered = Recovered {
             position: loaded.position,
@@ -178,6 +182,7 @@ impl Lake {
             next_catalog_id: AtomicU64::new(loaded.next_catalog_id),
             damaged: Mutex::new(damaged),
             is_poisoned: AtomicBool::new(false),
+            clock: Mutex::new(clock),
             _lock: lock,
         };
         let lake = Lake {

@@ -18,6 +18,7 @@ pub mod check;
 
 mod catalogue;
 mod checked;
+mod clock;
 mod commit;
 mod compact;
 mod encode;

@@ -11,7 +11,9 @@ use crate::text;
 
 /// Identities given by clients are remembered this long.
 const SEEN_US: i64 = 24 * 3600 * 1_000_000;
-/// A producer that was silent this long is forgotten; no spill is kept longer.
+/// A producer that was silent this long is forgotten: the bound of exactly-once. A spill has no limit
+/// of age, but one replayed later than this may be doubled where its first try had arrived
+/// (docs/decisions/002). Imports are remembered for ever.
 const PRODUCER_US: i64 = 30 * 24 * 3600 * 1_000_000;
 
 impl Catalogue {
@@ -45,6 +47,15 @@ impl Catalogue {
             write_gap(&begun, gap, now_us)?;
         }
         finish(begun, disk)
+    }
+
+    /// When each commit was made, in their order; old ones are folded.
+    pub(crate) fn commit_times(&self) -> Result<Vec<i64>, CatalogueError> {
+        let mut query = self
+            .connection
+            .prepare("SELECT at_us FROM serin_commit ORDER BY number")?;
+        let times = query.query_map([], |row| row.get(0))?;
+        Ok(times.collect::<Result<_, _>>()?)
     }
 
     /// Forgets DuckLake snapshots older than `before_us` and what only they named. Returns how many

@@ -204,3 +204,28 @@ fn a_token_is_known_until_its_time() {
     assert_eq!(name([2; 32], START_US + 10), None);
     assert_eq!(name([3; 32], START_US), None);
 }
+
+/// A clock that jumps ahead and back must not cost a row.
+#[test]
+fn a_clock_that_jumped_deletes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = kit::options(dir.path());
+    let (lake, _) = kit::open(&options);
+    lake.commit(kit::flush(1, "order.paid", 0, 10)).unwrap();
+    let jumped_us = START_US + 60 * DAY_US;
+    let expired = lake.expire(jumped_us).unwrap();
+    assert_eq!((expired.files, expired.is_held), (0, true));
+    // It goes on there: commits come with the wrong time, and a restart knows nothing else.
+    let mut flush = kit::flush(2, "order.paid", 10, 20);
+    flush.now_us = jumped_us;
+    lake.commit(flush).unwrap();
+    drop(lake);
+    let (lake, recovered) = kit::open(&options);
+    assert_eq!(recovered.producers.len(), 1);
+    let expired = lake.expire(jumped_us + DAY_US / 2).unwrap();
+    assert_eq!((expired.files, expired.is_held), (0, true));
+    // A day later it is believed.
+    let expired = lake.expire(jumped_us + DAY_US).unwrap();
+    assert_eq!((expired.files, expired.is_held), (1, false));
+    assert_eq!(expired.rows, 10);
+}

@@ -1,0 +1,45 @@
+//! Whose a stream is: one Serin folder reads and purges it, and no other.
+//!
+//! Two folders on one joined bus would each purge what the other has not read. So a folder has a
+//! random name, kept in its file `owner`, and puts it into the streams it makes. On a private bus
+//! the folder's lock already says so.
+
+use std::path::Path;
+
+use crate::error::BusError;
+use crate::settings::{Files, random_hex, write_private};
+
+/// The folder that uses the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) id: String,
+    /// Where the folder is, for people.
+    pub(crate) place: String,
+    /// Where the name is kept, for an error that says what to do.
+    pub(crate) file: String,
+    /// Whether the bus belongs to the folder, and so do its streams.
+    pub(crate) is_private: bool,
+}
+
+impl Owner {
+    /// The name of the folder, made where it has none.
+    pub(crate) fn of(data_dir: &Path, files: &Files, is_private: bool) -> Result<Owner, BusError> {
+        let path = files.owner();
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        let kept = kept.trim();
+        let id = match kept {
+            "" => {
+                let fresh = random_hex()?;
+                write_private(&path, format!("{fresh}\n").as_bytes())?;
+                fresh
+            }
+            kept => kept.to_owned(),
+        };
+        Ok(Owner {
+            id,
+            place: data_dir.display().to_string(),
+            file: path.display().to_string(),
+            is_private,
+        })
+    }
+}
