@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::scaffold::Lang;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Serin: events in, KPIs and dashboards out, on one machine with one command.
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Decisions(Decisions),
     /// Commit everything taken so far
     Flush,
+    /// Make a new service, ready to deploy
+    New(New),
     /// Start a version of a service: rolling, without a lost request
     Deploy(Deploy),
     /// Go back to the version before
@@ -70,6 +73,9 @@ pub(crate) enum Command {
     Rm(Named),
     /// Say what runs
     Status,
+    /// Serve the page and script of a folder, as an instance of a service
+    #[command(hide = true)]
+    Serve(Serve),
     /// Own the instances of one service
     #[command(hide = true)]
     Shim(Shim),
@@ -102,7 +108,7 @@ pub(crate) struct Up {
     /// Run one instance of each service, to save memory.
     #[arg(long)]
     pub(crate) single: bool,
-    /// Do not start the service `hello`; there is none in this version, so nothing changes.
+    /// Do not make and deploy the service `hello` in a folder without services.
     #[arg(long)]
     pub(crate) no_hello: bool,
 }
@@ -360,4 +366,26 @@ pub(crate) struct Shim {
     /// With credentials, so never on the command line.
     #[arg(long, env = "SERIN_BUS", hide_env_values = true)]
     pub(crate) bus: String,
+}
+
+/// Make a new service in services/NAME, with a KPI and a dashboard.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin new greet                   a page and a script; needs nothing but serin
+  serin new shout --lang python     needs python3; the SDK comes with serin")]
+pub(crate) struct New {
+    /// Its name: a-z, 0-9 and '-'.
+    pub(crate) name: String,
+    /// What it is written in.
+    #[arg(long, value_enum, default_value = "script")]
+    pub(crate) lang: Lang,
+}
+
+/// What an instance of a script serves.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The folder with main.rhai.
+    #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
 }

@@ -10,6 +10,8 @@ mod edge;
 mod import;
 mod propose;
 mod run_file;
+mod scaffold;
+mod sdk_files;
 mod settings;
 mod table;
 mod up;
@@ -22,8 +24,8 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 use commands::{
-    check, config, decisions, down, emit, flush, import as import_command, kpi, open, query,
-    remark, render, service, shim, status,
+    check, config, decisions, down, emit, flush, import as import_command, kpi, new, open, query,
+    remark, render, serve, service, shim, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -68,6 +70,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Decisions(args) => decisions::run(global, args).await?,
             Command::Flush => flush::run(global).await?,
             Command::Status => status::run(global).await?,
+            Command::New(args) => new::run(global, args)?,
+            Command::Serve(args) => serve::run(args).await?,
             Command::Deploy(args) => service::deploy(global, args).await?,
             Command::Rollback(args) => service::rollback(global, args).await?,
             Command::Stop(args) => service::stop(global, args).await?,

@@ -156,3 +156,77 @@ async fn services_outlive_a_crash_and_nothing_outlives_down() -> Result<()> {
     }
     Ok(())
 }
+
+/// Asks a service's endpoint over the bus, as a client that knows no versions.
+async fn ask(
+    serin: &Serin,
+    subject: &str,
+    web: Option<&str>,
+    body: &str,
+) -> Result<(String, String)> {
+    let client = async_nats::ConnectOptions::new();
+    let address: async_nats::ServerAddr = serin.bus().parse()?;
+    let (user, password) = (address.username(), address.password());
+    let (user, password) = user.zip(password).context("the bus has credentials")?;
+    let client = client
+        .user_and_password(user.to_owned(), password.to_owned())
+        .connect(&address)
+        .await?;
+    let mut headers = async_nats::HeaderMap::new();
+    if let Some(line) = web {
+        headers.insert("serin-http", line);
+    }
+    let answer = client
+        .request_with_headers(subject.to_owned(), headers, body.to_owned().into())
+        .await?;
+    let headers = answer.headers.unwrap_or_default();
+    let status = headers.get("serin-http-status").map(ToString::to_string);
+    let error = headers.get("Nats-Service-Error").map(ToString::to_string);
+    let body = String::from_utf8(answer.payload.to_vec())?;
+    Ok((status.or(error).unwrap_or_default(), body))
+}
+
+#[tokio::test]
+async fn a_new_service_answers_in_each_language() -> Result<()> {
+    let serin = Serin::start().await?;
+    for lang in ["script", "python"] {
+        let name = format!("my-{lang}");
+        serin.run(&["new", &name, "--lang", lang]).await?;
+        serin.run(&["check"]).await?;
+        serin.run(&["deploy", &name]).await?;
+        let (status, page) = ask(
+            &serin,
+            &format!("svc.{name}.http"),
+            Some("GET /?name=%3CAda%3E"),
+            "",
+        )
+        .await?;
+        assert_eq!(status, "200", "{page}");
+        assert!(page.contains("Hello, &lt;Ada&gt;!"), "{page}");
+        let subject = format!("svc.{name}.greet");
+        let (error, answer) = ask(&serin, &subject, None, r#"{"name": "Bo"}"#).await?;
+        assert_eq!(error, "");
+        assert_eq!(
+            serde_json::from_str::<Value>(&answer)?,
+            serde_json::json!({"text": "Hello, Bo!"})
+        );
+        until(
+            "the greeting is an event of the service",
+            SOON,
+            async || {
+                let sql =
+                    format!("SELECT count(*) FROM \"{name}.greeted\" WHERE service = '{name}'");
+                Ok((serin.sql_number(&sql).await? == 1).then_some(()))
+            },
+        )
+        .await?;
+        until("the call is a row of requests", SOON, async || {
+            let sql = format!("SELECT count(*) FROM requests WHERE service = '{name}'");
+            Ok((serin.sql_number(&sql).await? == 1).then_some(()))
+        })
+        .await?;
+        let again = serin.output(&["new", &name]).await?;
+        assert_eq!(again.status.code(), Some(1));
+    }
+    Ok(())
+}

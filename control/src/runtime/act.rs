@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::{Notify, mpsc};
 
+use super::access::Member;
 use super::folder;
 use super::hear::Heard;
 use super::probe;
@@ -188,12 +189,11 @@ impl Shims {
         &self,
         options: &RuntimeOptions,
         service: &Service,
-        version: &str,
+        member: &Member,
         hash: &str,
         number: u64,
     ) -> Result<Status, ShimError> {
         let client = self.of(options, &service.name).await?;
-        let instance = format!("{}-{version}-{number}", service.name);
         let dir = options.versions_dir.join(&service.name).join(hash);
         let port = match service.port {
             None => None,
@@ -203,21 +203,22 @@ impl Shims {
             }
         };
         let own = [
-            ("SERIN_BUS", options.bus.clone()),
+            ("SERIN_BUS", options.access.url(member)),
             ("SERIN_SERVICE", service.name.clone()),
-            ("SERIN_VERSION", version.to_owned()),
-            ("SERIN_INSTANCE", instance.clone()),
+            ("SERIN_VERSION", member.version.clone()),
+            ("SERIN_INSTANCE", member.instance.clone()),
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
-        let mut env: BTreeMap<String, String> = service.env.clone();
+        let mut env = options.env.clone();
+        env.extend(service.env.clone());
         env.extend(folder::env_file(&dir));
         env.extend(port.map(|port| (String::from("PORT"), port.to_string())));
         env.extend(own);
         let launch = Launch {
-            instance,
-            version: version.to_owned(),
+            instance: member.instance.clone(),
+            version: member.version.clone(),
             number,
-            command: service.run.clone(),
+            command: command(options, &service.run),
             dir,
             env,
             port,
@@ -300,13 +301,17 @@ impl Shims {
         let Some((client, names)) = asked else {
             return Vec::new();
         };
-        let mut lines = Vec::new();
-        // The latest say most, and one says what all say.
-        for name in names.iter().rev().take(1) {
+        // The latest that said anything: one says what all say.
+        for name in names.iter().rev() {
             let tail = client.tail(name).await.unwrap_or_default();
-            lines.extend(tail.into_iter().map(|line| format!("{name}: {line}")));
+            if !tail.is_empty() {
+                return tail
+                    .into_iter()
+                    .map(|line| format!("{name}: {line}"))
+                    .collect();
+            }
         }
-        lines
+        Vec::new()
     }
 
     /// Ends every instance and every shim, and waits until they are gone.
@@ -329,6 +334,15 @@ impl Shims {
             tracing::error!("not all services ended");
         }
     }
+}
+
+/// The command of an instance; `serin` is this program, wherever it is.
+fn command(options: &RuntimeOptions, run: &[String]) -> Vec<String> {
+    let mut command = run.to_vec();
+    if let Some(program) = command.first_mut().filter(|program| *program == "serin") {
+        *program = options.program.to_string_lossy().into_owned();
+    }
+    command
 }
 
 /// Where the shim of a service listens.

@@ -318,7 +318,11 @@ impl Runtime {
                     };
                     return tell(stages, failed).await;
                 }
-                Some(stage @ Stage::Serving { .. }) => return tell(stages, stage).await,
+                Some(Stage::Serving { version, .. }) => {
+                    self.routes_taken().await;
+                    let took_ms = ((self.options.now_us)() - began_us) / 1_000;
+                    return tell(stages, Stage::Serving { version, took_ms }).await;
+                }
                 stage if stage != last => {
                     if let Some(stage) = stage.clone() {
                         tell(stages, stage).await;

@@ -4,9 +4,11 @@
 //! compares it with what shims and bus say, [`plan`] says what to do, and `act` does it; doing it
 //! twice equals doing it once (docs/decisions/006). Start at [`Runtime`].
 
+mod access;
 mod act;
 mod deploy;
 mod folder;
+mod forward;
 mod hear;
 mod plan;
 mod probe;
@@ -15,6 +17,7 @@ mod seen;
 mod view;
 mod wanted;
 
+pub use access::{Access, Member};
 pub use deploy::{DeployError, Stage};
 pub use plan::{Action, plan};
 pub use reconcile::{Runtime, RuntimeError, RuntimeOptions};

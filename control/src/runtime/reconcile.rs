@@ -15,7 +15,9 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::access::{Access, Member};
 use super::act::Shims;
+use super::forward::forward;
 use super::hear::Heard;
 use super::plan::{Action, plan};
 use super::seen::{Seen, SeenInstance};
@@ -25,6 +27,8 @@ use crate::shim::ShimError;
 
 /// How often is looked even though nothing was heard.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the bus may take to take over routes.
+const TAKEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where the runtime works and with what.
 pub struct RuntimeOptions {
@@ -40,10 +44,14 @@ pub struct RuntimeOptions {
     pub bus: String,
     /// A connection to it.
     pub client: async_nats::Client,
+    /// Who may use it, and where callers go.
+    pub access: Box<dyn Access>,
     /// Keeps what is wanted.
     pub lake: Lake,
     /// Tells what was done, like any service.
     pub serin: Serin,
+    /// Environment of every instance, under its service's own.
+    pub env: BTreeMap<String, String>,
     /// One instance of each service, to save memory.
     pub is_single: bool,
     /// The clock.
@@ -84,8 +92,12 @@ pub struct Runtime {
     shims: Shims,
     heard: Heard,
     pub(super) changed: Notify,
+    /// Who was let onto the bus last.
+    members: tokio::sync::Mutex<Vec<Member>>,
     views: watch::Sender<Arc<Vec<ServiceView>>>,
     routes: watch::Sender<Arc<Routes>>,
+    /// The revision of the routes by which calls without a version are spread.
+    spread: watch::Sender<u64>,
 }
 
 impl Runtime {
@@ -105,8 +117,10 @@ impl Runtime {
             shims,
             heard,
             changed: Notify::new(),
+            members: tokio::sync::Mutex::default(),
             views: watch::Sender::default(),
             routes: watch::Sender::default(),
+            spread: watch::Sender::default(),
         });
         runtime.show();
         Ok(runtime)
@@ -125,6 +139,7 @@ impl Runtime {
     /// Looks, plans and acts until the task is dropped. Services live on.
     pub async fn run(self: Arc<Runtime>) {
         let answering = self.heard.answer_routes(self.routes());
+        let spreading = self.spread();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let reconciling = async {
@@ -137,7 +152,68 @@ impl Runtime {
                 self.reconcile().await;
             }
         };
-        tokio::join!(answering, reconciling);
+        tokio::join!(answering, spreading, reconciling);
+    }
+
+    /// Has calls without a version spread as the routes say, whenever they change.
+    async fn spread(&self) {
+        let access = &self.options.access;
+        let mut routes = self.routes();
+        if access.needs_forwarding() {
+            self.spread.send_replace(u64::MAX);
+            return forward(&self.options.client, routes).await;
+        }
+        loop {
+            let now = Arc::clone(&routes.borrow_and_update());
+            if let Err(error) = access.spread(&now).await {
+                tracing::warn!(error, "calls without a version go where they went before");
+            }
+            self.spread.send_replace(now.revision);
+            if routes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns once every caller goes by the routes of this moment.
+    pub(super) async fn routes_taken(&self) {
+        let revision = self.routes.borrow().revision;
+        let mut spread = self.spread.subscribe();
+        let taken = spread.wait_for(|spread| *spread >= revision);
+        if tokio::time::timeout(TAKEN_WITHIN, taken).await.is_err() {
+            tracing::warn!("the bus has not taken over the routes yet");
+        }
+    }
+
+    /// Lets onto the bus what runs and what is about to.
+    async fn admit(&self, seen: &Seen, actions: &[Action]) {
+        let running = seen.instances.iter().flat_map(|(service, instances)| {
+            let running = instances.iter().filter(|one| one.is_running());
+            running.map(|one| Member {
+                service: service.clone(),
+                version: one.status.version.clone(),
+                instance: one.status.instance.clone(),
+            })
+        });
+        let started = actions.iter().filter_map(|action| match action {
+            Action::Start {
+                service,
+                version,
+                number,
+                ..
+            } => Some(member(service, version, *number)),
+            _ => None,
+        });
+        let mut members: Vec<Member> = running.chain(started).collect();
+        members.sort();
+        let mut admitted = self.members.lock().await;
+        if *admitted == members {
+            return;
+        }
+        match self.options.access.admit(members.clone()).await {
+            Ok(()) => *admitted = members,
+            Err(error) => tracing::warn!(error, "cannot let instances onto the bus"),
+        }
     }
 
     /// One look and what follows from it.
@@ -147,6 +223,7 @@ impl Runtime {
         self.mark_ready(&seen);
         let now_us = (self.options.now_us)();
         let actions = plan(&self.wanted(), &seen, now_us);
+        self.admit(&seen, &actions).await;
         for action in actions {
             if let Err(error) = self.act(&action).await {
                 self.tell(&action, &error);
@@ -174,9 +251,10 @@ impl Runtime {
                     Some((version.service.clone(), version.hash.clone()))
                 });
                 let Some((of, hash)) = of else { return Ok(()) };
+                let member = member(service, version, *number);
                 let started = self
                     .shims
-                    .start(&self.options, &of, version, &hash, *number);
+                    .start(&self.options, &of, &member, &hash, *number);
                 let status = started.await?;
                 self.options.serin.emit(
                     "serin.instance_started",
@@ -396,5 +474,14 @@ impl Runtime {
         {
             tracing::warn!(%error, copy = %copy.display(), "cannot remove an old version");
         }
+    }
+}
+
+/// The instance of a number.
+fn member(service: &str, version: &str, number: u64) -> Member {
+    Member {
+        service: service.to_owned(),
+        version: version.to_owned(),
+        instance: format!("{service}-{version}-{number}"),
     }
 }

@@ -16,6 +16,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::client::ShimError;
 use super::instance::{Instance, spawn, wait};
@@ -32,6 +33,8 @@ const ENDS_QUEUE: usize = 256;
 const ENDED_MAX: usize = 64;
 /// How long a shim without instances waits for Serin.
 const IDLE: Duration = Duration::from_secs(5);
+/// How long the last lines of an instance that has ended may take.
+const READ_WITHIN: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The grace period of instances when the shim itself is told to end.
 const END_GRACE: Duration = Duration::from_secs(10);
@@ -270,12 +273,18 @@ impl Connection {
         };
         let (tail, now_us) = (Tail::default(), self.shared.now_us);
         let (lines, told) = mpsc::channel(LINES_QUEUE);
+        let mut reading = JoinSet::new();
         if let Some(out) = child.stdout.take() {
-            let read = output::read(out, "stdout", tail.clone(), lines.clone(), now_us);
-            tokio::spawn(read);
+            reading.spawn(output::read(
+                out,
+                "stdout",
+                tail.clone(),
+                lines.clone(),
+                now_us,
+            ));
         }
         if let Some(err) = child.stderr.take() {
-            tokio::spawn(output::read(err, "stderr", tail.clone(), lines, now_us));
+            reading.spawn(output::read(err, "stderr", tail.clone(), lines, now_us));
         }
         let subject = subject::log(&self.service, &launch.version, &launch.instance);
         tokio::spawn(self.teller.clone().lines(subject, told));
@@ -291,6 +300,11 @@ impl Connection {
         let (shared, name) = (Arc::clone(&self.shared), launch.instance.clone());
         tokio::spawn(async move {
             let exit = wait(child, group, stopped, now_us).await;
+            // Its last lines say why it ended; a process that left its group may hold the pipes.
+            let all_read = async { while reading.join_next().await.is_some() {} };
+            if tokio::time::timeout(READ_WITHIN, all_read).await.is_err() {
+                reading.detach_all();
+            }
             ended(&shared, &name, exit);
         });
         Ok(status)

@@ -3,6 +3,7 @@
 //! Start: lock, bus, lake, ingest, dashboards, own telemetry, doors, control. End: doors first, so
 //! that nothing new comes; then what was taken is committed; the bus last.
 
+mod access;
 mod open;
 mod process;
 mod tidy;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serin_bus::{Bus, BusOptions};
-use serin_control::runtime::{Runtime, RuntimeOptions};
+use serin_control::runtime::{Runtime, RuntimeOptions, Stage};
 use serin_dashboards::Watch;
 use serin_ingest::{Edge, Ingest};
 use serin_lake::{Lake, LakeOptions, Recovered};
@@ -28,6 +29,8 @@ use crate::cli::{Global, Up};
 use crate::commands::{print, remark};
 use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir, sockets_dir};
+use crate::scaffold::{self, Lang};
+use crate::sdk_files;
 use crate::settings::{self, Settings};
 use process::Process;
 
@@ -40,6 +43,8 @@ const FILES_WANTED: u64 = 16_384;
 
 /// The service under which Serin tells its own events.
 const OWN_SERVICE: &str = "serin";
+/// The first service of an empty folder.
+const HELLO: &str = "hello";
 
 /// Everything that runs, in the order it was started.
 struct Running {
@@ -91,6 +96,9 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
     );
     announce(global, &dir, &run, &running.lake, ready_ms);
+    if !up.no_hello && !dir.join("services").exists() {
+        hello(&dir, &running.runtime).await;
+    }
     let ended = until_told(&running, &stop).await;
     if !global.json {
         remark("stopping: committing what was taken");
@@ -166,6 +174,7 @@ async fn start(
     ));
     let watch = Watch::start(dir);
     let serin = own_telemetry(bus.url(), &data, &ingest)?;
+    let python = sdk_files::unpack(&data)?;
     let runtime = Runtime::open(RuntimeOptions {
         dir: dir.to_path_buf(),
         versions_dir: data.join("versions"),
@@ -173,8 +182,14 @@ async fn start(
         program: std::env::current_exe().context("cannot tell where this program is")?,
         bus: bus.url().to_owned(),
         client: bus.client().clone(),
+        access: Box::new(access::BusAccess::of(&bus)),
         lake: lake.clone(),
         serin: serin.clone(),
+        env: [(
+            String::from("PYTHONPATH"),
+            python.to_string_lossy().into_owned(),
+        )]
+        .into(),
         is_single: up.single,
         now_us: edge::now_us,
     });
@@ -297,6 +312,33 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i
     ));
     print(&format!("  DuckDB       {}", lake.attach_statement()));
     print("Ctrl-C or `serin down` stops it.");
+}
+
+/// Makes and deploys a first service, so that there is something to see and to change.
+async fn hello(dir: &Path, runtime: &Arc<Runtime>) {
+    if let Err(error) = scaffold::write(dir, HELLO, Lang::Script) {
+        remark(&format!("note: no service {HELLO}: {error:#}"));
+        return;
+    }
+    let mut stages = runtime.deploy(HELLO, None);
+    tokio::spawn(async move {
+        while let Some(stage) = stages.recv().await {
+            match stage {
+                Stage::Serving { version, .. } => {
+                    print(&format!(
+                        "{HELLO} {version} serves; it is yours: services/{HELLO}"
+                    ));
+                }
+                Stage::Failed { why, lines, .. } => {
+                    remark(&format!(
+                        "note: {HELLO} does not serve: {why}\n{}",
+                        lines.join("\n")
+                    ));
+                }
+                _ => {}
+            }
+        }
+    });
 }
 
 /// Waits for Ctrl-C, SIGTERM, a request to stop, or a failure that must not be worked around.

@@ -1,0 +1,28 @@
+//! Who may use the bus, and where callers go: what the runtime asks of whoever owns the bus.
+
+use futures::future::BoxFuture;
+use serin_wire::Routes;
+
+/// An instance that is let onto the bus.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Its service.
+    pub service: String,
+    /// Its version.
+    pub version: String,
+    /// Its name.
+    pub instance: String,
+}
+
+/// The bus, as the runtime needs it. Implemented by the server; an error is one line for people.
+pub trait Access: Send + Sync {
+    /// The address of the bus with credentials of this member's own; the same for as long as the
+    /// data folder lives.
+    fn url(&self, member: &Member) -> String;
+    /// Lets these on and nobody else; returns once it holds.
+    fn admit(&self, members: Vec<Member>) -> BoxFuture<'_, Result<(), String>>;
+    /// Spreads calls without a version by these routes; returns once it holds.
+    fn spread(&self, routes: &Routes) -> BoxFuture<'_, Result<(), String>>;
+    /// Whether the broker cannot spread them, so that somebody has to forward them.
+    fn needs_forwarding(&self) -> bool;
+}
