@@ -49,7 +49,7 @@ impl Version {
 }
 
 /// The first usable server among the named one, the one in `beside` and those on `search_path`.
-pub(crate) async fn find(
+pub async fn find(
     named: Option<&Path>,
     beside: Option<&Path>,
     search_path: Option<&OsStr>,

@@ -15,7 +15,7 @@ mod services;
 mod settings;
 mod stream;
 
-pub use binary::{Binary, VERSION_MIN, Version};
+pub use binary::{Binary, VERSION_MIN, Version, find as find_server};
 pub use bus::{Bus, BusHealth, BusOptions, stop_left};
 pub use error::{BusError, PublishError};
 pub use messages::{Delivery, Message, Messages};

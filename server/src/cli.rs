@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Rm(Named),
     /// Say what runs
     Status,
+    /// Check a folder and what runs in it, and say what to do
+    Doctor(Doctor),
     /// Serve the page and script of a folder, as an instance of a service
     #[command(hide = true)]
     Serve(Serve),
@@ -102,13 +104,16 @@ pub(crate) struct Up {
     /// Where the API and the dashboards are served. Other than loopback only if you say so here.
     #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    /// Where the gateway serves web services.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub(crate) gateway: SocketAddr,
     /// A port for our own bus, or the URL of one to join.
     #[arg(long, value_name = "PORT|URL")]
     pub(crate) bus: Option<String>,
     /// Run one instance of each service, to save memory.
     #[arg(long)]
     pub(crate) single: bool,
-    /// Do not make and deploy the service `hello` in a folder without services.
+    /// Do not make and deploy the service `hello` in an empty folder.
     #[arg(long)]
     pub(crate) no_hello: bool,
 }
@@ -388,4 +393,15 @@ pub(crate) struct Serve {
     /// The folder with main.rhai.
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
+}
+
+/// Check bus, disk, clock, ports, permissions, and every invariant of the lake.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Works beside a running server and on a folder where none runs. Each finding says what to do; the
+command fails where something is bad.")]
+pub(crate) struct Doctor {
+    /// The folder.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
 }

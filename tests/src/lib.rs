@@ -19,3 +19,12 @@ pub mod server;
 pub mod wait;
 
 pub use server::Serin;
+
+/// The Rust of the pages that readers copy from, compiled.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/events.md")]
+    mod events {}
+}

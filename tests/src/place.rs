@@ -31,6 +31,18 @@ pub fn serin() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// The nats-server that `cargo xtask test` chose, or the first on `PATH`.
+pub fn nats_server() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SERIN_NATS_SERVER") {
+        return Ok(PathBuf::from(path));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("nats-server"))
+        .find(|candidate| candidate.is_file())
+        .context("no nats-server on PATH; run `cargo xtask test`, which fetches one")
+}
+
 /// The shipped access log.
 pub fn weblog() -> PathBuf {
     repository().join("examples/weblog/access.log.gz")

@@ -1,8 +1,33 @@
 //! How a test or benchmark says what it measured; `cargo xtask bench` and `slow` make it a table.
 
+use std::fs::File;
+use std::io::Write;
+
 /// Prints one row: what, measured, to reach.
 pub fn report(what: &str, measured: &str, to_reach: &str) {
     println!("serin-bench | {what} | {measured} | {to_reach}");
+}
+
+/// The same with a judgement, for what has a number to reach.
+pub fn judged(what: &str, measured: &str, to_reach: &str, is_reached: bool) {
+    let reached = if is_reached { "yes" } else { "no" };
+    println!("serin-bench | {what} | {measured} | {to_reach} | {reached}");
+}
+
+/// Says that something cannot be tested here, and why; `cargo xtask test` repeats it at its end.
+pub fn skip(what: &str, why: &anyhow::Error) {
+    report(what, &format!("SKIPPED: {why:#}"), "");
+    let Some(path) = std::env::var_os("SERIN_SKIPPED") else {
+        return;
+    };
+    let told = File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{what}: {why:#}"));
+    if let Err(error) = told {
+        println!("cannot tell what is skipped: {error}");
+    }
 }
 
 /// The value below which `share` of the sorted values are.

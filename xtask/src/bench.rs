@@ -1,7 +1,8 @@
 //! `cargo xtask bench [NAME]`: every benchmark of the workspace, one table.
 //!
 //! A benchmark is a target of kind `bench`; cargo knows them all, so there is no list here. They are
-//! built with the profile `up`, which is what users run. Start at [`bench`].
+//! built with the profile `up`, which is what users run. What one measured replaces its rows in
+//! docs/measured/bench.md. Start at [`bench`].
 
 use std::process::Command;
 
@@ -16,7 +17,7 @@ use crate::up;
 
 /// Runs all benchmarks, or the one named.
 pub(crate) fn bench(project: &Project, only: Option<&str>) -> Result<()> {
-    let parts = Parts::without_browser(project)?;
+    let parts = Parts::for_benchmarks(project)?;
     let binary = up::build(project)?;
     let mut measured = Measured::default();
     let benches = all(project);
@@ -37,16 +38,13 @@ pub(crate) fn bench(project: &Project, only: Option<&str>) -> Result<()> {
                 .args(["--bench", name])
                 .current_dir(&project.root)
                 .env("SERIN_BIN", &binary);
-            measured.collect(name, parts.give_to(&mut command))
+            measured.collect(project, name, parts.give_to(&mut command))
         })?;
     }
-    if only.is_some() {
-        println!("\n{}", measured.table());
-    } else {
-        measured.write(project, "bench", "What was measured")?;
-    }
-    if !measured.failed.is_empty() {
-        bail!("failed: {}", measured.failed.join(", "));
+    let failed = measured.failed.clone();
+    measured.write(project, "bench", "What was measured")?;
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
     }
     Ok(())
 }

@@ -12,12 +12,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::project::Project;
 use crate::steps::{on_path, run, step};
+use crate::tools;
 
 /// The oldest Node the packages of the browser application run on.
 const NODE_MIN: u32 = 20;
 
-/// Leaves an up-to-date bundle in `ui/web/dist`.
+/// Leaves an up-to-date bundle in `ui/web/dist`, and what the Python SDK needs beside it.
 pub(crate) fn build(project: &Project) -> Result<()> {
+    tools::python_vendor(project)?;
     let web = project.web();
     packages(project, &web)?;
     let inputs = hash(&files(&web)?)?;

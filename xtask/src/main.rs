@@ -1,7 +1,7 @@
 //! The developers' commands, `cargo xtask COMMAND`: get what is missing, build, test, measure.
 //!
 //! Each command is a file or a function named like it; `project` knows where things are, `tools`
-//! fetches programs, `bundle` builds the browser application, `steps` runs commands and says so.
+//! and `system` get programs, `bundle` builds the browser application, `steps` runs commands and says so.
 //! Needs cargo; says plainly when node, python or Chromium are missing. Start at [`main`].
 
 #![expect(
@@ -19,6 +19,7 @@ mod measured;
 mod project;
 mod slow;
 mod steps;
+mod system;
 mod test;
 mod tidy;
 mod tools;
@@ -29,13 +30,14 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  up [-- ARGS]   get what is missing, build browser application and binary, run `serin up ARGS`
+  up [-- ARGS]   get what is missing, build browser application and binary, run `serin up ARGS`;
+                 without ARGS the example: examples/weblog with its log
   build          the same without running; prints where the binary is
   check          for each commit: formatting, clippy, the quick tests (at most 3 minutes)
   test [-- ARGS] get what is missing and run every test; ARGS go to the Rust test runner
   ci             formatting, clippy with warnings as errors, cargo deny, tidy, test
   slow           the slow tiers of the tests; writes docs/measured/slow.md
-  bench [NAME]   the benchmarks, one table; writes docs/measured/bench.md
+  bench [NAME]   the benchmarks, or one; its rows replace those in docs/measured/bench.md
   tidy           ARCHITECTURE.md against the crates, sizes and contents of files
 ";
 
@@ -52,6 +54,9 @@ fn main() -> Result<()> {
     if matches!(command.as_str(), "help" | "--help" | "-h") {
         println!("{HELP}");
         return Ok(());
+    }
+    if command == "fill" {
+        return up::fill(&args);
     }
     let project = project::Project::find()?;
     match command.as_str() {

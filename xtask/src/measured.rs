@@ -1,7 +1,9 @@
-//! Collects what tests and benchmarks measured and writes it as one table.
+//! Collects what tests and benchmarks measured into a page under `docs/measured/`.
 //!
-//! A measuring program prints lines `serin-bench | what | measured | to reach`; we run it, pass its
-//! output on, and keep those lines. Nothing here judges a number. Start at [`collect`].
+//! A measuring program prints lines `serin-bench | what | measured | to reach | reached`; we run it,
+//! pass its output on, and keep those lines. The last cell is the program's own judgement: `yes`,
+//! `no`, or nothing. On the page, the rows of a program that ran replace its rows of before; all
+//! others stay, each with the day and commit of its run. Start at [`Measured::collect`].
 
 use std::fmt::Write;
 use std::fs;
@@ -15,19 +17,38 @@ use crate::project::Project;
 use crate::steps::read;
 
 const MARK: &str = "serin-bench |";
+const HEAD: &str = "| program | what | measured | to reach | reached | when |\n\
+                    | --- | --- | --- | --- | --- | --- |\n";
+
+/// One line of the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    program: String,
+    /// What, measured, to reach, whether it was reached.
+    cells: [String; 4],
+    /// Day and commit.
+    when: String,
+}
 
 /// What a run of programs measured.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
-    /// What, measured, to reach.
-    pub(crate) rows: Vec<[String; 3]>,
-    /// Commands that failed.
+    rows: Vec<Row>,
+    /// Programs that ran.
+    ran: Vec<String>,
+    /// Programs that failed.
     pub(crate) failed: Vec<String>,
 }
 
 impl Measured {
     /// Runs a program and keeps the rows it prints.
-    pub(crate) fn collect(&mut self, name: &str, command: &mut Command) -> Result<()> {
+    pub(crate) fn collect(
+        &mut self,
+        project: &Project,
+        name: &str,
+        command: &mut Command,
+    ) -> Result<()> {
+        let when = now(project);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -40,63 +61,128 @@ impl Measured {
         for line in BufReader::new(output).lines() {
             let line = line.with_context(|| format!("cannot read what {name} says"))?;
             println!("{line}");
-            if let Some(row) = row(&line)
-                && !self.rows.contains(&row)
-            {
-                self.rows.push(row);
+            let Some(cells) = cells(&line) else {
+                continue;
+            };
+            let is_new = |row: &Row| row.program != name || row.cells != cells;
+            if self.rows.iter().all(is_new) {
+                self.rows.push(Row {
+                    program: name.to_owned(),
+                    cells,
+                    when: when.clone(),
+                });
             }
         }
+        self.ran.push(name.to_owned());
         if !child.wait()?.success() {
+            self.rows.push(Row {
+                program: name.to_owned(),
+                cells: ["the program", "failed", "to pass", "no"].map(str::to_owned),
+                when,
+            });
             self.failed.push(name.to_owned());
         }
         Ok(())
     }
 
-    /// The table as Markdown.
-    pub(crate) fn table(&self) -> String {
-        let mut text = String::from("| what | measured | to reach |\n| --- | --- | --- |\n");
-        for [what, measured, to_reach] in &self.rows {
-            writeln!(text, "| {what} | {measured} | {to_reach} |").expect("a string takes all");
-        }
-        for name in &self.failed {
-            writeln!(text, "| {name} | **failed** | to pass |").expect("a string takes all");
-        }
-        text
-    }
-
-    /// Writes `docs/measured/NAME.md`: when, where, of which commit, and the table.
-    pub(crate) fn write(&self, project: &Project, name: &str, title: &str) -> Result<()> {
+    /// Merges the rows into `docs/measured/NAME.md` and shows those of this run.
+    pub(crate) fn write(self, project: &Project, name: &str, title: &str) -> Result<()> {
         let folder = project.root.join("docs/measured");
         fs::create_dir_all(&folder)?;
-        let said = |program: &str, args: &[&str]| -> String {
-            let told = read(Command::new(program).args(args).current_dir(&project.root));
-            told.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
-        };
-        let text = format!(
-            "# {title}\n\nMeasured {} at commit {} on {} with {} cores, {}. \
-             Written by `cargo xtask {name}`.\n\n{}",
-            said("date", &["-u", "+%Y-%m-%d"]),
-            said("git", &["rev-parse", "--short", "HEAD"]),
-            said("uname", &["-sm"]),
-            said("nproc", &[]),
-            memory(),
-            self.table()
-        );
         let path = folder.join(format!("{name}.md"));
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        println!("\n{}", table(&self.rows));
+        let text = format!(
+            "# {title}\n\nWritten by `cargo xtask {name}`, last on {}. Each row says of which day and \
+             commit it is; `+changes` means that files were not committed yet. A target that was \
+             missed says **no**.\n\n{}",
+            machine(project),
+            table(&merged(&before, self.rows, &self.ran))
+        );
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("\n{}\nwritten to docs/measured/{name}.md", self.table());
+        println!("written to docs/measured/{name}.md");
         Ok(())
     }
 }
 
-fn row(line: &str) -> Option<[String; 3]> {
+/// The rows of a page, those of the programs that ran replaced.
+fn merged(page: &str, new: Vec<Row>, ran: &[String]) -> Vec<Row> {
+    let lines = page.lines().skip_while(|line| !line.starts_with("| ---"));
+    let mut rows: Vec<Row> = lines.skip(1).filter_map(row).collect();
+    rows.retain(|row| !ran.contains(&row.program));
+    rows.extend(new);
+    rows.sort_by(|a, b| a.program.cmp(&b.program));
+    rows
+}
+
+/// Reads a line of the page.
+fn row(line: &str) -> Option<Row> {
+    let inside = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    let cells: Vec<&str> = inside.split('|').map(str::trim).collect();
+    let [program, what, measured, to_reach, reached, when] = cells[..] else {
+        return None;
+    };
+    Some(Row {
+        program: program.to_owned(),
+        cells: [what, measured, to_reach, reached.trim_matches('*')].map(str::to_owned),
+        when: when.to_owned(),
+    })
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::from(HEAD);
+    for row in rows {
+        let [what, measured, to_reach, reached] = &row.cells;
+        let reached = match reached.as_str() {
+            "no" => "**no**",
+            other => other,
+        };
+        writeln!(
+            text,
+            "| {} | {what} | {measured} | {to_reach} | {reached} | {} |",
+            row.program, row.when
+        )
+        .expect("a string takes all");
+    }
+    text
+}
+
+/// The cells of a line that a program printed; cells that are missing are empty.
+fn cells(line: &str) -> Option<[String; 4]> {
     let (_, rest) = line.split_once(MARK)?;
     let mut cells = rest.split('|').map(|cell| cell.trim().to_owned());
-    Some([
-        cells.next()?,
-        cells.next()?,
-        cells.next().unwrap_or_default(),
-    ])
+    let (what, measured) = (cells.next()?, cells.next()?);
+    let mut next = || cells.next().unwrap_or_default();
+    Some([what, measured, next(), next()])
+}
+
+fn said(project: &Project, program: &str, args: &[&str]) -> String {
+    let told = read(Command::new(program).args(args).current_dir(&project.root));
+    told.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+/// Day and commit. What the pages themselves say does not count as a change.
+fn now(project: &Project) -> String {
+    let changes = ["status", "--porcelain", "--", ".", ":!docs/measured"];
+    format!(
+        "{} {}{}",
+        said(project, "date", &["-u", "+%Y-%m-%d"]),
+        said(project, "git", &["rev-parse", "--short", "HEAD"]),
+        if said(project, "git", &changes).is_empty() {
+            ""
+        } else {
+            "+changes"
+        }
+    )
+}
+
+fn machine(project: &Project) -> String {
+    format!(
+        "{} with {} cores, {}",
+        said(project, "uname", &["-sm"]),
+        said(project, "nproc", &[]),
+        memory()
+    )
 }
 
 fn memory() -> String {
@@ -109,4 +195,34 @@ fn memory() -> String {
         || "memory unknown".to_owned(),
         |kib| format!("{} GiB", kib >> 20),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(program: &str, what: &str, reached: &str) -> Row {
+        Row {
+            program: program.to_owned(),
+            cells: [what, "1 ms", "2 ms", reached].map(str::to_owned),
+            when: "2026-01-01 abc".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_line_may_leave_its_last_cells_out() {
+        let cells = cells("x serin-bench | a | 1 ms").expect("a row");
+        assert_eq!(cells, ["a", "1 ms", "", ""]);
+        assert_eq!(super::cells("serin-bench"), None);
+    }
+
+    #[test]
+    fn rows_of_a_program_that_ran_replace_its_old_ones_and_others_stay() {
+        let page = table(&[made("b", "old", "no"), made("a", "kept", "yes")]);
+        assert!(page.contains("| **no** |"), "{page}");
+        let rows = merged(&page, vec![made("b", "new", "")], &["b".to_owned()]);
+        assert_eq!(rows, [made("a", "kept", "yes"), made("b", "new", "")]);
+        // A program that ran and measured nothing has no rows.
+        assert_eq!(merged(&page, vec![], &["a".to_owned(), "b".to_owned()]), []);
+    }
 }

@@ -10,38 +10,39 @@ use anyhow::{Result, bail};
 use crate::bundle;
 use crate::measured::Measured;
 use crate::project::{Project, cargo};
-use crate::steps::{on_path, run, step};
-use crate::test::Parts;
+use crate::steps::{note, on_path, step};
+use crate::test::{Parts, Skipped, build_for_tests};
 
 /// Runs every test in its long form.
 pub(crate) fn slow(project: &Project) -> Result<()> {
-    if !on_path("cargo-nextest") {
-        bail!("the slow tiers need cargo-nextest (cargo install cargo-nextest)");
-    }
     bundle::build(project)?;
-    let parts = Parts::all(project)?;
-    step("build serin for the tests", || {
-        let build = ["build", "--workspace", "--bins", "--locked"];
-        run(Command::new(cargo()).args(build).current_dir(&project.root))
-    })?;
+    let mut parts = Parts::all(project)?;
+    build_for_tests(project)?;
+    let skipped = Skipped::begin(project)?;
+    skipped.give_to(&mut parts);
     let mut measured = Measured::default();
     step("all tests in their long form", || {
         let mut command = Command::new(cargo());
-        command.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--locked",
-            "--no-fail-fast",
-        ]);
-        command.args(["--profile", "slow", "--success-output", "immediate"]);
+        if on_path("cargo-nextest") {
+            command.args(["nextest", "run", "--workspace", "--locked"]);
+            command.args(["--no-fail-fast", "--profile", "slow"]);
+            command.args(["--success-output", "immediate"]);
+        } else {
+            note("cargo-nextest is not installed: cargo's own runner takes its place");
+            command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+            command.args(["--lib", "--bins", "--tests"]);
+            // One after the other: they measure times and take the machine to its limits.
+            command.args(["--", "--nocapture", "--test-threads=1"]);
+        }
         command.env("SERIN_SLOW", "1").current_dir(&project.root);
         // nextest reports on standard error; one stream keeps the order.
         let mut shell = joined(parts.give_to(&mut command));
-        measured.collect("the tests", &mut shell)
+        measured.collect(project, "tests", &mut shell)
     })?;
+    skipped.tell();
+    let has_failed = !measured.failed.is_empty();
     measured.write(project, "slow", "The slow tiers, last run")?;
-    if !measured.failed.is_empty() {
+    if has_failed {
         bail!("tests failed; see above");
     }
     Ok(())

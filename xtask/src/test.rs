@@ -3,14 +3,22 @@
 //! The tests need real parts beside cargo (nats-server, DuckDB, Chromium, npm packages); they are
 //! found or fetched here and named to the tests by environment. Start at [`test`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use crate::project::{Project, cargo};
 use crate::steps::{note, on_path, run, step};
-use crate::{bundle, tidy, tools};
+use crate::{bundle, system, tidy, tools, up};
+
+/// Folders with Python tests (`*_test.py`, `test_*.py`), and the packages from PyPI that they need.
+const PYTHON_TESTS: [(&str, &[&str]); 2] = [
+    ("tests/weblog", &[]),
+    ("sdk/python", &[tools::NATS_PY_PACKAGE]),
+];
+/// Folders with `npm test`.
+const NPM_TESTS: [&str; 2] = ["ui/web", "sdk/typescript"];
 
 /// For each commit: formatting, clippy, and the tests that need no running server.
 pub(crate) fn check(project: &Project) -> Result<()> {
@@ -25,15 +33,10 @@ pub(crate) fn check(project: &Project) -> Result<()> {
 pub(crate) fn test(project: &Project, args: &[String]) -> Result<()> {
     bundle::build(project)?;
     let mut parts = Parts::all(project)?;
-    step("build serin for the tests", || {
-        let build = ["build", "--workspace", "--bins", "--locked"];
-        run(Command::new(cargo()).args(build).current_dir(&project.root))
-    })?;
-    step("tests of the browser application", || {
-        run(Command::new("npm")
-            .args(["test", "--silent"])
-            .current_dir(project.web()))
-    })?;
+    build_for_tests(project)?;
+    let skipped = Skipped::begin(project)?;
+    skipped.give_to(&mut parts);
+    npm_tests(project, &parts)?;
     step("Rust, browser and fault tests", || {
         rust_tests(project, &mut parts, false, args)
     })?;
@@ -41,7 +44,19 @@ pub(crate) fn test(project: &Project, args: &[String]) -> Result<()> {
         let doc = ["test", "--doc", "--workspace", "--locked"];
         run(parts.give_to(Command::new(cargo()).args(doc).current_dir(&project.root)))
     })?;
-    python_tests(project, &parts)
+    python_tests(project, &parts)?;
+    skipped.tell();
+    Ok(())
+}
+
+/// The binaries, with nats-server beside them as `cargo xtask up` leaves it.
+pub(crate) fn build_for_tests(project: &Project) -> Result<()> {
+    step("build serin for the tests", || {
+        let build = ["build", "--workspace", "--bins", "--locked"];
+        run(Command::new(cargo()).args(build).current_dir(&project.root))
+    })?;
+    let nats = tools::nats_server(project)?;
+    up::place_beside(&nats, &project.target.join("debug/serin"))
 }
 
 /// What `.ci/run` calls.
@@ -115,12 +130,20 @@ impl Parts {
         })
     }
 
-    /// The same with Chromium and what drives it.
+    /// nats-server, DuckDB and ClickHouse.
+    pub(crate) fn for_benchmarks(project: &Project) -> Result<Parts> {
+        let mut parts = Parts::without_browser(project)?;
+        tools::clickhouse(project, &mut parts.python);
+        Ok(parts)
+    }
+
+    /// nats-server, DuckDB, Chromium with what drives it, and what fault tests use.
     pub(crate) fn all(project: &Project) -> Result<Parts> {
         let mut parts = Parts::without_browser(project)?;
+        system::fault_tools();
         parts
             .environment
-            .push(("SERIN_CHROMIUM", tools::chromium()?.into_os_string()));
+            .push(("SERIN_CHROMIUM", system::chromium()?.into_os_string()));
         bundle::packages(project, &project.root.join("tests/browser"))?;
         Ok(parts)
     }
@@ -171,22 +194,92 @@ pub(crate) fn rust_tests(
     run(command.args(args))
 }
 
-/// Python's own tests, for every SDK or tool written in it.
-fn python_tests(project: &Project, parts: &Parts) -> Result<()> {
-    let folder = project.root.join("tests/weblog");
-    if !folder.join("expected.py").is_file() {
-        bail!("{} has no expected.py", folder.display());
+/// `npm test` of the browser application, and of every folder that has one.
+fn npm_tests(project: &Project, parts: &Parts) -> Result<()> {
+    for name in NPM_TESTS {
+        let folder = project.root.join(name);
+        if !folder.join("package.json").is_file() {
+            continue;
+        }
+        bundle::packages(project, &folder)?;
+        step(&format!("npm test in {name}"), || {
+            let mut command = Command::new("npm");
+            command.args(["test", "--silent"]).current_dir(&folder);
+            run(parts.give_to(&mut command))
+        })?;
     }
-    step("Python tests", || {
-        let mut command = Command::new(tools::python()?);
-        let discover = [
-            "-m",
-            "unittest",
-            "discover",
-            "--quiet",
-            "--pattern",
-            "*_test.py",
-        ];
-        run(parts.give_to(command.args(discover).current_dir(folder)))
-    })
+    Ok(())
+}
+
+/// Python's own tests, of every folder that has some.
+fn python_tests(project: &Project, parts: &Parts) -> Result<()> {
+    for (name, packages) in PYTHON_TESTS {
+        let folder = project.root.join(name);
+        for pattern in ["*_test.py", "test_*.py"] {
+            let Some(start) = folder_with(&folder, pattern) else {
+                continue;
+            };
+            let mut python = parts.python.clone();
+            if !packages.is_empty() {
+                let fetched = tools::python_packages(project, &name.replace('/', "-"), packages)?;
+                python.paths.push(fetched);
+            }
+            // The package under test itself.
+            python.paths.push(folder.clone());
+            step(&format!("Python tests in {name}"), || {
+                let mut command = Command::new(&python.program);
+                let discover = ["-m", "unittest", "discover", "--quiet", "--pattern"];
+                command.args(discover).arg(pattern).arg("--start-directory");
+                command
+                    .arg(&start)
+                    .arg("--top-level-directory")
+                    .arg(&folder);
+                command.current_dir(&folder);
+                parts.give_to(&mut command);
+                python.give_to(&mut command);
+                run(&mut command)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder itself or its `tests`, whichever has a file of this pattern.
+fn folder_with(folder: &Path, pattern: &str) -> Option<PathBuf> {
+    let (start, end) = pattern.split_once('*')?;
+    [folder.to_owned(), folder.join("tests")]
+        .into_iter()
+        .find(|folder| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .any(|name| name.starts_with(start) && name.ends_with(end))
+        })
+}
+
+/// What tests could not do on this machine: they write a line each, which is told at the end.
+pub(crate) struct Skipped {
+    file: PathBuf,
+}
+
+impl Skipped {
+    /// Forgets what the run before skipped.
+    pub(crate) fn begin(project: &Project) -> Result<Skipped> {
+        let file = project.tools().join("skipped.txt");
+        std::fs::create_dir_all(project.tools())?;
+        std::fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Skipped { file })
+    }
+
+    pub(crate) fn give_to(&self, parts: &mut Parts) {
+        let file = self.file.clone().into_os_string();
+        parts.environment.push(("SERIN_SKIPPED", file));
+    }
+
+    pub(crate) fn tell(&self) {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        for line in text.lines() {
+            note(&format!("SKIPPED: {line}"));
+        }
+    }
 }

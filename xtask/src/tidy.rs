@@ -245,3 +245,46 @@ fn tracked(project: &Project) -> Result<Vec<String>> {
         .map(str::to_owned)
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: &str = "# Map\n\n## Who may know whom\n\nText.\n\n\
+        | crate | may know | giants it may name |\n| --- | --- | --- |\n\
+        | `wire` | | `ulid` |\n| `server` | everything | `clap` `csv` |\n\
+        | `sdk/rust` | `wire` `sdk/rust/derive` | |\n\n| `no` | `row` | |\n";
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_table_is_read_up_to_its_end() {
+        let table = table(MAP).expect("a table");
+        let folders: Vec<_> = table.keys().map(String::as_str).collect();
+        assert_eq!(folders, ["sdk/rust", "server", "wire"]);
+        assert_eq!(table["wire"].knows, Some(set(&[])));
+        assert_eq!(table["wire"].giants, set(&["ulid"]));
+        assert_eq!(table["server"].knows, None);
+        assert_eq!(table["server"].giants, set(&["clap", "csv"]));
+        let sdk = table["sdk/rust"].knows.clone();
+        assert_eq!(sdk, Some(set(&["wire", "sdk/rust/derive"])));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_an_error() {
+        assert!(table("# Map\n").is_err());
+        let short = MAP.replace("| `wire` | | `ulid` |", "| `wire` | `ulid` |");
+        assert!(table(&short).is_err());
+    }
+
+    #[test]
+    fn a_home_folder_is_found_at_the_start_of_a_path_alone() {
+        let home = concat!("/ho", "me/");
+        let path = |before: &str| format!("{before}{home}me/file");
+        assert!(names_machine(&path(""), home) && names_machine(&path("x = \""), home));
+        assert!(!names_machine(&path("https://example.org"), home));
+        assert!(!names_machine(&path("some"), home));
+    }
+}

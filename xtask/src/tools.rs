@@ -1,8 +1,7 @@
-//! Fetches the programs a clone does not bring: nats-server, DuckDB for Python, Chromium.
+//! Fetches the programs a clone does not bring: nats-server, and packages for Python.
 //!
-//! Everything goes into the tools folder under cargo's target folder, never into the system; only
-//! Chromium comes from apt, and only for root. What cannot be fetched ends in an error that says
-//! what to install. Start at [`nats_server`].
+//! Everything goes into the tools folder under cargo's target folder, never into the system. What
+//! cannot be fetched ends in an error that says what to install. Start at [`nats_server`].
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +25,12 @@ const DUCKDB_PACKAGES: [&str; 4] = [
     "duckdb-ext-ducklake==1.4.4.*",
     "duckdb-ext-sqlite==1.4.4.*",
 ];
+
+/// ClickHouse within Python, which the ingest benchmark compares with; half a gigabyte.
+const CLICKHOUSE_PACKAGE: &str = "chdb==4.4.0";
+
+/// What the Python SDK is built on.
+pub(crate) const NATS_PY_PACKAGE: &str = "nats-py>=2.16,<3";
 
 /// Finds a nats-server, or fetches one.
 pub(crate) fn nats_server(project: &Project) -> Result<PathBuf> {
@@ -69,19 +74,22 @@ fn nats_version(binary: &Path) -> Result<(u32, u32)> {
     }
 }
 
-/// The Python that has DuckDB with both extensions: the system's, or one with our tools folder.
+/// A Python and the folders of packages it needs beside the system's own.
+#[derive(Debug, Clone)]
 pub(crate) struct Python {
     /// The program.
     pub(crate) program: String,
-    /// What `PYTHONPATH` must be, where the packages are not the system's own.
-    pub(crate) path: Option<PathBuf>,
+    /// What `PYTHONPATH` must name.
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 impl Python {
     /// Lets a command use this Python.
     pub(crate) fn give_to(&self, command: &mut Command) {
         command.env("SERIN_PYTHON", &self.program);
-        if let Some(path) = &self.path {
+        if let Ok(path) = std::env::join_paths(&self.paths)
+            && !path.is_empty()
+        {
             command.env("PYTHONPATH", path);
         }
     }
@@ -93,7 +101,7 @@ pub(crate) fn duckdb(project: &Project) -> Result<Python> {
     if has_duckdb(&program, None) {
         return Ok(Python {
             program,
-            path: None,
+            paths: Vec::new(),
         });
     }
     let folder = project.tools().join("duckdb");
@@ -108,8 +116,28 @@ pub(crate) fn duckdb(project: &Project) -> Result<Python> {
     }
     Ok(Python {
         program,
-        path: Some(folder),
+        paths: vec![folder],
     })
+}
+
+/// Adds ClickHouse for the benchmark that compares with it; without it the row says so.
+pub(crate) fn clickhouse(project: &Project, python: &mut Python) {
+    let has = |path: &Path| {
+        let mut command = Command::new(&python.program);
+        read(command.args(["-c", "import chdb"]).env("PYTHONPATH", path)).is_ok()
+    };
+    let folder = project.tools().join("clickhouse");
+    if !has(&folder) {
+        let fetched = step("fetch ClickHouse (chdb)", || {
+            pip_install(&folder, &[CLICKHOUSE_PACKAGE])
+        });
+        if let Err(error) = fetched {
+            note(&format!(
+                "SKIPPED: the comparison with ClickHouse: {error:#}"
+            ));
+        }
+    }
+    python.paths.push(folder);
 }
 
 fn has_duckdb(program: &str, path: Option<&Path>) -> bool {
@@ -134,6 +162,21 @@ pub(crate) fn python() -> Result<String> {
     Ok(name.to_owned())
 }
 
+/// A folder of packages for the tests of a Python package of ours: what it depends on.
+pub(crate) fn python_packages(project: &Project, name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = project.tools().join(name);
+    let stamp = folder.join("packages.txt");
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
+        return Ok(folder);
+    }
+    step(&format!("Python packages for {name}"), || {
+        pip_install(&folder, packages)?;
+        Ok(std::fs::write(&stamp, &wanted)?)
+    })?;
+    Ok(folder)
+}
+
 fn pip_install(folder: &Path, packages: &[&str]) -> Result<()> {
     let python = python()?;
     read(Command::new(&python).args(["-m", "pip", "--version"]))
@@ -145,31 +188,26 @@ fn pip_install(folder: &Path, packages: &[&str]) -> Result<()> {
     run(command.args(packages))
 }
 
-/// Finds Chromium, or installs it where apt and the right to do so are there.
-pub(crate) fn chromium() -> Result<PathBuf> {
-    if let Some(chosen) = std::env::var_os("SERIN_CHROMIUM") {
-        return Ok(PathBuf::from(chosen));
+/// Leaves nats-py in `sdk/python/vendor`, from where it goes into the binary with our own SDK, so
+/// that a service in Python runs without installing anything.
+pub(crate) fn python_vendor(project: &Project) -> Result<()> {
+    let folder = project.root.join("sdk/python/vendor");
+    if folder.join("nats/__init__.py").is_file() {
+        return Ok(());
     }
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    if !names.iter().any(|name| on_path(name)) && on_path("apt-get") && is_root() {
-        step("install Chromium", || {
-            let noninteractive = ("DEBIAN_FRONTEND", "noninteractive");
-            run(Command::new("apt-get")
-                .args(["update", "-q"])
-                .envs([noninteractive]))?;
-            let install = ["install", "-q", "-y", "--no-install-recommends", "chromium"];
-            run(Command::new("apt-get").args(install).envs([noninteractive]))
-        })?;
-    }
-    let Some(name) = names.iter().find(|name| on_path(name)) else {
-        bail!(
-            "no Chromium on PATH for the browser tests; install it (apt install chromium) or say \
-             where it is in SERIN_CHROMIUM"
-        );
-    };
-    Ok(PathBuf::from(name))
-}
-
-fn is_root() -> bool {
-    read(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+    let program = python()?;
+    step("fetch nats-py for the Python SDK", || {
+        std::fs::create_dir_all(&folder)?;
+        let install = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-compile",
+            "--target",
+        ];
+        let command = &mut Command::new(&program);
+        run(command.args(install).arg(&folder).arg(NATS_PY_PACKAGE))
+    })
 }

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod decisions;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod emit;
 pub(crate) mod flush;
