@@ -1,0 +1,264 @@
+//! What a client is told when no service answers: a page for browsers, JSON for programs.
+//!
+//! Each refusal has a status, a code with a line in `docs/errors.md`, and one sentence that says what
+//! to do. Text of the request never becomes markup: the page shows escaped text only.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+/// Why a request is not passed on, or its answer not passed back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No service has this path; these are there.
+    NoPath { path: String, services: Vec<String> },
+    /// The service has no instance that answers.
+    NoInstance { service: String, why: NoInstance },
+    /// The answer did not come in time.
+    TooLate { service: String, after: Duration },
+    /// The connection to the instance broke after the request was sent.
+    BrokeOff { service: String, instance: String },
+    /// What came back is no answer.
+    BadAnswer {
+        service: String,
+        instance: String,
+        what: &'static str,
+    },
+    /// The service answered with an error of its own.
+    Failed {
+        service: String,
+        code: u16,
+        message: String,
+    },
+    /// The body is longer than the service or the bus takes.
+    TooLarge { most: usize },
+    /// The body did not come in time.
+    BodyTooSlow,
+    /// The body ended too early.
+    BodyBroken,
+    /// Too many bodies are held at this moment.
+    Full,
+    /// A method that means something else to a gateway.
+    Method,
+}
+
+/// Why there is no instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoInstance {
+    /// None is running.
+    None,
+    /// Those that run did not take it.
+    Unreachable,
+    /// Those that run have enough to do.
+    Busy,
+    /// The bus is away.
+    NoBus,
+}
+
+impl Refusal {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Refusal::NoPath { .. } => StatusCode::NOT_FOUND,
+            Refusal::NoInstance { .. } | Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::TooLate { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::BrokeOff { .. } | Refusal::BadAnswer { .. } => StatusCode::BAD_GATEWAY,
+            Refusal::Failed { code, .. } => match StatusCode::from_u16(*code) {
+                Ok(status) if status.is_client_error() || status.is_server_error() => status,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Refusal::BodyBroken => StatusCode::BAD_REQUEST,
+            Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Refusal::NoPath { .. } => "SER-GATE-001",
+            Refusal::NoInstance { .. } => "SER-GATE-002",
+            Refusal::TooLate { .. } => "SER-GATE-003",
+            Refusal::BrokeOff { .. } => "SER-GATE-004",
+            Refusal::BadAnswer { .. } => "SER-GATE-005",
+            Refusal::Failed { .. } => "SER-GATE-006",
+            Refusal::TooLarge { .. } => "SER-GATE-007",
+            Refusal::BodyTooSlow | Refusal::BodyBroken => "SER-GATE-008",
+            Refusal::Full => "SER-GATE-009",
+            Refusal::Method => "SER-GATE-010",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Refusal::NoPath { path, services } if services.is_empty() => {
+                format!("no service has the path {path:?}, and no web service is deployed yet")
+            }
+            Refusal::NoPath { path, .. } => format!("no service has the path {path:?}"),
+            Refusal::NoInstance { service, why } => {
+                let why = match why {
+                    NoInstance::None => "none is running",
+                    NoInstance::Unreachable => "those that run do not answer",
+                    NoInstance::Busy => "those that run have as many requests as they take",
+                    NoInstance::NoBus => "the bus is away",
+                };
+                format!("no instance of {service:?} takes requests: {why}; try again in a moment")
+            }
+            Refusal::TooLate { service, after } => {
+                let seconds = after.as_secs_f64();
+                format!("{service:?} did not answer within {seconds} s; it may still be at work")
+            }
+            Refusal::BrokeOff { service, instance } => format!(
+                "{instance:?} of {service:?} ended before it answered; the request may have run, \
+                 so it was not sent again"
+            ),
+            Refusal::BadAnswer {
+                service,
+                instance,
+                what,
+            } => format!("{instance:?} of {service:?} answered {what}"),
+            Refusal::Failed {
+                service, message, ..
+            } => format!("{service:?} failed: {message}"),
+            Refusal::TooLarge { most } => {
+                format!("the request is larger than {most} bytes; send it in parts")
+            }
+            Refusal::BodyTooSlow => "the body of the request came too slowly; send it again".into(),
+            Refusal::BodyBroken => "the body of the request ended too early; send it again".into(),
+            Refusal::Full => {
+                "the gateway holds as many bodies as it may; try again in a moment".into()
+            }
+            Refusal::Method => "this method is for proxies, which the gateway is not".into(),
+        }
+    }
+
+    /// Whether the client is told when to come again.
+    fn is_passing(&self) -> bool {
+        matches!(self, Refusal::NoInstance { .. } | Refusal::Full)
+    }
+
+    /// The answer: a page where the client reads pages.
+    pub(crate) fn response(&self, wants_page: bool) -> Response<Full<Bytes>> {
+        let (kind, body) = if wants_page {
+            ("text/html; charset=utf-8", self.page())
+        } else {
+            ("application/json", self.json())
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let fixed = [
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (
+                header::CONTENT_SECURITY_POLICY,
+                "default-src 'none'; style-src 'unsafe-inline'",
+            ),
+        ];
+        for (name, value) in fixed {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if self.is_passing() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    fn json(&self) -> String {
+        let mut body = json!({"error": self.message(), "code": self.code()});
+        if let Refusal::NoPath { services, .. } = self {
+            body["services"] = json!(services);
+        }
+        format!("{body}\n")
+    }
+
+    fn page(&self) -> String {
+        let status = self.status();
+        let title = status.canonical_reason().unwrap_or("Error");
+        let mut links = String::new();
+        if let Refusal::NoPath { services, .. } = self
+            && !services.is_empty()
+        {
+            links.push_str("<p>These are there:</p><ul>");
+            for path in services.iter().map(|path| escaped(path)) {
+                write!(links, "<li><a href=\"{path}\">{path}</a></li>")
+                    .expect("writing to a String never fails");
+            }
+            links.push_str("</ul>");
+        }
+        format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\">\
+             <title>{number} {title}</title><style>{STYLE}</style>\
+             <main><h1>{title}</h1><p>{message}</p>{links}<p><small>{number} {code}</small></p></main>\n",
+            number = status.as_u16(),
+            message = escaped(&sentence(&self.message())),
+            code = self.code(),
+        )
+    }
+}
+
+const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;\
+    margin:15vh auto 0;max-width:36rem;padding:0 1rem}h1{font-size:1.5rem}small{opacity:.6}";
+
+/// With a capital and a full stop, as a page has it.
+fn sentence(message: &str) -> String {
+    let mut chars = message.chars();
+    let first = chars.next().map(char::to_uppercase);
+    let first: String = first.into_iter().flatten().collect();
+    format!("{first}{}.", chars.as_str())
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn text_of_a_request_is_never_markup() {
+        let refusal = Refusal::NoPath {
+            path: "/<script>alert('x')</script>".into(),
+            services: vec!["/cart".into()],
+        };
+        let page = refusal.page();
+        assert!(!page.contains("<script"), "{page}");
+        assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)"), "{page}");
+        assert!(page.contains("<a href=\"/cart\">"), "{page}");
+    }
+
+    #[test]
+    fn a_program_is_told_the_same_as_json() {
+        let refusal = Refusal::NoInstance {
+            service: "cart".into(),
+            why: NoInstance::Busy,
+        };
+        expect![[r#"
+            {"code":"SER-GATE-002","error":"no instance of \"cart\" takes requests: those that run have as many requests as they take; try again in a moment"}
+        "#]]
+        .assert_eq(&refusal.json());
+        let response = refusal.response(false);
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+}

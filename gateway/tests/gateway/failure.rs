@@ -1,0 +1,234 @@
+//! Instances that are gone, hang, refuse or come back: who is asked instead, and what never is twice.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serin_wire::call;
+use tokio::time::Instant;
+
+use crate::kit::{ALL_V1, Asked, Place, says_its_name, service, until, until_gone};
+
+fn never(_: Asked) -> BoxFuture<'static, ()> {
+    Box::pin(std::future::ready(()))
+}
+
+fn busy(asked: Asked) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let headers = [
+            (call::NOT_RUN, "1"),
+            (call::ERROR, "enough to do"),
+            (call::ERROR_CODE, "503"),
+        ];
+        asked.send(&headers, "").await;
+    })
+}
+
+async fn post(place: &Place, path: &str) -> (u16, String) {
+    let sent = place.http.post(place.at(path)).body("x").send();
+    let response = sent.await.expect("answered");
+    (
+        response.status().as_u16(),
+        response.text().await.expect("text"),
+    )
+}
+
+#[tokio::test]
+async fn what_did_not_run_is_sent_to_another_whatever_the_method() {
+    let place = Place::new().await;
+    let mut gone = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let busy = place.on_bus("cart", "v1", 2, busy).await;
+    let good = place.on_bus("cart", "v1", 3, says_its_name).await;
+    gone.kill();
+    until_gone(&place, &gone).await;
+    place
+        .tell([service("cart", &ALL_V1, &[&gone, &busy, &good])])
+        .await;
+    for _ in 0..50 {
+        assert_eq!(post(&place, "/cart").await, (200, "cart-v1-3".to_owned()));
+    }
+    let stats = place.gateway.stats();
+    assert!(stats.retries_total >= 2, "{stats:?}");
+    assert!(
+        stats.retries_total < 50,
+        "one that is gone is passed over: {stats:?}"
+    );
+    assert_eq!(good.asked(), 50);
+}
+
+#[tokio::test]
+async fn what_may_have_run_is_sent_again_only_where_that_does_no_harm() {
+    let place = Place::new().await;
+    let mut silent = place.on_bus("cart", "v1", 1, never).await;
+    let good = place.on_bus("cart", "v1", 2, says_its_name).await;
+    let mut cart = service("cart", &ALL_V1, &[&silent, &good]);
+    cart.timeout = Duration::from_millis(400);
+    cart.idempotent = vec!["/search".into()];
+    place.tell([cart.clone()]).await;
+    // A silent one is passed over after its failure; so ask until it is asked, and count answers.
+    let mut late = 0;
+    until("the silent one is asked by POST", async || {
+        let (status, text) = post(&place, "/cart").await;
+        if status == 504 {
+            assert!(text.contains("did not answer within 0.4 s"), "{text}");
+            late += 1;
+        } else {
+            assert_eq!(status, 200);
+        }
+        late >= 2
+    })
+    .await;
+    assert_eq!(silent.asked(), late, "no POST was sent twice");
+    let before = silent.asked();
+    until("the silent one is asked by GET", async || {
+        assert_eq!(place.text("/cart").await, (200, "cart-v1-2".to_owned()));
+        silent.asked() > before
+    })
+    .await;
+    let before = silent.asked();
+    until("the silent one is asked by a declared POST", async || {
+        assert_eq!(post(&place, "/cart/search").await.0, 200);
+        silent.asked() > before
+    })
+    .await;
+    silent.kill();
+}
+
+#[tokio::test]
+async fn a_late_pulse_stops_requests_at_once_and_a_new_one_lets_them_in_again() {
+    let place = Place::new().await;
+    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let two = place.on_bus("cart", "v1", 2, says_its_name).await;
+    place.tell([service("cart", &ALL_V1, &[&one, &two])]).await;
+    until("both are asked", async || {
+        place.text("/cart").await;
+        one.asked() > 0 && two.asked() > 0
+    })
+    .await;
+    one.hang(true);
+    until("its pulse is late", async || {
+        place.gateway.stats().instances_down == 1
+    })
+    .await;
+    let before = one.asked();
+    for _ in 0..50 {
+        assert_eq!(post(&place, "/cart").await, (200, "cart-v1-2".to_owned()));
+    }
+    assert_eq!(one.asked(), before, "not one request found out");
+    one.hang(false);
+    until("it is asked again", async || {
+        assert_eq!(place.text("/cart").await.0, 200);
+        one.asked() > before
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_at_an_instance_that_hangs_moves_on_when_its_pulse_is_late() {
+    let place = Place::new().await;
+    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let two = place.on_bus("cart", "v1", 2, says_its_name).await;
+    place.tell([service("cart", &ALL_V1, &[&one, &two])]).await;
+    until("both are asked", async || {
+        place.text("/cart").await;
+        one.asked() > 0 && two.asked() > 0
+    })
+    .await;
+    one.hang(true);
+    let before = one.asked();
+    let start = Instant::now();
+    while one.asked() == before {
+        assert_eq!(place.text("/cart").await, (200, "cart-v1-2".to_owned()));
+    }
+    // Its timeout is 30 s.
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn one_that_was_gone_is_asked_again_when_it_is_back() {
+    let place = Place::new().await;
+    let mut one = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let two = place.on_bus("cart", "v1", 2, says_its_name).await;
+    one.kill();
+    until_gone(&place, &one).await;
+    place.tell([service("cart", &ALL_V1, &[&one, &two])]).await;
+    until("it is passed over", async || {
+        assert_eq!(place.text("/cart").await.0, 200);
+        place.gateway.stats().instances_down == 1
+    })
+    .await;
+    let again = place.on_bus("cart", "v1", 1, says_its_name).await;
+    until("it is found", async || {
+        place.gateway.stats().instances_down == 0
+    })
+    .await;
+    until("it is asked again", async || {
+        assert_eq!(place.text("/cart").await.0, 200);
+        again.asked() > 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_version_without_instances_is_stood_in_for() {
+    let place = Place::new().await;
+    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let weights = [("v2", 5_000), ("v1", 5_000)];
+    place.tell([service("cart", &weights, &[&one])]).await;
+    for _ in 0..20 {
+        assert_eq!(place.text("/cart").await, (200, "cart-v1-1".to_owned()));
+    }
+    assert!(place.gateway.stats().strays_total > 0);
+}
+
+#[tokio::test]
+async fn without_an_instance_the_page_says_why_and_when_to_come_again() {
+    let place = Place::with(|options| options.patience = Duration::from_millis(100)).await;
+    let mut gone = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let busy = place.on_bus("pay", "v1", 1, busy).await;
+    gone.kill();
+    until_gone(&place, &gone).await;
+    let none = service("mail", &ALL_V1, &[]);
+    let services = [
+        service("cart", &ALL_V1, &[&gone]),
+        service("pay", &ALL_V1, &[&busy]),
+        none,
+    ];
+    place.tell(services).await;
+    for (path, why) in [
+        ("/cart", "those that run do not answer"),
+        ("/pay", "those that run have as many requests as they take"),
+        ("/mail", "none is running"),
+    ] {
+        let response = place.get(path).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+        let text = response.text().await.expect("text");
+        assert!(
+            text.contains(why) && text.contains("SER-GATE-002"),
+            "{path}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_waits_for_the_only_instance_to_be_replaced() {
+    let place = Place::with(|options| options.patience = Duration::from_secs(20)).await;
+    let mut first = place.on_bus("cart", "v1", 1, says_its_name).await;
+    place.tell([service("cart", &ALL_V1, &[&first])]).await;
+    first.kill();
+    until_gone(&place, &first).await;
+    let (answer, _second) = tokio::join!(post(&place, "/cart"), async {
+        until("the request waits", async || {
+            place.gateway.stats().waits_total > 0
+        })
+        .await;
+        let second = place.on_bus("cart", "v1", 2, says_its_name).await;
+        place.tell([service("cart", &ALL_V1, &[&second])]).await;
+        second
+    });
+    assert_eq!(answer, (200, "cart-v1-2".to_owned()));
+}
