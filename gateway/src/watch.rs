@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::{RequestErrorKind, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
+use serin_wire::subject;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,8 +21,6 @@ use crate::over_port;
 use crate::table::{Reach, Table};
 use crate::view::{Peer, View};
 
-/// Before the name in a pulse's subject, see `serin_wire::subject::pulse`.
-const PULSE: &str = "tel.pulse.";
 /// How often it is looked whom to probe: the first probe is due 50 ms after a failure.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// An instance that takes longer for a probe has not answered it.
@@ -54,6 +53,7 @@ pub(crate) async fn follow(
 
 /// Takes pulses.
 pub(crate) async fn hear(shared: Arc<Shared>, mut pulses: Subscriber, end: CancellationToken) {
+    let prefix = subject::PULSES.trim_end_matches('>');
     loop {
         let pulse = tokio::select! {
             pulse = pulses.next() => pulse,
@@ -61,7 +61,7 @@ pub(crate) async fn hear(shared: Arc<Shared>, mut pulses: Subscriber, end: Cance
         };
         let Some(pulse) = pulse else { return };
         let now = Instant::now();
-        let Some(name) = pulse.subject.strip_prefix(PULSE) else {
+        let Some(name) = pulse.subject.strip_prefix(prefix) else {
             continue;
         };
         shared.heard().pulse(name, now);
