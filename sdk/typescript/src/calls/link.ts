@@ -1,0 +1,187 @@
+/**
+ * Requests and their answers over one connection, and the routes that callers follow.
+ *
+ * Answers come to one inbox and are told apart by its last word. Start at {@link Link.request}.
+ */
+
+import { randomBytes } from "node:crypto";
+
+import type { Msg } from "@nats-io/transport-node";
+
+import { Away, Bus, type HeaderPairs } from "../bus/bus.js";
+import type { Settings } from "../options.js";
+import { ROUTES, ROUTES_GET } from "../subject.js";
+import { readRoutes, type Route, type Routes } from "./route.js";
+
+/** The routes are awaited this long before the first call; without them calls go to any version. */
+const ROUTES_WITHIN_MS = 500;
+
+/** Why a request got no answer. */
+export type LinkFailure =
+  /** The bus was away for all of the time. */
+  | "not-sent"
+  /** Nobody listens there. */
+  | "no-responders"
+  /** It was sent, and no answer came in time. */
+  | "late"
+  /** It was sent, and the connection broke. */
+  | "broken";
+
+/** A request that got no answer. */
+export class LinkError extends Error {
+  override readonly name = "LinkError";
+  readonly failure: LinkFailure;
+
+  constructor(failure: LinkFailure) {
+    super(failure);
+    this.failure = failure;
+  }
+}
+
+interface Waiting {
+  readonly answer: (message: Msg) => void;
+  readonly fail: (error: LinkError) => void;
+}
+
+/** See the module. */
+export class Link {
+  readonly bus: Bus;
+  readonly #inbox = `_INBOX.${randomBytes(12).toString("hex")}`;
+  readonly #waiting = new Map<string, Waiting>();
+  readonly #warn: (text: string) => void;
+  #next = 0;
+  #connection = 0;
+  #routes: Routes = { revision: -1, services: {} };
+  #tellRoutes = () => {};
+  #routesKnown: Promise<void> | undefined = new Promise((tell) => (this.#tellRoutes = tell));
+
+  constructor(settings: Settings, warn: (text: string) => void) {
+    this.#warn = warn;
+    this.bus = new Bus(settings.address, settings.instance, () => this.#changed(), warn);
+    this.bus.subscribe(`${this.#inbox}.*`, (message) => this.#take(message));
+    this.bus.subscribe(ROUTES, (message) => this.#takeRoutes(message));
+    this.bus.start();
+  }
+
+  /** Ends the connection; who waits for an answer is told. */
+  async close(): Promise<void> {
+    this.#failWaiting();
+    await this.bus.close();
+  }
+
+  /** The answer to a message; rejects with {@link LinkError}, or `TooLarge`. */
+  async request(subject: string, payload: Uint8Array | string, headers: HeaderPairs, withinMs: number): Promise<Msg> {
+    const untilMs = performance.now() + withinMs;
+    if (!this.bus.isConnected && !(await this.#connectedWithin(withinMs))) throw new LinkError("not-sent");
+    const { token, answer } = this.expect();
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      this.bus.publish(subject, payload, { reply: this.inbox(token), headers });
+      const late = new Promise<never>((_, fail) => {
+        timer = setTimeout(() => fail(new LinkError("late")), Math.max(0, untilMs - performance.now()));
+      });
+      const message = await Promise.race([answer, late]);
+      if (isUnheard(message)) throw new LinkError("no-responders");
+      return message;
+    } catch (error) {
+      throw error instanceof Away ? new LinkError("not-sent") : error;
+    } finally {
+      clearTimeout(timer);
+      this.forget(token);
+    }
+  }
+
+  /** A new word of the inbox, and what comes to it; forgotten by {@link forget}. */
+  expect(): { token: string; answer: Promise<Msg> } {
+    const token = (++this.#next).toString(36);
+    const answer = new Promise<Msg>((tell, fail) => this.#waiting.set(token, { answer: tell, fail }));
+    // Whoever does not await it any more need not hear that the connection broke.
+    answer.catch(() => {});
+    return { token, answer };
+  }
+
+  /** Nothing more is expected there. */
+  forget(token: string): void {
+    this.#waiting.delete(token);
+  }
+
+  /** The subject of a word. */
+  inbox(token: string): string {
+    return `${this.#inbox}.${token}`;
+  }
+
+  /** Waits, not long, until somebody has told routes. */
+  async routesKnown(): Promise<void> {
+    if (!this.#routesKnown) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((tell) => (timer = setTimeout(tell, ROUTES_WITHIN_MS)));
+    await Promise.race([this.#routesKnown, late]);
+    clearTimeout(timer);
+    this.#routesKnown = undefined;
+  }
+
+  /** The route of a service as known now; `undefined` where nobody tells any. */
+  route(service: string): Route | undefined {
+    return Object.hasOwn(this.#routes.services, service) ? this.#routes.services[service] : undefined;
+  }
+
+  /** Of the routes known now; -1 before the first. */
+  get revision(): number {
+    return this.#routes.revision;
+  }
+
+  async #connectedWithin(ms: number): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((tell) => (timer = setTimeout(tell, ms, false)));
+    const stands = this.bus.connected().then(() => true);
+    const isConnected = await Promise.race([stands, late]);
+    clearTimeout(timer);
+    return isConnected;
+  }
+
+  #take(message: Msg): void {
+    const token = message.subject.slice(message.subject.lastIndexOf(".") + 1);
+    const waiting = this.#waiting.get(token);
+    this.#waiting.delete(token);
+    waiting?.answer(message);
+  }
+
+  #changed(): void {
+    if (!this.bus.isConnected) {
+      this.#failWaiting();
+    } else if (this.bus.connection !== this.#connection) {
+      this.#connection = this.bus.connection;
+      void this.#askRoutes();
+    }
+  }
+
+  #failWaiting(): void {
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const one of waiting) one.fail(new LinkError("broken"));
+  }
+
+  async #askRoutes(): Promise<void> {
+    try {
+      this.#takeRoutes(await this.request(ROUTES_GET, "", [], ROUTES_WITHIN_MS));
+    } catch {
+      // Nobody tells any: calls go to any version until somebody does.
+      this.#tellRoutes();
+    }
+  }
+
+  #takeRoutes(message: Msg): void {
+    try {
+      const told = readRoutes(message.string());
+      if (told.revision >= this.#routes.revision) this.#routes = told;
+    } catch (error) {
+      this.#warn(`the routes on ${message.subject} cannot be read: ${String(error)}`);
+    }
+    this.#tellRoutes();
+  }
+}
+
+/** The server's own answer where nobody listens. */
+function isUnheard(message: Msg): boolean {
+  return message.data.length === 0 && message.headers?.code === 503;
+}

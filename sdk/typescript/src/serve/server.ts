@@ -1,0 +1,272 @@
+/**
+ * Serves endpoints over the bus: admits, runs handlers in the context of their calls, answers, drains.
+ *
+ * Start at {@link Server.start}; the way of one call is {@link Server.#handle}.
+ */
+
+import type { Msg } from "@nats-io/transport-node";
+
+import { Away, header, headerPairs, TooLarge, type HeaderPairs, type Wanted } from "../bus/bus.js";
+import { Code, Header, WEB_ENDPOINT, wholeNumber } from "../calls/headers.js";
+import type { Link } from "../calls/link.js";
+import { hasTrial } from "../calls/route.js";
+import { addArm, Context } from "../context.js";
+import type { Core } from "../core.js";
+import { CallError } from "../errors.js";
+import { nowUs } from "../memory/clock.js";
+import { Span } from "../span.js";
+import { call as subjectOf, callInstance } from "../subject.js";
+import { parseTrace } from "../trace.js";
+import { Admission } from "./admit.js";
+import { answerOf, answerOfError, answerOfWeb, answerUnrun, sendWeb, type Answer } from "./answer.js";
+import type { Endpoint } from "./endpoint.js";
+import { answerTo, subjectsOf, VERBS } from "./micro.js";
+import { ofError, WebRequest, WebResponse, type Router } from "./web.js";
+
+/** What is served. */
+export interface Served {
+  readonly endpoints: readonly Endpoint[];
+  readonly router: Router;
+  readonly concurrency: number;
+  readonly waitingMax: number;
+  readonly description: string;
+}
+
+/** A call between being taken and being answered. */
+interface Taken {
+  readonly endpoint: Endpoint;
+  readonly message: Msg;
+  readonly atMs: number;
+  readonly timeUs: number;
+  readonly deadline: number | undefined;
+  startedMs: number | undefined;
+}
+
+const sinceUs = (ms: number) => Math.max(0, Math.round((performance.now() - ms) * 1000));
+
+/** See the module. */
+export class Server {
+  readonly #core: Core;
+  readonly #link: Link;
+  readonly #served: Served;
+  readonly #admission: Admission;
+  readonly #started = new Date().toISOString();
+  readonly #running = new Set<Promise<unknown>>();
+  #wanted: Wanted[] = [];
+  #isDraining = false;
+
+  constructor(core: Core, served: Served) {
+    this.#core = core;
+    this.#link = core.link();
+    this.#served = served;
+    this.#admission = new Admission(served.concurrency, served.waitingMax);
+  }
+
+  /** Takes calls from now on; resolves once the bus knows it. */
+  async start(): Promise<void> {
+    const { bus } = this.#link;
+    const { who } = this.#core;
+    for (const endpoint of this.#served.endpoints) {
+      const take = (message: Msg) => this.#take(endpoint, message);
+      this.#wanted.push(
+        bus.subscribe(subjectOf(who.service, who.version, endpoint.name), take, who.version),
+        bus.subscribe(callInstance(who, endpoint.name), take),
+      );
+    }
+    for (const verb of VERBS) {
+      const tell = ({ reply }: Msg) => {
+        const { description, endpoints } = this.#served;
+        const told = answerTo(verb, who, this.#started, description, endpoints);
+        if (reply) this.#publish(reply, Buffer.from(JSON.stringify(told)), []);
+      };
+      this.#wanted.push(...subjectsOf(verb, who).map((subject) => bus.subscribe(subject, tell)));
+    }
+    for (let isKnown = false; !isKnown; ) {
+      await bus.connected();
+      isKnown = await bus.flush().then(
+        () => true,
+        () => false,
+      );
+    }
+  }
+
+  /** Refuses new calls, and waits for those under way; whether all ended in time. */
+  async drain(deadlineMs: number): Promise<boolean> {
+    this.#isDraining = true;
+    const untilMs = performance.now() + deadlineMs;
+    await Promise.all(this.#wanted.splice(0).map((one) => this.#link.bus.unsubscribe(one)));
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((tell) => {
+      timer = setTimeout(tell, Math.max(0, untilMs - performance.now()), false);
+    });
+    const isDone = await Promise.race([Promise.all(this.#running).then(() => true), late]);
+    clearTimeout(timer);
+    return isDone;
+  }
+
+  #take(endpoint: Endpoint, message: Msg): void {
+    const atMs = performance.now();
+    const timeout = header(message, Header.timeoutMs);
+    const deadline = timeout === undefined ? undefined : atMs + wholeNumber(timeout);
+    const taken: Taken = { endpoint, message, atMs, timeUs: nowUs(), deadline, startedMs: undefined };
+    this.#track(this.#handle(taken));
+  }
+
+  #track(work: Promise<unknown>): void {
+    const tracked = work
+      .catch((error: unknown) => this.#core.warn(`a call was not answered: ${String(error)}`))
+      .finally(() => this.#running.delete(tracked));
+    this.#running.add(tracked);
+  }
+
+  /** From taking a call to answering it. */
+  async #handle(taken: Taken): Promise<void> {
+    const { shared } = this.#core;
+    if (this.#isDraining) {
+      // Not a request of ours: the caller asks another instance.
+      await this.#answer(taken, answerUnrun(Code.busy, "the instance drains"), new Context());
+      return;
+    }
+    shared.startRequest();
+    let status: number = Code.failed;
+    try {
+      status = await this.#admit(taken);
+    } finally {
+      shared.finishRequest(sinceUs(taken.atMs), status >= Code.failed);
+    }
+  }
+
+  async #admit(taken: Taken): Promise<number> {
+    if (!this.#admission.hasRoom) {
+      return await this.#told(taken, answerUnrun(Code.busy, "too many calls are being handled"), new Context());
+    }
+    const leftMs = taken.deadline === undefined ? undefined : taken.deadline - performance.now();
+    if (!(await this.#admission.enter(leftMs))) {
+      return await this.#told(taken, answerUnrun(Code.timeout, "the time was over before the handler ran"), new Context());
+    }
+    return await this.#run(taken);
+  }
+
+  /** Runs the handler in the context of the call, and answers no later than the caller waits. */
+  async #run(taken: Taken): Promise<number> {
+    const { message, endpoint } = taken;
+    const above = parseTrace(header(message, Header.traceparent) ?? "");
+    const span = new Span(endpoint.name, above, nowUs(), { kind: "server" });
+    const context = span.context(this.#contextOf(taken));
+    taken.startedMs = performance.now();
+    const work = context.run(() => this.#work(taken, context));
+    // A handler cannot be stopped: its place is given back when it ends.
+    this.#track(work.finally(() => this.#admission.leave()));
+    const answer = await this.#inTime(work, taken);
+    const status = await context.run(() => this.#told(taken, answer, context));
+    span.attributes["queue_us"] = Math.round((taken.startedMs - taken.atMs) * 1000);
+    if (answer.error !== undefined) span.attributes["error"] = answer.error;
+    span.hasFailed = status >= Code.failed;
+    this.#core.tellSpan(span);
+    return status;
+  }
+
+  async #inTime(work: Promise<Answer>, { deadline }: Taken): Promise<Answer> {
+    if (deadline === undefined) return await work;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<Answer>((tell) => {
+      const over = () => tell(answerOfError(new CallError(Code.timeout, "the time was over before the handler ended")));
+      timer = setTimeout(over, Math.max(0, deadline - performance.now()));
+    });
+    const answer = await Promise.race([work, late]);
+    clearTimeout(timer);
+    return answer;
+  }
+
+  #contextOf({ message, deadline }: Taken): Context {
+    const { service, version } = this.#core.who;
+    const route = this.#link.route(service);
+    const arm = header(message, Header.arm);
+    return new Context({
+      arm: route && hasTrial(route) ? addArm(arm, service, version) : arm,
+      deadline,
+      caller: header(message, Header.caller),
+      depth: wholeNumber(header(message, Header.depth)),
+      chainDepth: wholeNumber(header(message, Header.chainDepth)),
+    });
+  }
+
+  /** Runs the handler; whatever it throws is an answer. */
+  async #work({ endpoint, message }: Taken, context: Context): Promise<Answer> {
+    const isWeb = endpoint.name === WEB_ENDPOINT;
+    try {
+      if (isWeb) {
+        const request = WebRequest.read(headerPairs(message), message.data);
+        return answerOfWeb(await WebResponse.of(await this.#served.router.find(request)(request)));
+      }
+      const data = endpoint.read(message.data, header(message, Header.contentType));
+      return answerOf(await endpoint.handler(data, context));
+    } catch (error) {
+      if (error instanceof CallError) return isWeb ? answerOfWeb(ofError(error)) : answerOfError(error);
+      const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+      console.error(`the handler of ${endpoint.name} failed:`, error);
+      // What failed inside is not for whoever browses.
+      if (isWeb) return answerOfWeb(ofError(new CallError(Code.failed, "the service failed")));
+      return answerOfError(new CallError(Code.failed, text));
+    }
+  }
+
+  /** Answers, and tells a row of `requests`; the status. A web request's row is told by the gateway alone. */
+  async #told(taken: Taken, answer: Answer, context: Context): Promise<number> {
+    const { endpoint, message, startedMs, atMs } = taken;
+    const sent = await this.#answer(taken, answer, context);
+    const tookUs = sinceUs(atMs);
+    endpoint.count(tookUs, sent.status >= 400 ? (sent.error ?? `answered ${sent.status}`) : undefined);
+    if (endpoint.name === WEB_ENDPOINT) return sent.status;
+    const caller = header(message, Header.caller);
+    this.#core.tell("req", {
+      time: taken.timeUs,
+      endpoint: endpoint.name,
+      status: sent.status,
+      duration_us: tookUs,
+      bytes: sent.body.length,
+      ...(startedMs === undefined ? {} : { queue_us: Math.round((startedMs - atMs) * 1000) }),
+      ...(caller ? { caller } : {}),
+      ...(context.trace ? { trace_id: context.trace.traceId } : {}),
+      ...(context.arm ? { arm: context.arm } : {}),
+    });
+    return sent.status;
+  }
+
+  /** What was answered in the end. */
+  async #answer(taken: Taken, answer: Answer, context: Context): Promise<Answer> {
+    const { reply } = taken.message;
+    const { instance, version } = this.#core.who;
+    const own: [string, string][] = [
+      [Header.instance, instance],
+      [Header.version, version],
+    ];
+    if (taken.startedMs !== undefined) {
+      own.push([Header.queueUs, String(Math.round((taken.startedMs - taken.atMs) * 1000))]);
+      own.push([Header.handlerUs, String(sinceUs(taken.startedMs))]);
+    }
+    if (!reply) return answer;
+    try {
+      const { web } = answer;
+      if (!web) this.#link.bus.publish(reply, answer.body, { headers: [...own, ...answer.headers] });
+      else await context.run(() => sendWeb(this.#link, reply, web, own, (text) => this.#core.warn(text)));
+    } catch (error) {
+      // An answer is lost with its connection.
+      if (error instanceof Away) return answer;
+      if (!(error instanceof TooLarge)) throw error;
+      const why = `the reply has ${answer.body.length} bytes, more than the bus takes`;
+      const refusal = answerOfError(new CallError(Code.tooLarge, why));
+      this.#publish(reply, refusal.body, [...own, ...refusal.headers]);
+      return refusal;
+    }
+    return answer;
+  }
+
+  #publish(reply: string, payload: Uint8Array, headers: HeaderPairs): void {
+    try {
+      this.#link.bus.publish(reply, payload, { headers });
+    } catch (error) {
+      if (!(error instanceof Away)) throw error;
+    }
+  }
+}

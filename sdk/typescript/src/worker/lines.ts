@@ -1,0 +1,48 @@
+/**
+ * Lines of JSON on their way out: logs, spans and requests, gathered from shared memory.
+ *
+ * They wait in the ring while the bus is away; what does not fit there is counted as dropped where it
+ * is told. A record is one byte that says what it is, and the line.
+ */
+
+import { Away, type Bus } from "../bus/bus.js";
+import type { Ring } from "../memory/ring.js";
+
+/** What lines tell, by the words they have in subjects; a word's place here is its byte. */
+export const LINE_KINDS = ["span", "log", "req"] as const;
+export type LineKind = (typeof LINE_KINDS)[number];
+
+/** Largest message, well below NATS's default of 1 MiB. */
+const MESSAGE_BYTES_MAX = 512 << 10;
+const NEW_LINE = Buffer.from("\n");
+
+/** Sends everything that waits in the ring. */
+export function sendLines(ring: Ring, bus: Bus, subjectOf: (kind: LineKind) => string): void {
+  const parts = LINE_KINDS.map((): Buffer[] => []);
+  let bytes = 0;
+  const send = () => {
+    for (const [place, kind] of LINE_KINDS.entries()) {
+      const lines = parts[place]?.splice(0) ?? [];
+      if (lines.length > 0) publish(bus, subjectOf(kind), Buffer.concat(lines));
+    }
+    bytes = 0;
+  };
+  while (bus.isConnected) {
+    const record = ring.peek();
+    if (!record) break;
+    if (bytes + record.length > MESSAGE_BYTES_MAX) send();
+    parts[record[0] ?? 0]?.push(Buffer.from(record.subarray(1)), NEW_LINE);
+    bytes += record.length;
+    ring.release();
+  }
+  send();
+}
+
+/** At most once: what breaks with its connection is not sent again. */
+function publish(bus: Bus, subject: string, payload: Buffer): void {
+  try {
+    bus.publish(subject, payload);
+  } catch (error) {
+    if (!(error instanceof Away)) throw error;
+  }
+}

@@ -1,0 +1,291 @@
+/**
+ * Sends batches in order and keeps each until the bus has acknowledged it.
+ *
+ * A few messages are under way at a time; when one is refused, late, or the connection breaks, all that
+ * are not acknowledged are sent again in order, under the same numbers. While the bus is away, batches
+ * go to disk. Start at {@link Sender.step}.
+ */
+
+import { randomBytes } from "node:crypto";
+
+import type { Msg } from "@nats-io/transport-node";
+
+import { Away, header, TooLarge, type Bus, type HeaderPairs } from "../bus/bus.js";
+import type { Reason } from "../dropped.js";
+import type { Shared } from "../memory/shared.js";
+import type { Batch, Batches } from "./batches.js";
+import type { Spill } from "./spill.js";
+
+/** An open batch waits this long for more events; longer while the bus is away. */
+const SEAL_AFTER_MS = 25;
+const SEAL_AFTER_AWAY_MS = 1_000;
+/** Messages under way: enough to keep the disk of the bus busy, few to send again. */
+const WINDOW = 8;
+/** An acknowledgement that takes longer is not awaited. */
+export const ACK_WITHIN_MS = 5_000;
+/** A refused message is sent again after the first, doubling up to the second. */
+const [BACKOFF_MS_MIN, BACKOFF_MS_MAX] = [50, 2_000];
+/** The longest sleep: a full disk is tried again. */
+const LOOK_EVERY_MS = 1_000;
+
+/** A batch in our hands. */
+interface Flight {
+  batch: Batch;
+  isOnDisk: boolean;
+  isAcked: boolean;
+  /** When it was sent, and on which connection. */
+  sent: { atMs: number; connection: number } | undefined;
+}
+
+/** What a sender works with. */
+export interface SenderParts {
+  readonly shared: Shared;
+  readonly batches: Batches;
+  readonly bus: Bus;
+  readonly spill: Spill | undefined;
+  readonly subject: string;
+  readonly producer: string;
+  readonly wake: () => void;
+  readonly warn: (text: string) => void;
+}
+
+/** See the module. */
+export class Sender {
+  readonly #parts: SenderParts;
+  readonly #inbox = `_INBOX.${randomBytes(12).toString("hex")}`;
+  #window: Flight[] = [];
+  #acks: Msg[] = [];
+  #retryAtMs = 0;
+  #backoffMs = BACKOFF_MS_MIN;
+  /** Whether the end is near: nothing waits for more events. */
+  isEnding = false;
+
+  constructor(parts: SenderParts) {
+    this.#parts = parts;
+    // Acknowledgements come to `<inbox>.<number>`.
+    parts.bus.subscribe(`${this.#inbox}.*`, (ack) => {
+      this.#acks.push(ack);
+      parts.wake();
+    });
+  }
+
+  /** One round: take acknowledgements, seal what is old, then send, or put on disk while the bus is away. */
+  step(nowMs: number): void {
+    const { batches } = this.#parts;
+    this.#takeAcks();
+    batches.take(nowMs);
+    if (this.#isSealDue(nowMs)) batches.seal();
+    this.#recall(nowMs);
+    if (this.#isAway(nowMs)) return this.#moveAllToDisk(nowMs);
+    this.#sendAll(nowMs);
+    const isDiskBehind = this.#parts.spill !== undefined && !this.#parts.spill.isAllRead;
+    const isStuck = isDiskBehind || this.#window.length === WINDOW;
+    if (isStuck && this.#parts.shared.events.isHalfFull) this.#moveAllToDisk(nowMs);
+  }
+
+  /** Whether everything emitted is acknowledged. */
+  get isDone(): boolean {
+    const { batches, spill } = this.#parts;
+    return this.#window.length === 0 && (spill?.isAllRead ?? true) && batches.isEmpty;
+  }
+
+  /** How long there is nothing to do by the clock. */
+  restMs(nowMs: number): number {
+    const { batches } = this.#parts;
+    const rests = [LOOK_EVERY_MS];
+    if (batches.openSinceMs !== undefined) rests.push(batches.openSinceMs + this.#sealAfterMs(nowMs) - nowMs);
+    if (this.#retryAtMs > nowMs) rests.push(this.#retryAtMs - nowMs);
+    return Math.max(0, Math.min(...rests));
+  }
+
+  /** Whether the next event changes what there is to do. */
+  get isIdle(): boolean {
+    return this.#parts.batches.openSinceMs === undefined;
+  }
+
+  /** Leaves what is not acknowledged on disk for the next run; whether there was nothing. */
+  leave(nowMs: number): boolean {
+    const { batches, spill } = this.#parts;
+    this.#takeAcks();
+    batches.take(nowMs);
+    batches.seal();
+    const isDone = this.isDone;
+    if (!isDone) this.#moveAllToDisk(nowMs);
+    spill?.close();
+    return isDone;
+  }
+
+  #isAway(nowMs: number): boolean {
+    return this.#retryAtMs > nowMs || !this.#parts.bus.isConnected;
+  }
+
+  #sealAfterMs(nowMs: number): number {
+    return this.#isAway(nowMs) ? SEAL_AFTER_AWAY_MS : SEAL_AFTER_MS;
+  }
+
+  #isSealDue(nowMs: number): boolean {
+    const since = this.#parts.batches.openSinceMs;
+    return since !== undefined && (this.isEnding || nowMs - since >= this.#sealAfterMs(nowMs));
+  }
+
+  /** Marks as not sent what died with its connection or was not acknowledged in time. */
+  #recall(nowMs: number): void {
+    const { bus, warn } = this.#parts;
+    let isLate = false;
+    for (const flight of this.#window) {
+      if (flight.isAcked || !flight.sent) continue;
+      if (flight.sent.connection !== bus.connection || !bus.isConnected) flight.sent = undefined;
+      else if (nowMs - flight.sent.atMs > ACK_WITHIN_MS) isLate = true;
+    }
+    if (!isLate) return;
+    warn("the bus does not acknowledge events; they are kept and sent again");
+    this.#backOff(nowMs);
+  }
+
+  /** Everything under way is sent again, a little later each time. */
+  #backOff(nowMs: number): void {
+    this.#retryAtMs = nowMs + this.#backoffMs;
+    this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MS_MAX);
+    for (const flight of this.#window) flight.sent = undefined;
+  }
+
+  #sendAll(nowMs: number): void {
+    for (const flight of this.#window) {
+      if (!this.#send(flight, nowMs)) return;
+    }
+    while (this.#window.length < WINDOW) {
+      const flight = this.#nextFlight();
+      if (!flight) return;
+      this.#window.push(flight);
+      if (!this.#send(flight, nowMs)) return;
+    }
+  }
+
+  /** The oldest batch that waits: what is on disk is older than what is in memory. */
+  #nextFlight(): Flight | undefined {
+    const { spill, batches } = this.#parts;
+    const spilled = spill?.next();
+    if (spilled) {
+      const batch = spilled.isWhole ? spilled.batch : this.#emptied(spilled.batch, "spill-lost");
+      return { batch, isOnDisk: true, isAcked: false, sent: undefined };
+    }
+    const batch = batches.shift();
+    return batch && { batch, isOnDisk: false, isAcked: false, sent: undefined };
+  }
+
+  /** A message without events in place of one that cannot be sent: numbers have no holes. */
+  #emptied(lost: Batch, reason: Reason): Batch {
+    this.#parts.shared.drop(reason, lost.events);
+    this.#parts.warn(`${lost.events} events are lost: ${reason}`);
+    return { ...lost, payload: this.#parts.batches.head };
+  }
+
+  /** Sends one flight unless it is under way already; whether the next may follow. */
+  #send(flight: Flight, nowMs: number): boolean {
+    if (flight.sent || flight.isAcked) return true;
+    const { bus, subject, producer } = this.#parts;
+    const { number, payload } = flight.batch;
+    const sent = { atMs: nowMs, connection: bus.connection };
+    try {
+      bus.publish(subject, payload, {
+        reply: `${this.#inbox}.${number}`,
+        headers: batchHeaders(producer, 0, number),
+      });
+    } catch (error) {
+      if (error instanceof TooLarge && payload !== this.#parts.batches.head) {
+        flight.batch = this.#emptied(flight.batch, "too-large");
+        return this.#send(flight, nowMs);
+      }
+      if (!(error instanceof Away)) throw error;
+      this.#backOff(nowMs);
+      return false;
+    }
+    flight.sent = sent;
+    return true;
+  }
+
+  #takeAcks(): void {
+    const acks = this.#acks;
+    if (acks.length === 0) return;
+    this.#acks = [];
+    const { spill, batches, warn } = this.#parts;
+    let refusal: string | undefined;
+    for (const ack of acks) refusal = this.#takeAck(ack) ?? refusal;
+    while (this.#window[0]?.isAcked) {
+      const { batch } = this.#window[0];
+      this.#window.shift();
+      spill?.acknowledge(batch.number);
+      batches.acknowledge(batch);
+    }
+    if (refusal === undefined) {
+      [this.#backoffMs, this.#retryAtMs] = [BACKOFF_MS_MIN, 0];
+    } else {
+      if (this.#backoffMs === BACKOFF_MS_MIN) {
+        warn(`the bus refused events, they are kept and sent again: ${refusal}`);
+      }
+      this.#backOff(performance.now());
+    }
+  }
+
+  /** Marks the flight it is for; the bus's words where it refused. */
+  #takeAck(ack: Msg): string | undefined {
+    const number = Number(ack.subject.slice(ack.subject.lastIndexOf(".") + 1));
+    const flight = this.#window.find((one) => one.batch.number === number && !one.isAcked);
+    if (!flight) return undefined;
+    const refusal = readAck(ack);
+    if (refusal === undefined) flight.isAcked = true;
+    return refusal;
+  }
+
+  /** Moves to disk what is not acknowledged: first what is under way, then what waits here and in the ring. */
+  #moveAllToDisk(nowMs: number): void {
+    const { spill, shared, batches } = this.#parts;
+    if (!spill) return;
+    let isFull = false;
+    for (const flight of this.#window) {
+      if (flight.isOnDisk || flight.isAcked) continue;
+      if (!this.#store(spill, flight.batch, true)) {
+        isFull = true;
+        break;
+      }
+      flight.isOnDisk = true;
+    }
+    for (let batch = batches.peek(); batch && !isFull; batch = batches.peek()) {
+      isFull = !this.#store(spill, batch, false);
+      if (isFull) break;
+      batches.shift();
+      batches.take(nowMs);
+    }
+    shared.isSpillFull = isFull;
+  }
+
+  #store(spill: Spill, batch: Batch, isRead: boolean): boolean {
+    if (!spill.hasRoom(batch)) return false;
+    try {
+      spill.append(batch, isRead);
+      return true;
+    } catch (error) {
+      this.#parts.warn(`cannot keep events on disk while the bus is away: ${String(error)}`);
+      return false;
+    }
+  }
+}
+
+/** The headers of a batch. */
+export function batchHeaders(producer: string, epoch: number, number: number): HeaderPairs {
+  return [
+    ["Nats-Msg-Id", `${producer}/${epoch}/${number}`],
+    ["content-type", "application/x-serin-events"],
+  ];
+}
+
+/** The bus's words where JetStream does not have the message. */
+export function readAck(ack: Msg): string | undefined {
+  if (header(ack, "Status") === "503" || ack.headers?.code === 503) return "no stream takes events";
+  try {
+    const answer = ack.json<{ seq?: number; error?: { description?: string } }>();
+    return answer.seq === undefined ? (answer.error?.description ?? "no reason given") : undefined;
+  } catch {
+    return "its answer cannot be read";
+  }
+}
