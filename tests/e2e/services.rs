@@ -203,6 +203,9 @@ async fn a_new_service_answers_in_each_language() -> Result<()> {
         .await?;
         assert_eq!(status, "200", "{page}");
         assert!(page.contains("Hello, &lt;Ada&gt;!"), "{page}");
+        let through = reqwest::get(format!("{}/{name}/?name=Cy", serin.gateway())).await?;
+        assert_eq!(through.status(), 200);
+        assert!(through.text().await?.contains("Hello, Cy!"));
         let subject = format!("svc.{name}.greet");
         let (error, answer) = ask(&serin, &subject, None, r#"{"name": "Bo"}"#).await?;
         assert_eq!(error, "");
@@ -211,22 +214,95 @@ async fn a_new_service_answers_in_each_language() -> Result<()> {
             serde_json::json!({"text": "Hello, Bo!"})
         );
         until(
-            "the greeting is an event of the service",
+            "the greetings are events of the service",
             SOON,
             async || {
-                let sql =
-                    format!("SELECT count(*) FROM \"{name}.greeted\" WHERE service = '{name}'");
-                Ok((serin.sql_number(&sql).await? == 1).then_some(()))
+                let sql = format!("SELECT name FROM \"{name}.greeted\" ORDER BY 1");
+                let names = serde_json::to_string(&serin.sql(&sql).await?)?;
+                anyhow::ensure!(names == r#"[["<Ada>"],["Cy"]]"#, "{names}");
+                Ok(Some(()))
             },
         )
         .await?;
-        until("the call is a row of requests", SOON, async || {
-            let sql = format!("SELECT count(*) FROM requests WHERE service = '{name}'");
-            Ok((serin.sql_number(&sql).await? == 1).then_some(()))
+        until("call and page are rows of requests", SOON, async || {
+            let sql =
+                format!("SELECT count(DISTINCT endpoint) FROM requests WHERE service = '{name}'");
+            Ok((serin.sql_number(&sql).await? == 2).then_some(()))
         })
         .await?;
         let again = serin.output(&["new", &name]).await?;
         assert_eq!(again.status.code(), Some(1));
     }
+    Ok(())
+}
+
+/// What a client that never stops asking got.
+#[derive(Debug, Default)]
+struct Got {
+    pages: u64,
+    failed: Vec<String>,
+}
+
+/// Asks again and again until told to stop; each answer that is not a page is kept.
+async fn visit(url: String, mut stop: tokio::sync::watch::Receiver<bool>) -> Got {
+    let client = reqwest::Client::new();
+    let mut got = Got::default();
+    while !*stop.borrow_and_update() {
+        match client.get(&url).send().await {
+            Ok(answer) if answer.status() == 200 => got.pages += 1,
+            Ok(answer) => got.failed.push(answer.status().to_string()),
+            Err(error) => got.failed.push(format!("{error:?}")),
+        }
+    }
+    got
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
+    let serin = Serin::start().await?;
+    serin.run(&["new", "page"]).await?;
+    serin.run(&["deploy", "page"]).await?;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let url = format!("{}/page/", serin.gateway());
+    let visitors: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(visit(url.clone(), stopped.clone())))
+        .collect();
+    let page = serin.dir().join("services/page/page.html");
+    for round in 0..3 {
+        let text = fs::read_to_string(&page)?;
+        fs::write(&page, format!("{text}<!-- {round} -->\n"))?;
+        serin.run(&["deploy", "page"]).await?;
+    }
+    until("only the last version runs", SOON, async || {
+        let ready = instances(&serin, "page", "ready").await?;
+        let draining = instances(&serin, "page", "draining").await?;
+        Ok((ready.len() == 2 && draining.is_empty()).then_some(()))
+    })
+    .await?;
+    let (victim, pid) = instances(&serin, "page", "ready")
+        .await?
+        .pop_first()
+        .context("an instance")?;
+    kill_process(pid)?;
+    until("the dead one is replaced", SOON, async || {
+        let ready = instances(&serin, "page", "ready").await?;
+        Ok((ready.len() == 2 && ready.iter().all(|(name, _)| *name != victim)).then_some(()))
+    })
+    .await?;
+    stop.send_replace(true);
+    let mut all = Got::default();
+    for visitor in visitors {
+        let got = visitor.await?;
+        all.pages += got.pages;
+        all.failed.extend(got.failed);
+    }
+    assert!(all.pages > 100, "{all:?}");
+    assert!(
+        all.failed.is_empty(),
+        "{} of {}: {:?}",
+        all.failed.len(),
+        all.pages,
+        all.failed
+    );
     Ok(())
 }

@@ -32,6 +32,7 @@ pub struct Serin {
     token: String,
     catalogue: String,
     bus: String,
+    gateway: String,
 }
 
 impl Serin {
@@ -53,6 +54,16 @@ impl Serin {
                 .success();
             anyhow::ensure!(copied, "cannot copy {}", from.display());
         }
+        let mut serin = Serin::prepared(folder.path())?;
+        serin._temporary = Some(folder);
+        serin.start_again().await?;
+        Ok(serin)
+    }
+
+    /// Starts in a fresh folder with this `serin.yaml`.
+    pub async fn start_set(settings: &str) -> Result<Serin> {
+        let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+        fs::write(folder.path().join("serin.yaml"), settings)?;
         let mut serin = Serin::prepared(folder.path())?;
         serin._temporary = Some(folder);
         serin.start_again().await?;
@@ -81,6 +92,7 @@ impl Serin {
             token: String::new(),
             catalogue: String::new(),
             bus: String::new(),
+            gateway: String::new(),
         })
     }
 
@@ -100,7 +112,15 @@ impl Serin {
             .append(true)
             .open(self.log_file())?;
         let child = self
-            .command(&["up", ".", "--listen", &self.listen, "--no-hello"])?
+            .command(&[
+                "up",
+                ".",
+                "--listen",
+                &self.listen,
+                "--gateway",
+                "127.0.0.1:0",
+                "--no-hello",
+            ])?
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -132,6 +152,7 @@ impl Serin {
         self.token = text("token")?;
         self.catalogue = text("catalogue")?;
         self.bus = text("bus")?;
+        self.gateway = text("gateway")?;
         // The next start takes the same port, as a browser that is open expects.
         self.listen = self
             .url
@@ -176,6 +197,11 @@ impl Serin {
     /// The bus's URL, with credentials.
     pub fn bus(&self) -> &str {
         &self.bus
+    }
+
+    /// Where web services are, without a slash at the end.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
     }
 
     /// The process, while it was not waited for.

@@ -7,7 +7,9 @@ mod access;
 mod open;
 mod process;
 mod tidy;
+mod web;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use anyhow::{Context, Result};
 use serin_bus::{Bus, BusOptions};
 use serin_control::runtime::{Runtime, RuntimeOptions, Stage};
 use serin_dashboards::Watch;
+use serin_gateway::{Gateway, Table};
 use serin_ingest::{Edge, Ingest};
 use serin_lake::{Lake, LakeOptions, Recovered};
 use serin_query::{Engine, WorkerCommand};
@@ -23,6 +26,7 @@ use serin_sdk::Serin;
 use serin_ui::{Doors, DoorsOptions, Parts};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Global, Up};
@@ -55,6 +59,9 @@ struct Running {
     watch: Watch,
     serin: Serin,
     runtime: Arc<Runtime>,
+    gateway: Arc<Gateway>,
+    /// Tells the gateway its services.
+    tables: watch::Sender<Arc<Table>>,
     doors: Doors,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -65,10 +72,9 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let settings = Settings::load(&up.dir).map_err(settings::in_words)?;
     let dir = prepare(&up.dir)?;
     let lock = RunLock::take(&dir)?;
-    let listener = TcpListener::bind(up.listen).await.with_context(|| {
-        format!("cannot listen on {}; choose another address with --listen, or 127.0.0.1:0 for a free port", up.listen)
-    })?;
-    let address = listener.local_addr()?;
+    let listener = bind(up.listen, "--listen").await?;
+    let web = bind(up.gateway, "--gateway").await?;
+    let (address, gateway) = (listener.local_addr()?, web.local_addr()?);
     if !address.ip().is_loopback() {
         remark(&format!(
             "note: {address} can be reached from other machines; whoever has the token can read and write everything"
@@ -77,11 +83,11 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     raise_files();
     let stop = CancellationToken::new();
     let token = edge::random_token();
-    let running = start(&dir, up, settings, listener, &token, stop.clone()).await?;
+    let running = start(&dir, up, settings, (listener, web), &token, stop.clone()).await?;
     let run = RunFile {
         pid: std::process::id(),
         http: format!("http://{address}"),
-        gateway: None,
+        gateway: Some(format!("http://{gateway}")),
         bus: running.bus.url().to_owned(),
         token,
         catalogue: format!(
@@ -96,7 +102,8 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
     );
     announce(global, &dir, &run, &running.lake, ready_ms);
-    if !up.no_hello && !dir.join("services").exists() {
+    let is_empty = |name: &&str| !dir.join(name).exists();
+    if !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty) {
         hello(&dir, &running.runtime).await;
     }
     let ended = until_told(&running, &stop).await;
@@ -107,6 +114,15 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     RunFile::forget(&dir);
     drop(lock);
     ended.and(stopped)
+}
+
+async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
+    let advice = || {
+        format!(
+            "cannot listen on {address}; choose another address with {option}, or 127.0.0.1:0 for a free port"
+        )
+    };
+    TcpListener::bind(address).await.with_context(advice)
 }
 
 /// The folder, made where it is missing, with its `.serin` for the owner alone.
@@ -145,7 +161,7 @@ async fn start(
     dir: &Path,
     up: &Up,
     settings: Settings,
-    listener: TcpListener,
+    (listener, web): (TcpListener, TcpListener),
     token: &str,
     stop: CancellationToken,
 ) -> Result<Running> {
@@ -194,7 +210,10 @@ async fn start(
         now_us: edge::now_us,
     });
     let runtime = runtime.await.context("cannot take up the services")?;
+    let (tables, told) = watch::channel(Arc::default());
+    let gateway = Arc::new(web::open(web, bus.url(), told).await?);
     let process = Arc::new(Process {
+        gateway: Arc::downgrade(&gateway),
         dir: dir.to_path_buf(),
         lake: lake.clone(),
         ingest: Arc::downgrade(&ingest),
@@ -228,6 +247,8 @@ async fn start(
         watch,
         serin,
         runtime,
+        gateway,
+        tables,
         doors,
         stop,
         tasks: Vec::new(),
@@ -310,6 +331,11 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i
         "  API          {}  (the token is in .serin/run.json)",
         run.http
     ));
+    if let Some(gateway) = &run.gateway {
+        print(&format!(
+            "  web          {gateway}  (services with a path: {gateway}/hello)"
+        ));
+    }
     print(&format!("  DuckDB       {}", lake.attach_statement()));
     print("Ctrl-C or `serin down` stops it.");
 }
@@ -370,6 +396,8 @@ impl Running {
         self.tasks.push(tokio::spawn(tidying));
         let runtime = Arc::clone(&self.runtime).run();
         self.until_stop(runtime);
+        let follow = web::follow(Arc::clone(&self.runtime), self.tables.clone());
+        self.until_stop(follow);
         let (lake, library) = (self.lake.clone(), self.watch.library());
         let control = serin_control::run(serin_control::Parts {
             engine: Arc::clone(&self.engine),
@@ -395,6 +423,9 @@ impl Running {
     /// Ends everything in order. After a failure the bus is left for the next start.
     async fn end(self, stops_bus: bool) -> Result<()> {
         self.doors.close().await;
+        if let Some(gateway) = Arc::into_inner(self.gateway) {
+            gateway.close().await;
+        }
         self.stop.cancel();
         for task in self.tasks {
             if let Err(error) = task.await {

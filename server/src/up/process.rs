@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use futures::future::BoxFuture;
 use serde_json::json;
 use serin_dashboards::Library;
+use serin_gateway::Gateway;
 use serin_ingest::{Ingest, IngestStats};
 use serin_lake::Lake;
 use serin_ui::{Metric, OpenProgress, Operate, Upload};
@@ -13,7 +14,7 @@ use serin_wire::time::to_rfc3339;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::open;
+use super::{open, web};
 use crate::edge;
 
 /// Lines of progress that may wait for a slow browser.
@@ -24,6 +25,7 @@ pub(crate) struct Process {
     pub(crate) dir: PathBuf,
     pub(crate) lake: Lake,
     pub(crate) ingest: Weak<Ingest>,
+    pub(crate) gateway: Weak<Gateway>,
     pub(crate) library: watch::Receiver<Arc<Library>>,
     pub(crate) stop: CancellationToken,
     pub(crate) started_us: i64,
@@ -63,6 +65,9 @@ impl Operate for Process {
         match self.lake.totals() {
             Ok(totals) => metrics.extend(of_lake(&totals)),
             Err(error) => tracing::warn!(%error, "cannot count what the lake holds"),
+        }
+        if let Some(gateway) = self.gateway.upgrade() {
+            metrics.extend(web::metrics(&gateway));
         }
         let library = self.library.borrow();
         metrics.push(Metric::gauge(

@@ -1,0 +1,130 @@
+//! The gateway, fed with what the runtime says of the services.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serin_control::runtime::{InstanceView, Runtime, ServiceView};
+use serin_control::service::Sticky;
+use serin_gateway::{Gateway, Instance, Options, Parts, Reach, Service, Table};
+use serin_ui::Metric;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::edge;
+
+/// Opens the gateway; `follow` has to run beside it.
+pub(super) async fn open(
+    listener: TcpListener,
+    bus: &str,
+    tables: watch::Receiver<Arc<Table>>,
+) -> Result<Gateway> {
+    let parts = Parts {
+        bus: bus.to_owned(),
+        tables,
+    };
+    let options = Options::new(env!("CARGO_PKG_VERSION"), edge::now_us, edge::random);
+    let gateway = Gateway::open(listener, parts, options).await;
+    gateway.context("cannot open the gateway")
+}
+
+/// Tells the gateway which services there are, whenever that changes.
+pub(super) async fn follow(runtime: Arc<Runtime>, tables: watch::Sender<Arc<Table>>) {
+    let mut views = runtime.views();
+    loop {
+        let services = views
+            .borrow_and_update()
+            .iter()
+            .filter_map(service)
+            .collect();
+        tables.send_modify(|table| {
+            let revision = table.revision + 1;
+            *table = Arc::new(Table { revision, services });
+        });
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A service with a path, as the gateway sees it.
+fn service(view: &ServiceView) -> Option<Service> {
+    let prefix = view.web.clone()?;
+    Some(Service {
+        route: view.route.clone(),
+        instances: view.instances.iter().filter_map(instance).collect(),
+        sticky: view.sticky.as_ref().map(|sticky| match sticky {
+            Sticky::Cookie(name) => serin_gateway::Sticky::Cookie(name.clone()),
+            Sticky::Header(name) => serin_gateway::Sticky::Header(name.clone()),
+        }),
+        ..Service::new(&view.name, prefix)
+    })
+}
+
+fn instance(view: &InstanceView) -> Option<Instance> {
+    let reach = match view.port {
+        Some(port) => Reach::Port(SocketAddr::from(([127, 0, 0, 1], port))),
+        None => Reach::Bus,
+    };
+    (view.state == "ready").then(|| Instance {
+        version: view.version.clone(),
+        name: view.name.clone(),
+        reach,
+    })
+}
+
+/// What the gateway counts, for `/metrics`.
+pub(super) fn metrics(gateway: &Gateway) -> Vec<Metric> {
+    let stats = gateway.stats();
+    let mut metrics = vec![
+        Metric::counter(
+            "serin_gateway_connections_total",
+            "Connections accepted.",
+            stats.connections_total,
+        ),
+        Metric::gauge(
+            "serin_gateway_connections",
+            "Connections open now.",
+            stats.connections as f64,
+        ),
+        Metric::counter(
+            "serin_gateway_requests_total",
+            "Requests whose head was read.",
+            stats.requests_total,
+        ),
+        Metric::gauge(
+            "serin_gateway_requests",
+            "Requests under way now.",
+            stats.requests as f64,
+        ),
+        Metric::counter(
+            "serin_gateway_retries_total",
+            "Requests sent to another instance after the first.",
+            stats.retries_total,
+        ),
+        Metric::counter(
+            "serin_gateway_broken_total",
+            "Answers that broke off.",
+            stats.broken_total,
+        ),
+        Metric::counter(
+            "serin_gateway_dropped_rows_total",
+            "Rows and spans of requests that were not told.",
+            stats.dropped_rows_total,
+        ),
+        Metric::gauge(
+            "serin_gateway_instances_down",
+            "Instances passed over now.",
+            stats.instances_down as f64,
+        ),
+    ];
+    for (class, count) in stats.answers_total.into_iter().enumerate() {
+        let answers = Metric::counter(
+            "serin_gateway_answers_total",
+            "Answers, by class of status.",
+            count,
+        );
+        metrics.push(answers.label("class", format!("{}xx", class + 1)));
+    }
+    metrics
+}
