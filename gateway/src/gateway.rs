@@ -132,8 +132,10 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Its time to close is over.
     pub(crate) kill: CancellationToken,
-    /// Connections, tunnels, and what they leave behind.
+    /// Connections of clients, and tunnels.
     pub(crate) tasks: TaskTracker,
+    /// Connections to instances, which are kept beyond the requests on them.
+    pub(crate) drivers: TaskTracker,
     /// A table, a pulse or a probe says that a request may find an instance now.
     pub(crate) changed: Notify,
     view: RwLock<Arc<View>>,
@@ -168,6 +170,7 @@ impl Gateway {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            drivers: TaskTracker::new(),
             changed: Notify::new(),
             view: RwLock::new(Arc::new(first)),
             heard: Mutex::default(),
@@ -228,6 +231,9 @@ impl Gateway {
             shared.kill.cancel();
             shared.tasks.wait().await;
         }
+        shared.kill.cancel();
+        shared.drivers.close();
+        shared.drivers.wait().await;
         self.end.cancel();
         self.beside.close();
         self.beside.wait().await;

@@ -159,7 +159,7 @@ async fn open(address: SocketAddr) -> Option<(SendRequest<ServiceBody>, Driver)>
 async fn connect(shared: &Shared, address: SocketAddr) -> Option<SendRequest<ServiceBody>> {
     let (connection, driver) = open(address).await?;
     let kill = shared.kill.clone();
-    shared.tasks.spawn(async move {
+    shared.drivers.spawn(async move {
         tokio::select! {
             ended = driver.with_upgrades() => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection to an instance ended early");
@@ -322,7 +322,7 @@ impl Drop for Coming {
             return;
         }
         let peer = Arc::clone(&self.peer);
-        self.shared.tasks.spawn(async move {
+        self.shared.drivers.spawn(async move {
             let ready = tokio::time::timeout(READY_WITHIN, connection.ready()).await;
             if matches!(ready, Ok(Ok(()))) {
                 peer.pool.keep(connection, Instant::now());

@@ -230,6 +230,9 @@ async fn send(
             asked.entry = shared.entry_after(&asked.entry);
             continue;
         };
+        if !tried.is_empty() {
+            shared.counts.retries.rise();
+        }
         let right = asked.entry.service.route.version(asked.slot);
         if right != Some(&peer.instance.version) {
             shared.counts.strays.rise();
@@ -251,7 +254,6 @@ async fn send(
             }
             Attempt::NotRun(fault) => {
                 peer.health().fail(fault, now);
-                shared.counts.retries.rise();
             }
             Attempt::Lost(why) => {
                 peer.health().fail(Fault::Silent, now);
@@ -260,7 +262,6 @@ async fn send(
                     return Err(why);
                 }
                 was_lost = true;
-                shared.counts.retries.rise();
             }
             Attempt::Refused(why) => return Err(why),
         }

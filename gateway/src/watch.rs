@@ -65,10 +65,20 @@ pub(crate) async fn hear(shared: Arc<Shared>, mut pulses: Subscriber, end: Cance
             continue;
         };
         shared.heard().pulse(name, now);
-        if let Some(peer) = shared.view().peer(name) {
-            peer.health().pulse(now);
+        let Some(peer) = shared.view().peer(name) else {
+            continue;
+        };
+        let pulses = shared.pulses();
+        let is_back = {
+            let mut health = peer.health();
+            let was_up = health.is_up(now, pulses);
+            health.pulse(now);
+            !was_up && health.is_up(now, pulses)
+        };
+        // Only then: requests that wait would all try again with every pulse of anybody.
+        if is_back {
+            shared.changed.notify_waiters();
         }
-        shared.changed.notify_waiters();
     }
 }
 

@@ -47,7 +47,8 @@ async fn what_did_not_run_is_sent_to_another_whatever_the_method() {
         assert_eq!(post(&place, "/cart").await, (200, "cart-v1-3".to_owned()));
     }
     let stats = place.gateway.stats();
-    assert!(stats.retries_total >= 2, "{stats:?}");
+    // Of the one that is gone the late pulse may have told before.
+    assert!(stats.retries_total >= 1, "{stats:?}");
     assert!(
         stats.retries_total < 50,
         "one that is gone is passed over: {stats:?}"

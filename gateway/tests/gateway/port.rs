@@ -139,6 +139,15 @@ async fn a_program_sees_the_request_without_prefix_and_hop_by_hop() {
 }
 
 #[tokio::test]
+async fn connections_that_wait_do_not_hold_up_the_end() {
+    let place = Place::with(|options| options.close_within = Duration::from_secs(60)).await;
+    let _one = shop(&place).await;
+    place.json("/shop/list").await;
+    let closing = tokio::time::timeout(Duration::from_secs(20), place.gateway.close());
+    assert_eq!(closing.await.expect("it does not wait for them"), 0);
+}
+
+#[tokio::test]
 async fn bodies_stream_both_ways() {
     let place = Place::new().await;
     let one = One::on_port("shop", "v1", 1, program).await;
