@@ -96,7 +96,7 @@ async fn a_read_only_folder_is_told_at_the_start() -> Result<()> {
         .status()?;
     ensure!(status.success(), "cannot mount read-only");
     let output = Command::new(place::serin()?)
-        .args(["up", "--listen", "127.0.0.1:0"])
+        .args(["up", "--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0"])
         .arg(disk.mount.join("shop"))
         .current_dir("/")
         .output()?;

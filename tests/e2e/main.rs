@@ -20,3 +20,4 @@ mod power;
 mod services;
 mod weblog;
 mod writers;
+mod writing;

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serin_tests::random::Random;
-use serin_tests::report::report;
+use serin_tests::report::{judged, skip};
 use serin_tests::wait::until;
 use serin_tests::{Serin, place, server};
 use tempfile::TempDir;
 
 use crate::writers::{self, Writers};
 
+const HOLD_DEADLINE: Duration = Duration::from_secs(20);
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -29,51 +30,72 @@ async fn xfs_loses_nothing_acknowledged_in_a_power_cut() -> Result<()> {
 }
 
 async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
-    let cycles = place::number("SERIN_CUTS", if place::is_slow() { 25 } else { 2 });
-    let disk = match Disk::new(kind, mkfs, "512M") {
+    let cycles = place::number("SERIN_CUTS", if place::is_slow() { 50 } else { 2 });
+    let disk = match Disk::to_cut(kind, mkfs, "512M") {
         Ok(disk) => disk,
-        Err(error) => {
-            let what = format!("power cut on {kind}");
-            report(
-                &what,
-                &format!("not possible on this machine: {error:#}"),
-                "0 lost",
-            );
+        Err(why) => {
+            skip(&format!("power cuts on {kind}"), &why);
             return Ok(());
         }
     };
     let seed = place::number("SERIN_SEED", 1);
     let mut random = Random::new(seed);
-    let mut serin = Serin::start_in(&disk.mount.join("shop")).await?;
-    let mut total = 0;
+    let dir = disk.mount.join("shop");
+    std::fs::create_dir(&dir)?;
+    std::fs::write(dir.join("serin.yaml"), writers::SETTINGS)?;
+    let mut serin = Serin::start_in(&dir).await?;
+    let (mut total, mut flushes) = (0, 0);
     for cycle in 0..cycles {
         let writers = Writers::start(&serin, cycle);
         // The point of time is the input of this test, not a wait for something.
         tokio::time::sleep(Duration::from_millis(300 + random.below(2_000))).await;
         let bus = serin.bus_pid()?;
+        hold(bus).await?;
+        hold(serin.pid().context("serin runs")?).await?;
         disk.shut_down()?;
-        let acknowledged = writers.stop().await?;
+        let (acknowledged, flushed) = writers.stop().await?;
         serin.kill()?;
         server::kill_process(bus)?;
         disk.mount_again().await?;
         serin.start_again().await?;
-        writers::recount(&serin, &acknowledged)
-            .await
-            .with_context(|| {
-                format!(
-                    "cycle {cycle} on {kind}, SERIN_SEED={seed}: {}",
-                    serin.said()
-                )
-            })?;
+        let named = || {
+            format!(
+                "cycle {cycle} on {kind}, SERIN_SEED={seed}: {}",
+                serin.said()
+            )
+        };
+        let recounted = writers::recount(&serin, &acknowledged).await;
+        recounted.with_context(named)?;
+        writers::audit(&serin).await.with_context(named)?;
+        flushes += flushed;
         total += acknowledged.len();
     }
     serin.stop().await?;
-    report(
+    judged(
         &format!("{cycles} power cuts on {kind}: acknowledged events lost or doubled"),
-        &format!("0 of {total}"),
+        &format!("0 of {total}, beside {flushes} flushes"),
         "0",
+        true,
     );
     Ok(())
+}
+
+/// Stops a process in its tracks, outside of every system call. An fsync that is under way in the
+/// moment of the shutdown may return success for nothing, which no disk does that loses its power:
+/// the acknowledgement would not have left the machine (docs/decisions/002).
+async fn hold(pid: u32) -> Result<()> {
+    run(Command::new("kill").args(["-STOP", &pid.to_string()]))?;
+    until("every thread stands still", HOLD_DEADLINE, async || {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+            let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            if !state.starts_with(['T', 'Z', 'X']) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// A file system in a file, mounted.
@@ -98,6 +120,18 @@ impl Disk {
             mount,
             _folder: folder,
         };
+        disk.mounted()?;
+        Ok(disk)
+    }
+
+    /// The same for a power cut; fails also where it cannot be cut.
+    fn to_cut(kind: &str, mkfs: &[&str], size: &str) -> Result<Disk> {
+        let disk = Disk::new(kind, mkfs, size)?;
+        let probe = Command::new("xfs_io").arg("-V").output();
+        probe.context("no xfs_io on PATH (apt install xfsprogs)")?;
+        // The machine may allow the mount and yet not the shutdown: tried once, on an empty disk.
+        disk.shut_down().context("this machine cuts no power")?;
+        unmount(&disk.mount)?;
         disk.mounted()?;
         Ok(disk)
     }

@@ -1,58 +1,114 @@
 //! Writers for the crash tests: they remember what was acknowledged, and nothing else is promised.
 //!
-//! One posts NDJSON to the HTTP door, one publishes on the bus as a foreign program does. Both go on
-//! through crashes: what was not acknowledged is sent again under its old id. Start at [`Writers`].
+//! HTTP, raw NATS, the SDK and imports, side by side, each over several types; and somebody who
+//! flushes at random moments. All go on through crashes: what was not acknowledged is sent again as
+//! it was. Each event has a `key` nobody else has, by which everything is recounted with DuckDB.
+//! Start at [`Writers`]; how each one writes is in `writing`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use async_nats::HeaderMap;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use serin_tests::wait::until;
 use serin_tests::{Serin, duck};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The type of all events of these writers.
-pub(crate) const TYPE: &str = "crash.test";
-const LINES_PER_POST: u64 = 40;
-/// The pause before a refused or lost request is sent again.
-const AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// How long a request may take; beyond it the answer counts as lost.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+use crate::writing;
+
+/// The types of all events of these writers; each writer takes them in turn.
+pub(crate) const TYPES: [&str; 4] = ["crash.one", "crash.two", "crash.three", "crash.four"];
+/// What makes flushes, and with them kills within one, frequent.
+pub(crate) const SETTINGS: &str = "ingest: {flush_age_s: 1}\n";
 /// How long it may take until everything acknowledged is in files.
 const STORED_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where the writers send to; a crash test changes it when a restart moved it.
 #[derive(Debug, Clone)]
-struct Target {
-    url: String,
-    token: String,
-    bus: String,
+pub(crate) struct Target {
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) bus: String,
+    pub(crate) dir: PathBuf,
+}
+
+/// What all writers share.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    acknowledged: Mutex<BTreeSet<String>>,
+    stop: AtomicBool,
+    is_flushing: AtomicBool,
+    flushes: AtomicU64,
+    /// Keeps the keys of one round apart from those of others.
+    pub(crate) round: u64,
 }
 
 /// Writers at work.
 pub(crate) struct Writers {
-    stop: Arc<AtomicBool>,
-    target: tokio::sync::watch::Sender<Target>,
-    posting: JoinHandle<Result<BTreeSet<String>>>,
-    publishing: JoinHandle<Result<BTreeSet<String>>>,
+    desk: Arc<Desk>,
+    target: watch::Sender<Target>,
+    stopped: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Desk {
+    pub(crate) fn acknowledge(&self, keys: impl IntoIterator<Item = String>) {
+        self.locked().extend(keys);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    pub(crate) fn flush_begins(&self) {
+        self.is_flushing.store(true, Relaxed);
+    }
+
+    pub(crate) fn flush_ended(&self, is_done: bool) {
+        self.is_flushing.store(false, Relaxed);
+        self.flushes.fetch_add(u64::from(is_done), Relaxed);
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.acknowledged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Writers {
-    /// Starts them; `round` keeps their ids apart from those of other rounds.
+    /// Starts them; `round` keeps their keys apart from those of other rounds.
     pub(crate) fn start(serin: &Serin, round: u64) -> Writers {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (target, watched) = tokio::sync::watch::channel(target_of(serin));
-        let posting = tokio::spawn(post(watched.clone(), Arc::clone(&stop), round));
-        let publishing = tokio::spawn(publish(watched, Arc::clone(&stop), round));
+        let desk = Arc::new(Desk {
+            acknowledged: Mutex::default(),
+            stop: AtomicBool::new(false),
+            is_flushing: AtomicBool::new(false),
+            flushes: AtomicU64::new(0),
+            round,
+        });
+        let (target, watched) = watch::channel(target_of(serin));
+        let (stopped, is_stopped) = watch::channel(false);
+        let on = |desk: &Arc<Desk>| (watched.clone(), Arc::clone(desk));
+        let (t, d) = on(&desk);
+        let mut tasks = vec![tokio::spawn(writing::post(t, d))];
+        let (t, d) = on(&desk);
+        tasks.push(tokio::spawn(writing::publish(t, d)));
+        let (t, d) = on(&desk);
+        tasks.push(tokio::spawn(writing::emit(t, d, is_stopped)));
+        let (t, d) = on(&desk);
+        tasks.push(tokio::spawn(writing::import(t, d)));
+        let (t, d) = on(&desk);
+        tasks.push(tokio::spawn(writing::flush(t, d)));
         Writers {
-            stop,
+            desk,
             target,
-            posting,
-            publishing,
+            stopped,
+            tasks,
         }
     }
 
@@ -61,17 +117,34 @@ impl Writers {
         self.target.send_replace(target_of(serin));
     }
 
-    /// Ends them; the ids that were acknowledged.
-    pub(crate) async fn stop(self) -> Result<BTreeSet<String>> {
-        self.stop.store(true, Relaxed);
-        let mut acknowledged = self.posting.await??;
-        acknowledged.extend(self.publishing.await??);
-        Ok(acknowledged)
+    /// Whether a flush that somebody asked for is under way.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.desk.is_flushing.load(Relaxed)
+    }
+
+    /// Ends them: the keys that were acknowledged, and how many flushes were asked for and done.
+    pub(crate) async fn stop(self) -> Result<(BTreeSet<String>, u64)> {
+        self.desk.stop.store(true, Relaxed);
+        self.stopped.send_replace(true);
+        for task in self.tasks {
+            task.await??;
+        }
+        let acknowledged = std::mem::take(&mut *self.desk.locked());
+        Ok((acknowledged, self.desk.flushes.load(Relaxed)))
     }
 }
 
-/// Recounts with DuckDB: every acknowledged id once, no id twice.
+/// Recounts with DuckDB: every acknowledged key once, no key twice.
 pub(crate) async fn recount(serin: &Serin, acknowledged: &BTreeSet<String>) -> Result<()> {
+    recount_of(serin, &TYPES, acknowledged).await
+}
+
+/// The same over these types.
+pub(crate) async fn recount_of(
+    serin: &Serin,
+    types: &[&str],
+    acknowledged: &BTreeSet<String>,
+) -> Result<()> {
     ensure!(
         !acknowledged.is_empty(),
         "nothing was acknowledged, so nothing was tested"
@@ -81,36 +154,65 @@ pub(crate) async fn recount(serin: &Serin, acknowledged: &BTreeSet<String>) -> R
         STORED_DEADLINE,
         async || {
             serin.run(&["flush"]).await?;
-            let stored = stored(serin)?;
+            let stored = stored(serin, types)?;
             let lost: Vec<_> = acknowledged.difference(&stored).collect();
             let some = &lost[..lost.len().min(5)];
             ensure!(
                 lost.is_empty(),
                 "{} of {} are missing: {some:?} …",
                 lost.len(),
-                stored.len()
+                acknowledged.len()
             );
             Ok(Some(()))
         },
     )
     .await?;
-    stored(serin).map(drop)
+    stored(serin, types).map(drop)
 }
 
-/// The ids DuckDB finds; an error when one is there twice.
-fn stored(serin: &Serin) -> Result<BTreeSet<String>> {
-    let sql = format!("SELECT id, count(*) FROM \"{TYPE}\" GROUP BY id");
+/// The keys DuckDB finds; an error when one is there twice.
+fn stored(serin: &Serin, types: &[&str]) -> Result<BTreeSet<String>> {
+    let mut all = String::new();
+    for kind in types {
+        let union = if all.is_empty() { "" } else { " UNION ALL " };
+        write!(all, "{union}SELECT key FROM \"{kind}\"")?;
+    }
+    let sql = format!("SELECT key, count(*) FROM ({all}) GROUP BY key");
     let mut stored = BTreeSet::new();
     let mut doubled = Vec::new();
     for row in duck::query(serin.catalogue(), &sql)? {
-        let id = row[0].as_str().context("an id is text")?.to_owned();
+        let key = row[0].as_str().context("a key is text")?.to_owned();
         if row[1] != 1 {
-            doubled.push(format!("{id} × {}", row[1]));
+            doubled.push(format!("{key} × {}", row[1]));
         }
-        stored.insert(id);
+        stored.insert(key);
     }
-    ensure!(doubled.is_empty(), "stored more than once: {doubled:?}");
+    ensure!(
+        doubled.is_empty(),
+        "stored more than once: {} …",
+        doubled[..doubled.len().min(10)].join(", ")
+    );
     Ok(stored)
+}
+
+/// The invariants of the lake, looked at by `serin doctor`.
+pub(crate) async fn audit(serin: &Serin) -> Result<()> {
+    let output = serin.output(&["doctor", "--json"]).await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let findings: Vec<Value> = serde_json::from_str(&text).with_context(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("serin doctor says {text:?}: {}", said.trim())
+    })?;
+    let bad = |finding: &&Value| finding["state"] == "bad";
+    if let Some(bad) = findings.iter().find(bad) {
+        bail!("serin doctor: {bad}");
+    }
+    ensure!(
+        output.status.success(),
+        "serin doctor ended with {}",
+        output.status
+    );
+    Ok(())
 }
 
 fn target_of(serin: &Serin) -> Target {
@@ -118,103 +220,6 @@ fn target_of(serin: &Serin) -> Target {
         url: serin.url().to_owned(),
         token: serin.token().to_owned(),
         bus: serin.bus().to_owned(),
+        dir: serin.dir().to_owned(),
     }
-}
-
-/// Posts lines until told to stop; a post without an answer is sent again as it was.
-async fn post(
-    target: tokio::sync::watch::Receiver<Target>,
-    stop: Arc<AtomicBool>,
-    round: u64,
-) -> Result<BTreeSet<String>> {
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(ANSWER_DEADLINE)
-        .build()?;
-    let mut acknowledged = BTreeSet::new();
-    let mut first = 0;
-    while !stop.load(Relaxed) {
-        let ids: Vec<String> = (first..first + LINES_PER_POST)
-            .map(|n| format!("h-{round}-{n}"))
-            .collect();
-        let mut lines = String::new();
-        for (n, id) in ids.iter().enumerate() {
-            let n = first + n as u64;
-            writeln!(
-                lines,
-                r#"{{"id":"{id}","type":"{TYPE}","source":"/door","data":{{"n":{n}}}}}"#
-            )?;
-        }
-        let Target { url, token, .. } = target.borrow().clone();
-        let request = http.post(format!("{url}/api/v1/events")).bearer_auth(token);
-        let request = request
-            .header("content-type", "application/x-ndjson")
-            .body(lines);
-        match request.send().await {
-            Ok(answer) if answer.status() == 200 => {
-                acknowledged.extend(ids);
-                first += LINES_PER_POST;
-            }
-            _ => tokio::time::sleep(AGAIN_AFTER).await,
-        }
-    }
-    Ok(acknowledged)
-}
-
-/// Publishes single CloudEvents and waits for each acknowledgement.
-async fn publish(
-    target: tokio::sync::watch::Receiver<Target>,
-    stop: Arc<AtomicBool>,
-    round: u64,
-) -> Result<BTreeSet<String>> {
-    let mut bus = target.borrow().bus.clone();
-    let mut stream = jetstream(&bus).await?;
-    let mut acknowledged = BTreeSet::new();
-    let mut n = 0_u64;
-    while !stop.load(Relaxed) {
-        let now = target.borrow().bus.clone();
-        if now != bus {
-            stream = jetstream(&now).await?;
-            bus = now;
-        }
-        let id = format!("b-{round}-{n}");
-        let mut headers = HeaderMap::new();
-        let source = "/foreign";
-        for (name, value) in [
-            ("Nats-Msg-Id", id.as_str()),
-            ("ce-specversion", "1.0"),
-            ("ce-id", &id),
-            ("ce-source", source),
-            ("ce-type", TYPE),
-            ("content-type", "application/json"),
-        ] {
-            headers.insert(name, value);
-        }
-        let data = format!(r#"{{"n":{n}}}"#);
-        let subject = format!("ev.foreign.{TYPE}");
-        let acknowledgement = async {
-            stream
-                .publish_with_headers(subject, headers, data.into())
-                .await?
-                .await?;
-            anyhow::Ok(())
-        };
-        match tokio::time::timeout(ANSWER_DEADLINE, acknowledgement).await {
-            Ok(Ok(())) => {
-                acknowledged.insert(id);
-                n += 1;
-            }
-            _ => tokio::time::sleep(AGAIN_AFTER).await,
-        }
-    }
-    Ok(acknowledged)
-}
-
-async fn jetstream(bus: &str) -> Result<async_nats::jetstream::Context> {
-    let client = async_nats::ConnectOptions::new()
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(|_| AGAIN_AFTER)
-        .connect(bus)
-        .await?;
-    Ok(async_nats::jetstream::new(client))
 }

@@ -10,13 +10,20 @@ use crate::edge;
 
 /// How often it is looked whether there are files to merge; a flush comes at most once a minute.
 const COMPACT_EVERY: Duration = Duration::from_secs(30);
+/// The first look is soon: who is killed again and again must not collect small files for ever.
+const FIRST_AFTER: Duration = Duration::from_secs(1);
 /// So many looks between two expiries: ten minutes.
 const LOOKS_PER_EXPIRY: u64 = 20;
 
 pub(crate) async fn run(lake: Lake, serin: Serin, stop: CancellationToken) {
     for look in 1.. {
+        let pause = if look == 1 {
+            FIRST_AFTER
+        } else {
+            COMPACT_EVERY
+        };
         tokio::select! {
-            () = tokio::time::sleep(COMPACT_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
         // Again at once while there is something to merge, but stopping goes first.
