@@ -259,3 +259,24 @@ async fn a_slow_body_does_not_keep_its_connection() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert_eq!(one.asked(), 0);
 }
+
+#[tokio::test]
+async fn a_client_that_says_nothing_gives_its_place_back() {
+    let place = Place::with(|options| {
+        options.header_within = Duration::from_millis(300);
+        options.connections_max = 1;
+    });
+    let place = place.await;
+    let one = place.on_bus("cart", "v1", 1, mirror).await;
+    place.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let mut silent = TcpStream::connect(place.address).await.expect("connected");
+    silent.write_all(b"GET /cart HT").await.expect("written");
+    crate::kit::until("it has the only place", async || {
+        place.gateway.stats().connections == 1
+    })
+    .await;
+    assert_eq!(place.get("/cart").await.status(), 201, "it waited its turn");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), silent.read_to_end(&mut rest));
+    ended.await.expect("it was ended").expect("read");
+}

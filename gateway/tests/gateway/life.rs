@@ -21,13 +21,13 @@ fn works(asked: Asked) -> BoxFuture<'static, ()> {
 }
 
 /// Requests at a steady rate, until told to stop; how many had which outcome.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     counting: tokio::task::JoinHandle<BTreeMap<String, u64>>,
 }
 
 impl Load {
-    fn start(place: &Place, per_s: u32, is_post: bool) -> Load {
+    pub(crate) fn start(place: &Place, per_s: u32, is_post: bool) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let (url, http, stopped) = (place.at("/cart"), place.http.clone(), Arc::clone(&stop));
         let counting = tokio::spawn(async move {
@@ -59,7 +59,7 @@ impl Load {
         Load { stop, counting }
     }
 
-    async fn end(self) -> BTreeMap<String, u64> {
+    pub(crate) async fn end(self) -> BTreeMap<String, u64> {
         self.stop.store(true, Ordering::SeqCst);
         self.counting.await.expect("no panic")
     }

@@ -19,6 +19,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::kit::{ALL_V1, One, Place, service, until};
+use crate::life::Load;
 
 type Page = Response<BoxBody<Bytes, Infallible>>;
 
@@ -366,4 +367,30 @@ async fn a_program_that_is_late_or_no_http_is_named() {
         status == 502 && text.contains("something that is not HTTP"),
         "{status} {text}"
     );
+}
+
+#[tokio::test]
+async fn killed_programs_lose_no_request_that_may_run_twice() {
+    let place = Place::new().await;
+    let mut ones = Vec::new();
+    for number in 1..=3 {
+        ones.push(One::on_port("cart", "v1", number, program).await);
+    }
+    let told = |ones: &[One]| service("cart", &ALL_V1, &ones.iter().collect::<Vec<_>>());
+    place.tell([told(&ones)]).await;
+    let load = Load::start(&place, 300, false);
+    for kill in 0..4 {
+        let before = place.gateway.stats().requests_total;
+        let at = kill % ones.len();
+        ones[at].kill();
+        until("the load goes on without it", async || {
+            place.gateway.stats().requests_total > before + 60
+        })
+        .await;
+        let number = u32::try_from(at + 1).expect("small");
+        ones[at] = One::on_port("cart", "v1", number, program).await;
+        place.tell([told(&ones)]).await;
+    }
+    let counts = load.end().await;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["200 OK"], "{counts:?}");
 }
