@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Flush,
     /// Make a new service, ready to deploy
     New(New),
+    /// Show what a service logged
+    Logs(Logs),
     /// Start a version of a service: rolling, without a lost request
     Deploy(Deploy),
     /// Go back to the version before
@@ -404,4 +406,34 @@ pub(crate) struct Doctor {
     /// The folder.
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
+}
+
+/// Show what the instances of a service wrote, oldest first.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin logs cart -f
+  serin logs cart --level error --last 1d
+  serin logs cart --text timeout --instance cart-v2-1")]
+pub(crate) struct Logs {
+    /// The service.
+    pub(crate) name: String,
+    /// Go on with what is written from now on.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only this level: trace, debug, info, warn or error.
+    #[arg(long)]
+    pub(crate) level: Option<String>,
+    /// Only this instance.
+    #[arg(long)]
+    pub(crate) instance: Option<String>,
+    /// Only lines with this text.
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+    /// How far back.
+    #[arg(long, default_value = "1h")]
+    pub(crate) last: String,
+    /// The newest so many lines.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) lines: u32,
 }

@@ -24,8 +24,8 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 use commands::{
-    check, config, decisions, doctor, down, emit, flush, import as import_command, kpi, new, open,
-    query, remark, render, serve, service, shim, status,
+    check, config, decisions, doctor, down, emit, flush, import as import_command, kpi, logs, new,
+    open, query, remark, render, serve, service, shim, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -71,6 +71,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Flush => flush::run(global).await?,
             Command::Status => status::run(global).await?,
             Command::Doctor(args) => return doctor::run(global, args).await,
+            Command::Logs(args) => logs::run(global, args).await?,
             Command::New(args) => new::run(global, args)?,
             Command::Serve(args) => serve::run(args).await?,
             Command::Deploy(args) => service::deploy(global, args).await?,

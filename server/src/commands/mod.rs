@@ -9,6 +9,7 @@ pub(crate) mod emit;
 pub(crate) mod flush;
 pub(crate) mod import;
 pub(crate) mod kpi;
+pub(crate) mod logs;
 pub(crate) mod new;
 pub(crate) mod open;
 pub(crate) mod query;

@@ -26,6 +26,29 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
         };
         print(&format!("{name:<12} {value}"));
     }
+    services(&client).await?;
     print(&format!("{:<12} {}", "sign in", client.sign_in_link("/")));
+    Ok(())
+}
+
+/// A line for each service, and one for each of its instances that runs.
+async fn services(client: &Client) -> Result<()> {
+    let answer: Value = client.get("/api/v1/services", &[]).await?;
+    for service in answer["services"].as_array().into_iter().flatten() {
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let instances = service["instances"].as_array().into_iter().flatten();
+        let running: Vec<String> = instances
+            .filter(|one| one["state"] != "ended")
+            .map(|one| format!("{} {}", text(&one["name"]), text(&one["state"])))
+            .collect();
+        print(&format!(
+            "{:<12} {} {} {}: {}",
+            "service",
+            text(&service["name"]),
+            text(&service["route"]["versions"][0]["version"]),
+            text(&service["state"]),
+            running.join(", ")
+        ));
+    }
     Ok(())
 }

@@ -264,6 +264,7 @@ fn router(app: App) -> Router {
     Router::new()
         .route("/", get(pages::index))
         .route("/d/{dashboard}", get(pages::index))
+        .route("/services", get(pages::index))
         .route("/decisions", get(pages::index))
         .route("/explore", get(pages::index))
         .route("/assets/{*path}", get(pages::asset))

@@ -11,6 +11,7 @@ import { decisionsPage } from './pages/decisions';
 import { explorePage } from './pages/explore';
 import { homePage } from './pages/home';
 import type { Context, Page } from './pages/page';
+import { servicesPage } from './pages/services';
 import { signInPage } from './pages/signin';
 import { currentTheme, nextTheme, onSettings, startSettings } from './settings';
 import { acceptFiles } from './shell/drop';
@@ -84,6 +85,8 @@ class App {
         return homePage(context, this.#chooseFile);
       case 'dashboard':
         return dashboardPage(context, url.route.name);
+      case 'services':
+        return servicesPage();
       case 'decisions':
         return decisionsPage();
       case 'explore':
@@ -140,6 +143,7 @@ class App {
       h('a', { class: 'brand', href: '/', 'aria-label': 'Serin, dashboards' }, logo(), h('span', {}, 'Serin')),
       h('nav', { 'aria-label': 'Pages' },
         link('/', 'Dashboards', page === 'home' || page === 'dashboard'),
+        link('/services', 'Services', page === 'services'),
         link('/explore', 'Explore', page === 'explore'),
         link('/decisions', 'Decisions', page === 'decisions'),
         link('/docs', 'Docs', false)),

@@ -7,6 +7,7 @@ import type { Range } from './time/range';
 export type Route =
   | { page: 'home' }
   | { page: 'dashboard'; name: string }
+  | { page: 'services' }
   | { page: 'decisions' }
   | { page: 'explore' }
   | { page: 'unknown'; path: string };
@@ -75,7 +76,7 @@ function readRoute(pathname: string): Route {
   const [first = '', second, ...more] = pathname.replace(/^\/|\/$/g, '').split('/');
   if (first === '' && second === undefined) return { page: 'home' };
   if (first === 'd' && second && more.length === 0) return { page: 'dashboard', name: decode(second) };
-  if ((first === 'decisions' || first === 'explore') && second === undefined) return { page: first };
+  if ((first === 'services' || first === 'decisions' || first === 'explore') && second === undefined) return { page: first };
   return { page: 'unknown', path: pathname };
 }
 

@@ -9,6 +9,7 @@ import type {
   Decision,
   QueryResult,
   RangeText,
+  Service,
   Session,
 } from './types';
 
@@ -98,6 +99,9 @@ export const liveAddress = (name: string, range: RangeText): string =>
 
 export const decisions = (limit: number): Promise<Decision[]> =>
   request(withParameters('/decisions', { limit: String(limit) }));
+
+export const services = (): Promise<Service[]> =>
+  request<{ services: Service[] }>('/services').then((answer) => answer.services);
 
 export const query = (sql: string, range: RangeText, signal?: AbortSignal): Promise<QueryResult> =>
   request('/query', {

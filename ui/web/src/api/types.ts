@@ -133,6 +133,32 @@ export interface Decision {
   [more: string]: unknown;
 }
 
+export interface Version {
+  name: string;
+  hash: string;
+  phase: 'starting' | 'serving' | 'draining' | 'retired' | 'failed';
+  why: string | null;
+}
+
+export interface Instance {
+  name: string;
+  version: string;
+  state: 'starting' | 'ready' | 'draining' | 'ended';
+  pid: number;
+  started_us: number;
+  ended_us: number | null;
+  exit: string | null;
+}
+
+export interface Service {
+  name: string;
+  state: 'serving' | 'starting' | 'degraded' | 'down' | 'stopped';
+  web: string | null;
+  /** Newest first. */
+  versions: Version[];
+  instances: Instance[];
+}
+
 export interface QueryResult {
   columns: Column[];
   rows: Cell[][];

@@ -1,0 +1,139 @@
+// The services of this machine: what runs, in which version, and how it does; the worst first.
+//
+// Instances come from the runtime, numbers from the tables `requests` and `beats` over the last minute.
+// What cannot be measured is a dash, never a zero. Start at `servicesPage`.
+import { ApiError, query, services } from '../api/client';
+import type { Cell, Instance, Service } from '../api/types';
+import { fill, h } from '../dom';
+import { formatValue } from '../format/value';
+import { icon } from '../icons';
+import { formatAge } from '../time/format';
+import type { Page } from './page';
+
+const POLL_MS = 1000;
+const NUMBERS_EVERY = 5;
+const LAST_MINUTE = { from: 'now-1m', to: 'now' };
+const MINUTE_S = 60;
+const ENDED_SHOWN = 2;
+
+const REQUESTS =
+  'SELECT service, count(*) AS requests, sum(CASE WHEN status >= 500 THEN 1 ELSE 0 END) AS failed, ' +
+  'approx_percentile_cont(duration_ms, 0.95) AS p95_ms FROM requests WHERE $__range GROUP BY service';
+const BEATS =
+  'SELECT instance, avg(cpu) AS cpu, max(memory_bytes) AS memory FROM beats WHERE $__range GROUP BY instance';
+
+interface Load {
+  requests: number;
+  failed: number;
+  p95Ms: number | null;
+}
+
+interface Use {
+  cpu: number | null;
+  memory: number | null;
+}
+
+interface Numbers {
+  loads: Map<string, Load>;
+  uses: Map<string, Use>;
+}
+
+export function servicesPage(): Page {
+  const list = h('div', { 'data-testid': 'service-list' }, h('p', { class: 'muted' }, 'loading'));
+  const element = h(
+    'main',
+    { class: 'services', id: 'main' },
+    h('header', { class: 'home-header' }, h('h1', {}, 'Services'), h('p', { class: 'muted' }, 'Numbers are those of the last minute.')),
+    list,
+  );
+  let numbers: Numbers = { loads: new Map(), uses: new Map() };
+  let looks = 0;
+  let isEnded = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const draw = async (): Promise<void> => {
+    try {
+      const found = await services();
+      if (looks % NUMBERS_EVERY === 0 && found.length > 0) numbers = await read();
+      looks += 1;
+      fill(list, found.length > 0 ? h('div', { class: 'service-list' }, ...found.sort(worstFirst).map((service) => entry(service, numbers))) : nothing());
+    } catch (error) {
+      const text = error instanceof ApiError ? `${error.message} (${error.code})` : 'the services cannot be read';
+      fill(list, h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, text)));
+    }
+    if (!isEnded) timer = setTimeout(() => void draw(), POLL_MS);
+  };
+  void draw();
+  return {
+    element,
+    title: 'Services',
+    destroy: () => {
+      isEnded = true;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** Both answers by name; a table that does not exist yet has nothing to say. */
+async function read(): Promise<Numbers> {
+  const rows = (sql: string): Promise<Cell[][]> => query(sql, LAST_MINUTE).then((answer) => answer.rows, () => []);
+  const [requests, beats] = await Promise.all([rows(REQUESTS), rows(BEATS)]);
+  const number = (cell: Cell | undefined): number | null => (typeof cell === 'number' ? cell : null);
+  return {
+    loads: new Map(requests.map(([name, count, failed, p95]) => [String(name), { requests: number(count) ?? 0, failed: number(failed) ?? 0, p95Ms: number(p95) }])),
+    uses: new Map(beats.map(([name, cpu, memory]) => [String(name), { cpu: number(cpu), memory: number(memory) }])),
+  };
+}
+
+const GRAVITY: Record<string, number> = { down: 0, degraded: 1, starting: 2, serving: 3, stopped: 4 };
+
+export function worstFirst(a: Service, b: Service): number {
+  return (GRAVITY[a.state] ?? 0) - (GRAVITY[b.state] ?? 0) || a.name.localeCompare(b.name);
+}
+
+function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
+  const load = loads.get(service.name);
+  const running = service.instances.filter(({ state }) => state !== 'ended');
+  const ended = service.instances.filter(({ state }) => state === 'ended').slice(-ENDED_SHOWN);
+  const serving = service.versions.find(({ phase }) => phase === 'serving');
+  const failed = service.versions.find(({ phase }) => phase === 'failed');
+  const figure = (label: string, value: string): HTMLElement => h('div', {}, h('dt', {}, label), h('dd', {}, value));
+  return h(
+    'section',
+    { class: 'service', 'data-testid': 'service', 'data-service': service.name, 'data-state': service.state },
+    h('header', {},
+      h('span', { class: `state ${service.state}` }, service.state),
+      h('h2', {}, service.name),
+      h('span', { class: 'muted' }, serving ? `${serving.name} · ${serving.hash.slice(0, 8)}` : 'no version serves'),
+      service.web ? h('code', {}, service.web) : null,
+      h('dl', {},
+        figure('requests', load ? formatValue(load.requests / MINUTE_S, '/s') : '–'),
+        figure('errors', load && load.requests > 0 ? formatValue(load.failed / load.requests, 'ratio') : '–'),
+        figure('p95', load?.p95Ms == null ? '–' : formatValue(load.p95Ms, 'ms')))),
+    failed && service.versions.indexOf(failed) === 0 ? h('p', { class: 'notice bad' }, icon('warning'), h('span', {}, `${failed.name} was not promoted: ${failed.why ?? ''}`)) : null,
+    h('table', { class: 'instances' },
+      h('thead', {}, h('tr', {}, ...['instance', 'state', 'since', 'CPU', 'memory', 'process'].map((name) => h('th', { scope: 'col' }, name)))),
+      h('tbody', {}, ...[...running, ...ended].map((instance) => row(instance, uses.get(instance.name))))),
+  );
+}
+
+function row(instance: Instance, use: Use | undefined): HTMLElement {
+  const isEnded = instance.state === 'ended';
+  const since = isEnded ? instance.ended_us : instance.started_us;
+  const state = isEnded && instance.exit ? `ended, ${instance.exit}` : instance.state;
+  return h(
+    'tr',
+    { class: isEnded ? 'ended' : '', 'data-testid': 'instance' },
+    h('th', { scope: 'row' }, instance.name),
+    h('td', {}, h('span', { class: `state ${instance.state}` }, state)),
+    h('td', {}, since ? formatAge(Date.now() - since / 1000) : '–'),
+    h('td', {}, isEnded || use?.cpu == null ? '–' : formatValue(use.cpu, 'ratio')),
+    h('td', {}, isEnded || use?.memory == null ? '–' : formatValue(use.memory, 'bytes')),
+    h('td', {}, isEnded ? '–' : String(instance.pid)),
+  );
+}
+
+function nothing(): HTMLElement {
+  return h('div', { class: 'page-message' }, icon('empty'), h('h2', {}, 'No services yet'),
+    h('p', {}, 'Two commands make the first one:'),
+    h('pre', {}, 'serin new greet\nserin deploy greet'));
+}
