@@ -77,12 +77,13 @@ export class Core implements Outlet {
     const workerData: WorkerData = { settings, memory, producer, startedUs: nowUs() };
     // Without the flags of this process: the worker is plain JavaScript.
     this.#worker = new Worker(new URL("./worker/main.js", import.meta.url), { workerData, execArgv: [] });
-    this.#worker.unref();
     this.#ended = new Promise((tell) => {
       this.#worker.on("message", (message: FromWorker) => this.#hear(message, tell));
       this.#worker.on("error", (error) => this.warn(`the sending thread failed: ${String(error)}`));
       this.#worker.on("exit", () => tell(this.shared.outcome === "done"));
     });
+    // After the listeners, which hold the process as well.
+    this.#worker.unref();
     void this.#ended.then(() => this.#end());
     this.#timers = [setInterval(() => this.#sampleGauges(), GAUGES_EVERY_MS), this.#startTicks()];
     for (const timer of this.#timers) timer.unref();

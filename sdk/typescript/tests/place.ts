@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -11,6 +11,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { connect, headers as newHeaders, type Msg, type NatsConnection } from "@nats-io/transport-node";
 
 import type { Options } from "../dist/index.js";
+import { decode } from "../dist/worker/segment.js";
 import { readBatch, type Event } from "./batch.ts";
 
 /** How long a test waits for what must come. */
@@ -97,8 +98,22 @@ export class Place {
 
   /** Whether events wait on disk. */
   isSpilled(): boolean {
-    if (!existsSync(this.spill)) return false;
-    return readdirSync(this.spill, { recursive: true }).some((name) => String(name).endsWith(".seg"));
+    return this.#segments().length > 0;
+  }
+
+  spilledBytes(): number {
+    return this.#segments().reduce((sum, path) => sum + statSync(path).size, 0);
+  }
+
+  spilledEvents(): number {
+    const batches = this.#segments().flatMap((path) => [...decode(readFileSync(path))]);
+    return batches.reduce((sum, { events }) => sum + events, 0);
+  }
+
+  #segments(): string[] {
+    if (!existsSync(this.spill)) return [];
+    const names = readdirSync(this.spill, { recursive: true }).map(String);
+    return names.filter((name) => name.endsWith(".seg")).map((name) => join(this.spill, name));
   }
 
   /** Every event in the stream, in the stream's order, with its message's number. */

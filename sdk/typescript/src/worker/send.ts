@@ -111,7 +111,11 @@ export class Sender {
     batches.seal();
     const isDone = this.isDone;
     if (!isDone) this.#moveAllToDisk(nowMs);
-    spill?.close();
+    try {
+      spill?.close();
+    } catch (error) {
+      this.#parts.warn(`cannot leave the spill folder in order: ${String(error)}`);
+    }
     return isDone;
   }
 

@@ -1,0 +1,94 @@
+/** Values: the ring between threads, records on disk as the other SDKs write them, routes, merging. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { merge } from "../dist/calls/packet.js";
+import { hasTrial, otherThan, slotOf, versionOf } from "../dist/calls/route.js";
+import { Ring } from "../dist/memory/ring.js";
+import { Ulids } from "../dist/memory/ulid.js";
+import { fromEnvironment, resolve } from "../dist/options.js";
+import { parseTrace, toTraceparent } from "../dist/trace.js";
+import { checksum, decode, encode } from "../dist/worker/segment.js";
+
+test("a ring gives back what was put in, in order, around its end", () => {
+  const ring = new Ring(Ring.memory(1 << 10));
+  let [put, taken, refused] = [0, 0, 0];
+  // Lengths from 1 to 300 in an order that repeats late.
+  const length = (n: number) => 1 + ((n * 197) % 300);
+  for (let round = 0; round < 5_000; round++) {
+    const at = ring.reserve(length(put));
+    if (at < 0) {
+      refused += 1;
+    } else {
+      ring.bytes.fill(put & 0xff, at, at + length(put));
+      ring.commit();
+      put += 1;
+      if (round % 3 !== 0) continue;
+    }
+    const record = ring.peek();
+    assert.equal(record?.length, length(taken));
+    assert(record.every((byte) => byte === (taken & 0xff)));
+    ring.release();
+    taken += 1;
+  }
+  assert(refused > 100 && put > 1_000, `${put} put, ${refused} refused`);
+});
+
+test("records on disk are those of the other SDKs", () => {
+  // From sdk/python: checksum(b"0123456789abcdefXYZ", 7), and of nothing.
+  assert.equal(checksum(Buffer.from("0123456789abcdefXYZ"), 7), 0x3be98918a1a10ea3n);
+  assert.equal(checksum(new Uint8Array(), 2 ** 40 + 1), 0xcbf29de484222324n);
+  const batches = [1, 2].map((number) => ({ number, events: 3, sealedUs: 1_700_000_000_000_000 + number, payload: Buffer.alloc(100, number) }));
+  const bytes = Buffer.concat(batches.map(encode));
+  assert.deepEqual([...decode(bytes)], batches);
+  assert.equal([...decode(bytes.subarray(0, -1))].length, 1);
+  bytes[40]! ^= 1;
+  assert.equal([...decode(bytes)].length, 0);
+});
+
+test("ULIDs rise, also when the clock goes back", () => {
+  const ulids = new Ulids();
+  const made = [5_000_000, 5_000_000, 1_000, 5_001_000].map((us) => {
+    const bytes = Buffer.alloc(16);
+    ulids.write(us, bytes, 0);
+    return bytes.toString("hex");
+  });
+  assert.deepEqual(made, [...new Set(made)].sort());
+});
+
+test("routes", () => {
+  const route = { versions: [{ version: "v2", weight: 500 }, { version: "v1", weight: 9_500 }] };
+  assert.deepEqual([0, 499, 500, 9_999].map((slot) => versionOf(route, slot)), ["v2", "v2", "v1", "v1"]);
+  assert.equal(versionOf({ versions: [] }, 0), undefined);
+  assert.equal(otherThan(route, "v1"), "v2");
+  assert(hasTrial(route) && !hasTrial({ versions: [{ version: "v1", weight: 10_000 }, { version: "v2", weight: 0 }] }));
+  assert.equal(slotOf("cart", "ada"), 7140);
+});
+
+test("what is there stays, and conflicts are told", () => {
+  const data = { price: { net: 10 }, sku: "a", list: [1] };
+  const hop = { added: [], conflicts: [] };
+  merge(data, JSON.parse('{"sku":"b","price":{"net":10,"tax":2},"list":[1],"__proto__":{"x":1}}'), hop);
+  assert.deepEqual(hop, { added: ["__proto__", "price.tax"], conflicts: ["sku"] });
+  assert.equal(({} as { x?: number }).x, undefined);
+});
+
+test("traceparents that the standard has ignored are ignored", () => {
+  const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const trace = parseTrace(good);
+  assert(trace && toTraceparent(trace) === good);
+  for (const bad of ["", `${good}-more`, good.replace("00-", "ff-"), good.replace(/4bf9\w+/, "0".repeat(32))]) {
+    assert.equal(parseTrace(bad), undefined, bad);
+  }
+  assert(parseTrace(`${good.replace("00-", "01-")}-more`));
+});
+
+test("options say what is wrong", () => {
+  assert.throws(() => fromEnvironment({}), /SERIN_BUS is not set/);
+  assert.throws(() => resolve({ bus: "nats://h", service: "No" }), /service name "No"/);
+  assert.throws(() => resolve({ bus: "nats://:::", service: "a" }), /must look like/);
+  const { address, version, instance } = resolve({ bus: "nats://a%40b:c@[::1]:99", service: "a" });
+  assert.deepEqual(address, { host: "::1", port: 99, user: "a@b", password: "c" });
+  assert.match(instance, new RegExp(`^a-${version}-[0-9a-f]{6}$`));
+});
