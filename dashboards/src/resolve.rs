@@ -9,7 +9,7 @@ use serin_yaml::{Place, Problem, Spanned, code, meant};
 
 use crate::draw::theme::THRESHOLD_COLORS;
 use crate::model::{Dashboard, Draw, Panel, Source, Threshold};
-use crate::spec::{DefaultRange, RawDashboard, RawPanel, RawRule};
+use crate::spec::{DefaultRange, RawDashboard, RawPanel, RawRule, RawThen};
 
 /// Shown where a dashboard names no range: six hours.
 const RANGE_US: i64 = 6 * 3_600_000_000;
@@ -380,11 +380,8 @@ pub(crate) fn rule(
         }
         return None;
     }
-    if raw.then.is_none() {
-        let message = format!("rule {label:?}: \"then\" is missing; write then: notify");
-        faults.tell(Place::of(name), code::VALUE, message);
-        return None;
-    }
+    // All that a rule does as yet is tell; more kinds will be told apart here.
+    let RawThen::Notify = raw.then;
     let for_us = when.r#for.as_ref().map_or(RULE_FOR_US, |span| span.value.0);
     let every_us = when
         .every

@@ -18,7 +18,7 @@ const PYTHON_TESTS: [(&str, &[&str]); 2] = [
     ("sdk/python", &[tools::NATS_PY_PACKAGE]),
 ];
 /// Folders with `npm test`.
-const NPM_TESTS: [&str; 1] = ["ui/web"];
+const NPM_TESTS: [&str; 2] = ["ui/web", "sdk/typescript"];
 
 /// For each commit: formatting, clippy, and the tests that need no running server.
 pub(crate) fn check(project: &Project) -> Result<()> {

@@ -117,7 +117,8 @@ enum RawAcross {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRule {
     pub(crate) when: RawWhen,
-    pub(crate) then: Option<RawThen>,
+    #[serde(default)]
+    pub(crate) then: RawThen,
     pub(crate) message: Option<String>,
 }
 
@@ -133,9 +134,10 @@ pub(crate) struct RawWhen {
 }
 
 /// What a rule does; telling is all that rules do as yet.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RawThen {
+    #[default]
     Notify,
 }
 

@@ -8,5 +8,5 @@ mod kpis;
 mod range;
 
 pub(crate) use dashboard::{RawDashboard, RawPanel};
-pub(crate) use kpis::{KpiFile, Placed, RawRule, read_kpis};
+pub(crate) use kpis::{KpiFile, Placed, RawRule, RawThen, read_kpis};
 pub use range::DefaultRange;
