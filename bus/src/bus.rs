@@ -42,6 +42,10 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 const RELOAD_WITHIN: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const SILENCES_MAX: u32 = 5;
+/// What the server's health says of a stream that it froze.
+const WRITE_ERROR: &str = "write error";
+/// With less free disk a frozen stream would only freeze again: some of our largest messages.
+const FREE_BYTES_MIN: u64 = 32 << 20;
 
 /// How to get a bus.
 #[derive(Debug, Clone)]
@@ -426,6 +430,10 @@ impl Watch {
                     tracing::warn!("nats-server lost JetStream; starting it again");
                     stop(&mut process).await;
                 }
+                () = self.frozen() => {
+                    tracing::warn!("the disk has room again, and a stream is frozen since it had none; starting nats-server again");
+                    stop(&mut process).await;
+                }
                 changed = stopped.changed() => {
                     // An error means that `Bus` was dropped: the server stays, to be adopted.
                     if changed.is_ok() {
@@ -470,6 +478,23 @@ impl Watch {
         Ok(process)
     }
 
+    /// Returns when a write to a stream failed and the disk could take one now: the server freezes
+    /// such a stream until it is started again, so that nothing is stored out of order.
+    async fn frozen(&self) {
+        let Start {
+            files, settings, ..
+        } = &self.start;
+        loop {
+            tokio::time::sleep(PROBE_EVERY).await;
+            let health = services::page(settings.monitor_port, "/healthz").await;
+            let error = health.map(|health| health["error"].to_string());
+            let has_failed = error.is_ok_and(|error| error.contains(WRITE_ERROR));
+            if has_failed && free_bytes(&files.folder) > FREE_BYTES_MIN {
+                return;
+            }
+        }
+    }
+
     /// Returns when the server answers but JetStream has not for a while.
     async fn lost_jetstream(&self) {
         let mut silences = 0;
@@ -483,6 +508,11 @@ impl Watch {
             }
         }
     }
+}
+
+/// What the disk of a folder could take; nothing where it does not say.
+fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(0, |disk| disk.f_bavail * disk.f_frsize)
 }
 
 /// Makes the server take users and mappings over, and waits until it has.

@@ -181,17 +181,23 @@ fn percents(route: &Route) -> Vec<(&str, u32)> {
 
 /// When the server last took its configuration over, as its monitoring page says.
 pub(crate) async fn loaded_at(monitor_port: u16) -> io::Result<String> {
-    let mut page = TcpStream::connect(("127.0.0.1", monitor_port)).await?;
-    page.write_all(b"GET /varz HTTP/1.0\r\n\r\n").await?;
-    let mut text = Vec::new();
-    page.take(PAGE_BYTES_MAX).read_to_end(&mut text).await?;
-    let body = text.windows(4).position(|end| end == b"\r\n\r\n");
-    let body = body.map_or(&[][..], |at| &text[at + 4..]);
-    let page: Value = serde_json::from_slice(body)?;
+    let page = page(monitor_port, "/varz").await?;
     let loaded = page["config_load_time"].as_str();
     loaded
         .map(str::to_owned)
         .ok_or_else(|| io::Error::other("no config_load_time"))
+}
+
+/// A page of the server's monitoring.
+pub(crate) async fn page(monitor_port: u16, path: &str) -> io::Result<Value> {
+    let mut page = TcpStream::connect(("127.0.0.1", monitor_port)).await?;
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    page.write_all(request.as_bytes()).await?;
+    let mut text = Vec::new();
+    page.take(PAGE_BYTES_MAX).read_to_end(&mut text).await?;
+    let body = text.windows(4).position(|end| end == b"\r\n\r\n");
+    let body = body.map_or(&[][..], |at| &text[at + 4..]);
+    Ok(serde_json::from_slice(body)?)
 }
 
 /// Waits until the server has taken its configuration over since `before`; `false` where it has not
