@@ -66,7 +66,8 @@ pub enum ExpressionError {
 }
 
 const ROW_FUNCTIONS: &str = "abs, ceil, coalesce, concat, floor, length, lower, nullif, round, split_part, starts_with, upper";
-const AGGREGATES: &str = "count, sum, avg, min, max, p50, p90, p95, p99, distinct (or approx_distinct)";
+const AGGREGATES: &str =
+    "count, sum, avg, min, max, p50, p90, p95, p99, distinct (or approx_distinct)";
 const ROW_HINT: &str = "conditions are made of columns, literals, comparisons, and, or, not, in, between, like, is null, case, cast";
 const MEASURE_HINT: &str = "measures are made of aggregates, numbers and + - * /";
 const FORMULA_HINT: &str = "formulas are made of names of KPIs, numbers and + - * /";
