@@ -340,7 +340,7 @@ mod tests {
 
     use super::*;
     use crate::import::profile::Profile;
-    use crate::import::records::{Cell, Data, Record};
+    use crate::import::records::{Cell, Data, Head, Record};
 
     fn profile(kind: &str, rows: &[&[(&'static str, Cell<'static>)]]) -> Profile {
         let mut profile = Profile::default();
@@ -350,6 +350,7 @@ mod tests {
                 .map(|(name, cell)| (Cow::Borrowed(*name), cell.clone()));
             let record = Record {
                 kind: None,
+                head: Head::default(),
                 time_us: Some(1_431_820_800_000_000 + index as i64),
                 data: Data::Cells(cells.collect()),
             };
@@ -403,6 +404,20 @@ mod tests {
               - {by_country: 1}
         "#]]
         .assert_eq(&proposal.dashboard_yaml);
+    }
+
+    #[test]
+    fn columns_are_named_as_they_are_stored() {
+        let seen = profile(
+            "a.b",
+            &[&[("version", Cell::Int(1))], &[("version", Cell::Int(2))]],
+        );
+        let proposal = propose("x.csv", &seen, &[]);
+        assert!(
+            proposal.kpis_yaml.contains("measure: sum(data_version)"),
+            "{}",
+            proposal.kpis_yaml
+        );
     }
 
     #[test]

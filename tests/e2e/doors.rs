@@ -3,6 +3,7 @@
 //! The JSON parsing suite, naughty strings, packed bombs, clients that never finish. After each, the
 //! same process answers quickly and its memory is bounded.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::Method;
 use serde_json::{Value, json};
-use serin_tests::report::report;
+use serin_tests::report::{judged, report};
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
 use tokio::io::AsyncWriteExt;
@@ -29,6 +30,10 @@ const NOT_TEXT: [(&str, &[u8]); 4] = [
 const SEEN_DEADLINE: Duration = Duration::from_secs(30);
 /// What a request that is not part of an attack may take meanwhile, in a debug build.
 const QUICK: Duration = Duration::from_secs(2);
+/// So often half-open clients send one more byte each.
+const TRICKLES: u32 = 20;
+/// Longer than any client may take for its body.
+const CUT_OFF_DEADLINE: Duration = Duration::from_secs(60);
 /// What Serin may come to under attack, in a debug build.
 const RESIDENT_MIB_MAX: u64 = 700;
 
@@ -39,9 +44,12 @@ async fn the_json_parsing_suite_is_refused_or_stored_right() -> Result<()> {
     let cases = json_cases()?;
     ensure!(cases.len() > 250, "only {} cases", cases.len());
     let mut stored = 0;
-    for (name, bytes) in &cases {
+    let mut valid = Vec::new();
+    for (n, (name, bytes)) in cases.iter().enumerate() {
+        let kind = case_kind(n);
         // The case is the data of an event; what it closes or opens must not reach the envelope.
-        let mut body = br#"{"type":"json.case","source":"/suite","data":{"case":"#.to_vec();
+        let head = format!(r#"{{"type":"{kind}","source":"/suite","id":"{n}","data":{{"c{n}":"#);
+        let mut body = head.into_bytes();
         body.extend_from_slice(bytes);
         body.extend_from_slice(b"}}");
         let request = serin.request(Method::POST, "/api/v1/events");
@@ -63,17 +71,83 @@ async fn the_json_parsing_suite_is_refused_or_stored_right() -> Result<()> {
             _ => ensure!(status < 500, "{name} answered {status}: {text}"),
         }
         stored += u64::from(status == 200);
+        if status == 200 && name.starts_with('y') {
+            valid.push((n, name, bytes));
+        }
     }
     until("all stored cases are visible", SEEN_DEADLINE, async || {
-        let count = serin
-            .sql_number("SELECT count(*) FROM \"json.case\"")
-            .await?;
-        Ok((count == stored as i64).then_some(()))
+        let sql = "SELECT count(*) FROM events WHERE type LIKE 'json.case%'";
+        Ok((serin.sql_number(sql).await? == stored as i64).then_some(()))
     })
     .await?;
+    for (n, name, bytes) in valid {
+        holds(&serin, n, bytes)
+            .await
+            .with_context(|| name.clone())?;
+    }
     quick(&serin).await?;
     assert_eq!(serin.pid(), pid);
     Ok(())
+}
+
+/// Few enough cases of one type, so that each has columns of its own.
+fn case_kind(n: usize) -> String {
+    format!("json.case{}", n / 50)
+}
+
+/// The row of a valid case holds the values that another reader of JSON finds in it.
+async fn holds(serin: &Serin, n: usize, bytes: &[u8]) -> Result<()> {
+    let mut leaves = BTreeMap::new();
+    leaves_of(format!("c{n}"), serde_json::from_slice(bytes)?, &mut leaves);
+    let sql = format!("SELECT * FROM \"{}\" WHERE id = '{n}'", case_kind(n));
+    let answer = serin
+        .request(Method::POST, "/api/v1/query")
+        .json(&json!({"sql": sql}))
+        .send()
+        .await?;
+    let answer: Value = answer.json().await?;
+    let names = answer["columns"].as_array().context("columns")?;
+    let cells = answer["rows"][0].as_array().context("a row")?;
+    let row: BTreeMap<&str, &Value> = names
+        .iter()
+        .filter_map(|column| column["name"].as_str())
+        .zip(cells)
+        .collect();
+    let rest = row.get("_rest").and_then(|cell| cell.as_str());
+    let rest: Value = serde_json::from_str(rest.unwrap_or("{}"))?;
+    for (name, wanted) in leaves {
+        let cell = row.get(name.as_str()).copied().unwrap_or(&Value::Null);
+        let kept = &rest[&name];
+        ensure!(
+            same(cell, &wanted) || same(kept, &wanted),
+            "{name} is {cell}, beside it {kept}; it was {wanted}"
+        );
+    }
+    Ok(())
+}
+
+/// The columns that a value becomes: objects are flattened, lists stay whole.
+fn leaves_of(name: String, value: Value, to: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                leaves_of(format!("{name}_{key}"), value, to);
+            }
+        }
+        Value::Null => {}
+        value => drop(to.insert(name, value)),
+    }
+}
+
+fn same(cell: &Value, wanted: &Value) -> bool {
+    match wanted {
+        Value::Number(number) => cell.as_f64() == number.as_f64(),
+        Value::Array(_) => {
+            let text = cell.as_str().unwrap_or_default();
+            cell == wanted || serde_json::from_str::<Value>(text).is_ok_and(|list| list == *wanted)
+        }
+        wanted => cell == wanted,
+    }
 }
 
 /// Name and bytes of every case.
@@ -146,13 +220,22 @@ async fn naughty_strings_come_back_as_they_were() -> Result<()> {
 #[tokio::test]
 async fn packed_bombs_are_refused_in_little_memory() -> Result<()> {
     let serin = Serin::start().await?;
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     let zeros = vec![b' '; 1 << 20];
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 19)?;
     for _ in 0..2048 {
         gzip.write_all(&zeros)?;
+        zstd.write_all(&zeros)?;
     }
-    let bomb = gzip.finish()?;
-    for encoding in ["gzip", "gzip, gzip", "zstd", "br", "nonsense"] {
+    let (gzip, zstd) = (gzip.finish()?, zstd.finish()?);
+    for (encoding, bomb) in [
+        ("gzip", &gzip),
+        ("gzip, gzip", &gzip),
+        ("zstd", &zstd),
+        ("zstd", &gzip),
+        ("br", &gzip),
+        ("nonsense", &gzip),
+    ] {
         let request = serin.request(Method::POST, "/api/v1/events");
         let answer = request
             .header("content-type", "application/x-ndjson")
@@ -165,46 +248,97 @@ async fn packed_bombs_are_refused_in_little_memory() -> Result<()> {
             let status = answer.status().as_u16();
             assert!((400..500).contains(&status), "{encoding} answered {status}");
         }
+        bounded(&serin, &format!("after a bomb of {encoding}"))?;
     }
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     let event = format!(r#"{{"type":"deep.nest","source":"/suite","data":{{"a":{deep}}}}}"#);
     let (status, answer) = serin.post(event).await?;
     assert!(status < 500, "a deep nest answered {status}: {answer}");
-    bounded(&serin, "after bombs")?;
+    bounded(&serin, "after a deep nest")?;
     quick(&serin).await
 }
 
 #[tokio::test]
 async fn half_open_clients_do_not_keep_others_waiting() -> Result<()> {
     let clients = if place::is_slow() { 5_000 } else { 500 };
+    let clients = usize::try_from(place::number("SERIN_CLIENTS", clients))?;
+    raise_files(2 * clients as u64 + 500)?;
     let serin = Serin::start().await?;
     let address = serin.url().trim_start_matches("http://").to_owned();
+    // Nothing, half a head, or half a body of somebody who may send one.
+    let body = format!(
+        "POST /api/v1/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/x-ndjson\r\nContent-Length: 9999\r\n\r\n",
+        serin.token()
+    );
+    let head = "POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
     let mut open = Vec::new();
     for n in 0..clients {
-        // Some send nothing, some half a head, some half a body.
-        let Ok(mut stream) = TcpStream::connect(&address).await else {
-            break;
-        };
-        let part: &[u8] = match n % 3 {
-            0 => b"",
-            1 => b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-            _ => b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
-        };
-        // A server may refuse early; what counts is how it treats others.
-        if stream.write_all(part).await.is_ok() {
-            open.push(stream);
-        }
+        let mut stream = TcpStream::connect(&address)
+            .await
+            .with_context(|| format!("client {n} cannot connect"))?;
+        let part = ["", head, body.as_str()][n % 3];
+        stream.write_all(part.as_bytes()).await?;
+        open.push(stream);
     }
-    let start = Instant::now();
-    quick(&serin).await?;
-    report(
-        &format!("a normal request beside {} half-open clients", open.len()),
-        &format!("{:.0} ms", start.elapsed().as_secs_f64() * 1000.0),
-        "quick",
+    assert_eq!(open.len(), clients);
+    // All of them trickle on, while others ask.
+    let mut slowest = Duration::ZERO;
+    for _ in 0..TRICKLES {
+        for stream in &open {
+            // A server may cut somebody off; what counts is how it treats others.
+            drop(stream.try_write(b" "));
+        }
+        let start = Instant::now();
+        quick(&serin).await?;
+        slowest = slowest.max(start.elapsed());
+    }
+    judged(
+        &format!("a normal request beside {clients} half-open clients, the slowest"),
+        &format!("{:.0} ms", slowest.as_secs_f64() * 1000.0),
+        "2,000 ms",
+        slowest <= QUICK,
     );
     bounded(&serin, "with half-open clients")?;
+    if place::is_slow() {
+        until("slow bodies are cut off", CUT_OFF_DEADLINE, async || {
+            let are_cut = open.iter().skip(2).step_by(3).all(is_closed);
+            for stream in &open {
+                drop(stream.try_write(b" "));
+            }
+            Ok(are_cut.then_some(()))
+        })
+        .await?;
+    }
     drop(open);
     quick(&serin).await
+}
+
+/// Whether the server has ended the connection; what it said before is read away.
+fn is_closed(stream: &TcpStream) -> bool {
+    let mut buffer = [0; 1024];
+    loop {
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Lets this process have so many connections.
+fn raise_files(wanted: u64) -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum: limit.maximum.map(|most| most.max(wanted)),
+    };
+    setrlimit(Resource::Nofile, raised)
+        .with_context(|| format!("this test needs {wanted} open files (ulimit -n)"))
 }
 
 /// A normal event and a normal question, in time.

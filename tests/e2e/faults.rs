@@ -1,93 +1,125 @@
-//! Disks that are full, read-only or lie: a clear error, nothing acknowledged lost, recovery.
+//! Disks that are full, read-only or lie, and clocks that jump: a clear error, nothing acknowledged
+//! lost or doubled (recounted by DuckDB), and recovery when the cause is gone.
+//!
+//! What a machine does not allow is skipped and said so. Flipped bits are in `bits`.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use serin_tests::report::report;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use serin_tests::report::skip;
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
 
 use crate::power::Disk;
+use crate::writers::recount_of;
 
 const DEADLINE: Duration = Duration::from_secs(60);
+const EXT4: [&str; 3] = ["mkfs.ext4", "-q", "-F"];
+/// The type of the events that are counted here.
+const TYPE: &str = "fault.test";
+/// More than fits the slack that files of a full disk have.
+const POSTS_MAX: u64 = 20_000;
+
+/// Posts events one by one, and remembers which were acknowledged.
+#[derive(Default)]
+struct Poster {
+    next: u64,
+    acknowledged: BTreeSet<String>,
+}
+
+impl Poster {
+    /// One event of about 4 KB, so that a small disk fills; the server's answer.
+    async fn post(&mut self, serin: &Serin) -> Result<(u16, Value)> {
+        let key = format!("f-{}", self.next);
+        let text = format!("{:08}", self.next).repeat(500);
+        let event = json!({"type": TYPE, "source": "/suite", "id": key, "data": {"key": key, "text": text}});
+        let (status, answer) = serin.post(event.to_string()).await?;
+        if status == 200 {
+            self.acknowledged.insert(key);
+            self.next += 1;
+        }
+        Ok((status, answer))
+    }
+
+    async fn post_all(&mut self, serin: &Serin, count: u64) -> Result<()> {
+        for _ in 0..count {
+            let (status, answer) = self.post(serin).await?;
+            ensure!(status == 200, "answered {status}: {answer}");
+        }
+        Ok(())
+    }
+
+    /// Posts until one is refused, or the server has ended.
+    async fn until_refused(&mut self, serin: &mut Serin) -> Result<(u16, Value)> {
+        for _ in 0..POSTS_MAX {
+            match self.post(serin).await {
+                Ok((200, _)) => {}
+                Ok(refused) => return Ok(refused),
+                Err(error) => {
+                    ended(serin).await.context(error)?;
+                    return Ok((0, Value::from(serin.said())));
+                }
+            }
+        }
+        bail!("{POSTS_MAX} events were taken")
+    }
+
+    /// Events are taken again, and everything acknowledged is there once.
+    async fn recovered(&mut self, serin: &Serin) -> Result<()> {
+        until("events are taken again", DEADLINE, async || {
+            let (status, _) = self.post(serin).await?;
+            Ok((status == 200).then_some(()))
+        })
+        .await?;
+        recount_of(serin, &[TYPE], &self.acknowledged).await
+    }
+}
+
+async fn ended(serin: &mut Serin) -> Result<std::process::ExitStatus> {
+    until("serin up ends", DEADLINE, async || serin.ended()).await
+}
 
 #[tokio::test]
 async fn a_full_disk_refuses_clearly_and_recovers() -> Result<()> {
-    let disk = match Disk::new("ext4", &["mkfs.ext4", "-q", "-F"], "96M") {
+    let disk = match Disk::new("ext4", &EXT4, "96M") {
         Ok(disk) => disk,
-        Err(error) => {
-            report(
-                "disk full",
-                &format!("not possible on this machine: {error:#}"),
-                "a clear error",
-            );
-            return Ok(());
-        }
+        Err(why) => return skip("a full disk", &why),
     };
     let mut serin = Serin::start_in(&disk.mount.join("shop")).await?;
-    let mut accepted = post(&serin, 100).await?;
+    let mut poster = Poster::default();
+    poster.post_all(&serin, 100).await?;
     // Something else fills the disk to the last block.
     let ballast = disk.mount.join("ballast");
-    let mut command = Command::new("dd");
-    command
-        .arg("if=/dev/zero")
+    let filled = Command::new("dd")
+        .args(["if=/dev/zero", "bs=64K"])
         .arg(format!("of={}", ballast.display()))
-        .arg("bs=1M");
-    let output = command.output()?;
-    ensure!(!output.status.success(), "the disk did not become full");
-    let mut refusal = None;
-    for _ in 0..200 {
-        let (status, answer) = post_one(&serin, "full.disk", accepted).await?;
-        match status {
-            200 => accepted += 1,
-            _ => {
-                refusal = Some((status, answer.to_string()));
-                break;
-            }
-        }
-    }
-    if let Some((status, answer)) = &refusal {
-        assert_eq!(*status, 503, "a full disk answered {answer}");
-    }
+        .output()?;
+    ensure!(!filled.status.success(), "the disk did not become full");
+    let (status, answer) = poster.until_refused(&mut serin).await?;
+    ensure!(
+        matches!(status, 0 | 503),
+        "a full disk answered {status}: {answer}"
+    );
     fs::remove_file(&ballast)?;
     if serin.ended()?.is_some() {
         serin.kill()?;
-        serin
-            .start_again()
-            .await
-            .context("it starts again when there is room")?;
+        serin.start_again().await.context("there is room again")?;
     }
-    until(
-        "events are taken again when there is room",
-        DEADLINE,
-        async || {
-            let (status, _) = post_one(&serin, "full.disk", accepted).await?;
-            Ok((status == 200).then_some(()))
-        },
-    )
-    .await?;
-    accepted += 1;
-    seen(&serin, accepted).await?;
-    serin.run(&["flush"]).await?;
-    seen(&serin, accepted).await?;
+    poster.recovered(&serin).await?;
     serin.stop().await
 }
 
 #[tokio::test]
 async fn a_read_only_folder_is_told_at_the_start() -> Result<()> {
-    let disk = match Disk::new("ext4", &["mkfs.ext4", "-q", "-F"], "64M") {
+    let disk = match Disk::new("ext4", &EXT4, "64M") {
         Ok(disk) => disk,
-        Err(error) => {
-            let said = format!("not possible on this machine: {error:#}");
-            report("read-only data folder", &said, "a clear error");
-            return Ok(());
-        }
+        Err(why) => return skip("a read-only folder", &why),
     };
     fs::create_dir(disk.mount.join("shop"))?;
     let status = Command::new("mount")
@@ -96,7 +128,7 @@ async fn a_read_only_folder_is_told_at_the_start() -> Result<()> {
         .status()?;
     ensure!(status.success(), "cannot mount read-only");
     let output = Command::new(place::serin()?)
-        .args(["up", "--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0"])
+        .args(["up", "--listen", "127.0.0.1:0"])
         .arg(disk.mount.join("shop"))
         .current_dir("/")
         .output()?;
@@ -111,101 +143,173 @@ async fn a_read_only_folder_is_told_at_the_start() -> Result<()> {
     Ok(())
 }
 
+/// A file system that met an error makes itself read-only under everybody's feet.
 #[tokio::test]
-async fn a_flipped_bit_in_a_file_is_never_served_as_data() -> Result<()> {
-    let mut serin = Serin::start().await?;
-    post(&serin, 2_000).await?;
-    seen(&serin, 2_000).await?;
-    serin.run(&["flush"]).await?;
-    let sql = "SELECT count(*), sum(n), min(text), max(text) FROM \"full.disk\"";
-    let right = serin.sql(sql).await?;
-    let dir = serin.dir().to_owned();
-    serin.stop().await?;
-    let file = largest_parquet(&dir)?;
-    let length = file.metadata()?.len();
-    // One bit in the middle of the data, and later one near the end, in the footer.
-    for at in [length / 3, length - 40] {
-        flip(&file, at)?;
-        serin.start_again().await?;
-        match serin.sql(sql).await {
-            // A bit that nothing reads, such as padding, changes nothing.
-            Ok(rows) => assert_eq!(rows, right, "wrong rows served from a damaged file"),
-            Err(error) => println!("as it should be: {error:#}"),
-        }
-        quick_event(&serin).await?;
-        serin.stop().await?;
-        flip(&file, at)?;
+async fn a_disk_that_becomes_read_only_under_load_loses_nothing() -> Result<()> {
+    let disk = match Disk::new("ext4", &EXT4, "96M") {
+        Ok(disk) => disk,
+        Err(why) => return skip("a disk that becomes read-only", &why),
+    };
+    let mut serin = Serin::start_in(&disk.mount.join("shop")).await?;
+    let mut poster = Poster::default();
+    poster.post_all(&serin, 100).await?;
+    let bus = serin.bus_pid()?;
+    if let Err(why) = disk.turn_read_only() {
+        return skip("a disk that becomes read-only", &why);
     }
-    serin.start_again().await?;
-    assert_eq!(
-        serin.sql(sql).await?,
-        right,
-        "the mended file is read again"
+    let (status, answer) = poster.until_refused(&mut serin).await?;
+    ensure!(
+        matches!(status, 0 | 503),
+        "a read-only disk answered {status}: {answer}"
     );
-    Ok(())
+    serin.kill()?;
+    serin_tests::server::kill_process(bus)?;
+    disk.mount_again().await?;
+    serin.start_again().await.context("the disk is writable")?;
+    poster.recovered(&serin).await?;
+    serin.stop().await
 }
 
-fn flip(file: &File, at: u64) -> Result<()> {
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at)?;
-    file.write_all_at(&[byte[0] ^ 0x10], at)?;
-    Ok(())
-}
+/// `strace` at a process, which makes its syncs fail.
+struct FailingSync(Child);
 
-fn largest_parquet(dir: &Path) -> Result<File> {
-    let mut folders = vec![dir.join(".serin")];
-    let mut largest: Option<(u64, PathBuf)> = None;
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            let length = path.metadata()?.len();
-            let is_parquet = path.extension().is_some_and(|end| end == "parquet");
-            let is_table = path.to_string_lossy().contains("full.disk");
-            if path.is_dir() {
-                folders.push(path);
-            } else if is_parquet && is_table && largest.as_ref().is_none_or(|(l, _)| length > *l) {
-                largest = Some((length, path));
+impl FailingSync {
+    async fn at(pid: u32) -> Result<FailingSync> {
+        let calls = "fsync,fdatasync,sync_file_range,msync";
+        let child = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()])
+            .args(["-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:error=EIO")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("no strace on PATH (apt install strace)")?;
+        let mut strace = FailingSync(child);
+        until("strace holds every thread", DEADLINE, async || {
+            if let Some(status) = strace.0.try_wait()? {
+                bail!("strace ended with {status}: this machine lets nobody be traced");
             }
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let status = fs::read_to_string(task?.path().join("status"))?;
+                if status.contains("TracerPid:\t0\n") {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+        .await?;
+        Ok(strace)
+    }
+}
+
+impl Drop for FailingSync {
+    fn drop(&mut self) {
+        // It lets its processes go on when it ends.
+        let ended = self.0.kill().and_then(|()| self.0.wait());
+        if let Err(error) = ended {
+            println!("strace stays: {error}");
         }
     }
-    let (_, path) = largest.context("a flush leaves a Parquet file of the table")?;
-    Ok(File::options().read(true).write(true).open(path)?)
 }
 
-async fn post(serin: &Serin, count: u64) -> Result<u64> {
-    let mut lines = String::new();
-    for n in 0..count {
-        lines.push_str(&event("full.disk", n));
-        lines.push('\n');
+#[tokio::test]
+async fn a_failing_fsync_ends_serin_and_loses_nothing() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let mut poster = Poster::default();
+    poster.post_all(&serin, 50).await?;
+    let pid = serin.pid().context("serin runs")?;
+    let failing = match FailingSync::at(pid).await {
+        Ok(failing) => failing,
+        Err(why) => return skip("a failing fsync of Serin", &why),
+    };
+    let flushed = serin.output(&["flush"]).await?;
+    ensure!(!flushed.status.success(), "a flush without fsync succeeded");
+    let status = ended(&mut serin).await?;
+    drop(failing);
+    assert_eq!(status.code(), Some(1), "{}", serin.said());
+    assert!(
+        serin.said().contains("is safe on the bus"),
+        "{}",
+        serin.said()
+    );
+    serin.start_again().await.context("fsync works again")?;
+    poster.recovered(&serin).await?;
+    serin.stop().await
+}
+
+#[tokio::test]
+async fn a_failing_fsync_of_the_bus_loses_nothing_acknowledged() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let mut poster = Poster::default();
+    poster.post_all(&serin, 50).await?;
+    let bus = serin.bus_pid()?;
+    let failing = match FailingSync::at(bus).await {
+        Ok(failing) => failing,
+        Err(why) => return skip("a failing fsync of the bus", &why),
+    };
+    for _ in 0..20 {
+        let (status, answer) = poster.post(&serin).await?;
+        ensure!(
+            matches!(status, 200 | 503),
+            "a bus that cannot sync answered {status}: {answer}"
+        );
     }
-    let (status, answer) = serin.post(lines).await?;
-    ensure!(status == 200, "answered {status}: {answer}");
-    Ok(count)
+    serin_tests::server::kill_process(bus)?;
+    drop(failing);
+    poster.recovered(&serin).await?;
+    serin.stop().await
 }
 
-async fn post_one(serin: &Serin, kind: &str, n: u64) -> Result<(u16, serde_json::Value)> {
-    serin.post(event(kind, n)).await
+/// The library that gives a process another clock.
+fn faketime() -> Result<PathBuf> {
+    let folders = fs::read_dir("/usr/lib")?
+        .flatten()
+        .map(|entry| entry.path());
+    let candidates = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    candidates
+        .into_iter()
+        .find(|library| library.is_file())
+        .context("no libfaketime (apt install faketime)")
 }
 
-async fn quick_event(serin: &Serin) -> Result<()> {
-    let (status, answer) = post_one(serin, "other.type", 1).await?;
-    ensure!(status == 200, "answered {status}: {answer}");
-    Ok(())
+/// Writes what the clock is off, in one step.
+fn turn(clock: &Path, offset: &str) -> Result<()> {
+    let aside = clock.with_extension("new");
+    fs::write(&aside, format!("{offset}\n"))?;
+    Ok(fs::rename(&aside, clock)?)
 }
 
-/// An event of about 4 KB, so that a small disk fills.
-fn event(kind: &str, n: u64) -> String {
-    let text = format!("{n:08}").repeat(500);
-    json!({"type": kind, "source": "/suite", "id": format!("f-{kind}-{n}"), "data": {"n": n, "text": text}})
-        .to_string()
-}
-
-async fn seen(serin: &Serin, count: u64) -> Result<()> {
-    until("what was accepted is visible", DEADLINE, async || {
-        let rows = serin
-            .sql_number("SELECT count(DISTINCT id) FROM \"full.disk\"")
-            .await?;
-        Ok((rows == count as i64).then_some(()))
-    })
-    .await
+#[tokio::test]
+async fn a_clock_that_jumps_loses_and_doubles_nothing() -> Result<()> {
+    let library = match faketime() {
+        Ok(library) => library,
+        Err(why) => return skip("a clock that jumps", &why),
+    };
+    let folder = tempfile::Builder::new().prefix("serin-clock-").tempdir()?;
+    let clock = folder.path().join("clock");
+    turn(&clock, "+0")?;
+    let mut serin = Serin::prepared(&folder.path().join("shop"))?;
+    serin.set("LD_PRELOAD", &library.to_string_lossy());
+    serin.set("FAKETIME_TIMESTAMP_FILE", &clock.to_string_lossy());
+    serin.set("FAKETIME_NO_CACHE", "1");
+    serin.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    serin.start_again().await?;
+    let mut poster = Poster::default();
+    let days = "SELECT count(DISTINCT date_trunc('day', time)) FROM \"fault.test\"";
+    for offset in ["+0", "+40d", "-3d", "+0"] {
+        turn(&clock, offset)?;
+        poster.post_all(&serin, 20).await?;
+        serin.run(&["flush"]).await?;
+        recount_of(&serin, &[TYPE], &poster.acknowledged).await?;
+    }
+    assert_eq!(serin.sql_number(days).await?, 3, "the clock did not jump");
+    turn(&clock, "+400d")?;
+    serin.kill()?;
+    serin
+        .start_again()
+        .await
+        .context("with a clock far ahead")?;
+    turn(&clock, "+0")?;
+    poster.recovered(&serin).await?;
+    serin.stop().await
 }

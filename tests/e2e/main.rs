@@ -1,8 +1,8 @@
 //! The end-to-end tests: one program, real parts, a fresh Serin for each test.
 //!
-//! `weblog` is the main job; `duck` compares with a second reader; `kill`, `power` and `faults` take
-//! things away; `doors` sends what nobody should; `browser` looks through Chromium; `docs` runs what
-//! the book says.
+//! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
+//! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged;
+//! `doors` sends what nobody should; `browser` looks through Chromium; `docs` runs what the book says.
 
 #![expect(
     clippy::disallowed_methods,
@@ -10,11 +10,13 @@
 )]
 #![expect(clippy::print_stdout, reason = "a seed that was rolled must be seen")]
 
+mod bits;
 mod browser;
 mod docs;
 mod doors;
 mod duck;
 mod faults;
+mod imports;
 mod kill;
 mod power;
 mod services;

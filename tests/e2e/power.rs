@@ -33,10 +33,7 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
     let cycles = place::number("SERIN_CUTS", if place::is_slow() { 50 } else { 2 });
     let disk = match Disk::to_cut(kind, mkfs, "512M") {
         Ok(disk) => disk,
-        Err(why) => {
-            skip(&format!("power cuts on {kind}"), &why);
-            return Ok(());
-        }
+        Err(why) => return skip(&format!("power cuts on {kind}"), &why),
     };
     let seed = place::number("SERIN_SEED", 1);
     let mut random = Random::new(seed);
@@ -150,8 +147,15 @@ impl Disk {
             .arg(&self.mount))
     }
 
+    /// As the kernel does after an error: nothing is written any more.
+    pub(crate) fn turn_read_only(&self) -> Result<()> {
+        run(Command::new("mount")
+            .args(["-o", "remount,abort"])
+            .arg(&self.mount))
+    }
+
     /// Power is back; the file system recovers by its journal.
-    async fn mount_again(&self) -> Result<()> {
+    pub(crate) async fn mount_again(&self) -> Result<()> {
         until(
             "killed processes let go of the disk",
             UNMOUNT_DEADLINE,

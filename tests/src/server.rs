@@ -27,6 +27,8 @@ pub struct Serin {
     _temporary: Option<TempDir>,
     child: Option<Child>,
     listen: String,
+    /// Beside what every start gets.
+    environment: Vec<(String, String)>,
     http: Client,
     url: String,
     token: String,
@@ -84,6 +86,7 @@ impl Serin {
             _temporary: None,
             child: None,
             listen: "127.0.0.1:0".to_owned(),
+            environment: Vec::new(),
             http: Client::builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(60))
@@ -94,6 +97,11 @@ impl Serin {
             bus: String::new(),
             gateway: String::new(),
         })
+    }
+
+    /// Gives the next starts a variable of the environment.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts `serin up` in the folder and waits until it is ready; says how long that took.
@@ -121,6 +129,7 @@ impl Serin {
                 "127.0.0.1:0",
                 "--no-hello",
             ])?
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -19,7 +19,8 @@ use crate::client::{Client, error_of};
 use crate::edge;
 use crate::import::records::BadLine;
 use crate::import::send::{self, ATTEMPTS, Imported, PAUSE, Sent, Sink};
-use crate::import::{Asked, Progress, Records};
+use crate::import::{Again, Asked, Progress, Records};
+use crate::run_file::data_dir;
 
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 const BAR_CHARS: u64 = 24;
@@ -29,11 +30,21 @@ pub(crate) async fn run(global: &Global, import: &Import) -> Result<ExitCode> {
     let asked = asked(&import.source);
     let looked = tokio::task::spawn_blocking(move || Records::look(asked));
     let records = Arc::new(looked.await.context("looking at the file broke")??);
-    let epoch = if import.source.again {
-        send::new_epoch()
-    } else {
-        0
+    let again = match (import.source.again, &client.dir) {
+        (false, _) => None,
+        (true, Some(dir)) => Some(Again::begin(
+            &data_dir(dir),
+            &records.producer(),
+            edge::now_us(),
+        )?),
+        (true, None) => bail!(
+            "--again wants to remember how far it came: run it in the server's folder, without --server"
+        ),
     };
+    if again.as_ref().is_some_and(|again| again.goes_on) && !global.json {
+        remark("going on with an --again that was cut off");
+    }
+    let epoch = again.as_ref().map_or(0, |again| again.epoch);
     let progress = Progress::default();
     let begun_us = edge::now_us();
     let sink = Door {
@@ -58,6 +69,9 @@ pub(crate) async fn run(global: &Global, import: &Import) -> Result<ExitCode> {
         .post("/api/v1/flush")
         .await
         .context("everything is sent, but not committed yet")?;
+    if let Some(again) = again {
+        again.done()?;
+    }
     report(global, &imported, edge::now_us() - begun_us)
 }
 
@@ -78,6 +92,7 @@ fn report(global: &Global, imported: &Imported, took_us: i64) -> Result<ExitCode
             "accepted": imported.accepted,
             "duplicates": imported.duplicates,
             "refused": bad,
+            "without_time": found.without_time,
             "seconds": took_us as f64 / 1e6,
         });
         print(&told.to_string());
@@ -101,6 +116,12 @@ fn tell(imported: &Imported, bad: u64, took_us: i64) {
         (new, 0) => print(&format!("{new} events imported, {rate:.0} a second")),
         (new, known) => print(&format!("{new} events imported, {known} were there before")),
     }
+    let without_time = imported.found.without_time;
+    if without_time > 0 {
+        remark(&format!(
+            "{without_time} events say no time and got that of the import; --time names the column that has it"
+        ));
+    }
     if bad > 0 {
         remark(&format!("{bad} lines were not taken:"));
         let lines = imported
@@ -114,7 +135,7 @@ fn tell(imported: &Imported, bad: u64, took_us: i64) {
     }
 }
 
-fn bar(done: u64, total: u64, took_us: i64) -> String {
+pub(super) fn bar(done: u64, total: u64, took_us: i64) -> String {
     let done = done.min(total);
     let filled = done * BAR_CHARS / total.max(1);
     let rate = done as f64 / (took_us.max(1) as f64 / 1e6);
@@ -129,7 +150,7 @@ fn bar(done: u64, total: u64, took_us: i64) -> String {
 }
 
 /// Draws over the last line; an empty text clears it.
-fn draw(text: &str) {
+pub(super) fn draw(text: &str) {
     let mut err = std::io::stderr().lock();
     if let Err(error) = write!(err, "\r\u{1b}[2K{text}").and_then(|()| err.flush()) {
         tracing::debug!(%error, "nobody looks at the bar");

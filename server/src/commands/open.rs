@@ -9,9 +9,11 @@ use reqwest::Method;
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
+use super::import::{bar, draw};
 use super::{print, remark};
 use crate::cli::{Global, Open};
 use crate::client::Client;
+use crate::edge;
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -73,6 +75,7 @@ pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
 async fn follow(global: &Global, answer: reqwest::Response) -> Result<(String, String, String)> {
     let mut stream = answer.bytes_stream();
     let mut text = Vec::new();
+    let mut progress = Shown::new(global);
     while let Some(piece) = stream.next().await {
         text.extend_from_slice(
             &piece.context("the server went away; run the command again to go on")?,
@@ -80,20 +83,66 @@ async fn follow(global: &Global, answer: reqwest::Response) -> Result<(String, S
         while let Some(end) = text.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
             match serde_json::from_slice(&line).context("cannot understand the server")? {
-                Line::Failed { error } => bail!("{error}"),
+                Line::Failed { error } => {
+                    progress.clear();
+                    bail!("{error}");
+                }
                 Line::Done {
                     dashboard,
                     from,
                     to,
-                } => return Ok((dashboard, from, to)),
-                Line::At { stage, done, total } if !global.json => {
-                    remark(&format!("{stage}: {} %", done * 100 / total.max(1)));
+                } => {
+                    progress.clear();
+                    return Ok((dashboard, from, to));
                 }
-                Line::At { .. } => {}
+                Line::At { stage, done, total } => progress.show(&stage, done, total),
             }
         }
     }
     bail!("the server ended its answer early; run the command again to go on")
+}
+
+/// The progress on standard error: one line that is drawn over, or a line for each stage where
+/// nobody looks at a terminal.
+struct Shown {
+    is_terminal: bool,
+    is_quiet: bool,
+    stage: String,
+    begun_us: i64,
+}
+
+impl Shown {
+    fn new(global: &Global) -> Shown {
+        Shown {
+            is_terminal: std::io::stderr().is_terminal(),
+            is_quiet: global.json,
+            stage: String::new(),
+            begun_us: edge::now_us(),
+        }
+    }
+
+    fn show(&mut self, stage: &str, done: u64, total: u64) {
+        let is_new = self.stage != stage;
+        if is_new {
+            stage.clone_into(&mut self.stage);
+            self.begun_us = edge::now_us();
+        }
+        match (self.is_quiet, self.is_terminal) {
+            (true, _) => {}
+            (false, true) => draw(&format!(
+                "{stage} {}",
+                bar(done, total, edge::now_us() - self.begun_us)
+            )),
+            (false, false) if is_new => remark(&format!("{stage} …")),
+            (false, false) => {}
+        }
+    }
+
+    fn clear(&self) {
+        if self.is_terminal && !self.is_quiet {
+            draw("");
+        }
+    }
 }
 
 /// Opens the browser where there is one; the link is printed in any case.

@@ -9,8 +9,8 @@ use std::io::BufRead;
 use anyhow::Result;
 use serin_lake::{Column, ColumnKind};
 
-use super::ndjson::{LINE_BYTES_MAX, each_line};
-use super::records::{Cell, Data, Record, Take};
+use super::lines::{each_line, too_long};
+use super::records::{Cell, Data, Head, Record, Take};
 use super::time;
 
 /// A line, taken apart.
@@ -47,8 +47,7 @@ pub(crate) fn columns() -> Vec<Column> {
 pub(crate) fn read(mut reader: impl BufRead, take: &mut Take<'_>) -> Result<()> {
     each_line(&mut reader, &mut |number, line| {
         let Some(line) = line else {
-            let why = format!("the line is longer than {} KiB", LINE_BYTES_MAX >> 10);
-            return take(number, Err(why));
+            return take(number, Err(too_long()));
         };
         let line = String::from_utf8_lossy(line);
         if line.trim().is_empty() {
@@ -159,6 +158,7 @@ impl<'a> Hit<'a> {
         Record {
             kind: None,
             time_us: Some(self.time_us),
+            head: Head::default(),
             data: Data::Cells(
                 cells
                     .into_iter()

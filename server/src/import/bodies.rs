@@ -2,12 +2,14 @@
 //!
 //! One body becomes one message on the bus, so it stays well below a bus's usual 1 MiB.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::profile::Profile;
-use super::records::{BadLine, Data, Record, Records};
+use super::records::{BadLine, Data, Head, Record, Records};
 use super::source::Progress;
 
 /// A body ends when it is this long, or has this many events.
@@ -30,6 +32,8 @@ pub(crate) struct Body {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) events: u64,
+    /// Events that say no time and get that of the import.
+    pub(crate) without_time: u64,
     pub(crate) bad: u64,
     pub(crate) first_bad: Vec<BadLine>,
     pub(crate) profile: Profile,
@@ -39,15 +43,18 @@ pub(crate) struct Found {
 struct Line<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
-    source: &'a str,
+    #[serde(flatten)]
+    head: Head<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<String>,
     data: &'a Data<'a>,
 }
 
-/// Reads the file and gives its bodies one after the other.
+/// Reads the file and gives its bodies one after the other. Of a file that is taken once more the
+/// events are new ones: those that have an identity go without it.
 pub(crate) fn cut(
     records: &Records,
+    is_again: bool,
     progress: Progress,
     give: &mut dyn FnMut(Body) -> Result<()>,
 ) -> Result<Found> {
@@ -55,6 +62,7 @@ pub(crate) fn cut(
         source: format!("/{}", records.asked.service),
         kind: records.kind.clone(),
         found: Found::default(),
+        is_again,
         number: 1,
         text: Vec::new(),
         lines: Vec::new(),
@@ -79,6 +87,7 @@ struct Cutter {
     source: String,
     kind: Option<String>,
     found: Found,
+    is_again: bool,
     number: u64,
     text: Vec<u8>,
     lines: Vec<u64>,
@@ -96,7 +105,7 @@ impl Cutter {
         };
         let written = Line {
             kind,
-            source: &self.source,
+            head: head_of(&record.head, &self.source, self.is_again),
             time: record.time_us.map(serin_wire::time::to_rfc3339),
             data: &record.data,
         };
@@ -104,6 +113,7 @@ impl Cutter {
         self.text.push(b'\n');
         self.lines.push(line);
         self.found.events += 1;
+        self.found.without_time += u64::from(record.time_us.is_none());
         self.found.profile.add(kind, record);
         Ok(())
     }
@@ -127,5 +137,16 @@ impl Cutter {
         };
         self.number += 1;
         body
+    }
+}
+
+/// What goes with an event: its own source, else ours; no identity when it is taken once more.
+fn head_of<'a>(head: &'a Head<'_>, source: &'a str, is_again: bool) -> Head<'a> {
+    let text = |text: &'a Option<Cow<'_, str>>| text.as_deref().map(Cow::Borrowed);
+    Head {
+        id: text(&head.id).filter(|_| !is_again),
+        source: text(&head.source).or(Some(Cow::Borrowed(source))),
+        traceparent: text(&head.traceparent),
+        serinarm: text(&head.serinarm),
     }
 }

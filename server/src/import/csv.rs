@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::io::BufRead;
 
-use anyhow::{Context, Result, bail};
-use csv::{ByteRecord, ReaderBuilder};
+use anyhow::{Result, bail};
+use csv::ByteRecord;
 
-use super::records::{Cell, Data, Record, Take};
+use super::records::{Cell, Data, Head, Record, Take};
+use super::rows::{Row, Rows};
 use super::time;
 
 /// So many rows are looked at before the first is sent.
@@ -31,11 +32,12 @@ pub(crate) fn read(
     take: &mut Take<'_>,
 ) -> Result<()> {
     let delimiter = delimiter(reader.fill_buf()?);
-    let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter)
-        .flexible(true)
-        .from_reader(reader);
-    let header = names(reader.byte_headers().context("cannot read the header")?)?;
+    let mut rows = Rows::new(reader, delimiter);
+    let header = match rows.next()? {
+        Some((_, Ok(header))) => names(&header)?,
+        Some((_, Err(why))) => bail!("cannot read the header: {why}"),
+        None => bail!("there is no header"),
+    };
     if let Some(column) = time_column
         && !header.iter().any(|name| name == column)
     {
@@ -45,22 +47,25 @@ pub(crate) fn read(
         );
     }
     let mut looked_at = Vec::new();
-    let mut record = ByteRecord::new();
-    while looked_at.len() < LOOKED_AT_MAX && reader.read_byte_record(&mut record)? {
-        looked_at.push(record.clone());
+    while looked_at.len() < LOOKED_AT_MAX
+        && let Some(row) = rows.next()?
+    {
+        looked_at.push(row);
     }
-    let kinds = kinds(header.len(), &looked_at);
+    let kinds = kinds(
+        header.len(),
+        looked_at.iter().filter_map(|row| row.1.as_ref().ok()),
+    );
     let mut finder = time::Finder::new(time_column);
-    let mut give = |row: &ByteRecord| {
-        let line = row.position().map_or(0, csv::Position::line);
-        take(line, cells(row, &header, &kinds, &mut finder))
+    let mut give = |(line, row): Row| match row {
+        Ok(row) => take(line, cells(&row, &header, &kinds, &mut finder)),
+        Err(why) => take(line, Err(why)),
     };
-    for row in &looked_at {
+    for row in looked_at {
         give(row)?;
     }
-    drop(looked_at);
-    while reader.read_byte_record(&mut record)? {
-        give(&record)?;
+    while let Some(row) = rows.next()? {
+        give(row)?;
     }
     Ok(())
 }
@@ -93,7 +98,7 @@ fn names(header: &ByteRecord) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn kinds(columns: usize, rows: &[ByteRecord]) -> Vec<Kind> {
+fn kinds<'a>(columns: usize, rows: impl Iterator<Item = &'a ByteRecord>) -> Vec<Kind> {
     let mut kinds = vec![Kind::Empty; columns];
     for row in rows {
         for (kind, field) in kinds.iter_mut().zip(row) {
@@ -161,6 +166,7 @@ fn cells<'a>(
     Ok(Record {
         kind: None,
         time_us,
+        head: Head::default(),
         data: Data::Cells(cells.collect()),
     })
 }

@@ -2,18 +2,23 @@
 //!
 //! The bodies of a file are the same whenever it is read, and each has a number under the name of
 //! the file's content; so an import that is repeated or resumed adds nothing twice. The way of a
-//! record: `source` → `records` (`access_log`, `csv`, `ndjson`, `parquet`) → `bodies` → `send`.
+//! record: `source` → `records` (`access_log`, `csv`, `ndjson`, `parquet`) → `bodies` → `send`; what
+//! was seen on it is the `profile`, and `again` remembers a file that is taken once more.
 
 mod access_log;
+mod again;
 pub(crate) mod bodies;
 mod csv;
+mod lines;
 mod ndjson;
 mod parquet;
 pub(crate) mod profile;
 pub(crate) mod records;
+mod rows;
 pub(crate) mod send;
 mod source;
 mod time;
 
+pub(crate) use again::Again;
 pub(crate) use records::{Asked, Records};
 pub(crate) use source::Progress;

@@ -8,11 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::records::{Data, Record, Take};
+use super::lines::{each_line, too_long};
+use super::records::{Data, Head, Record, Take};
 use super::time;
-
-/// A line longer than this is no record: an event may have 256 KiB.
-pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Deserialize)]
 struct CloudEvent<'a> {
@@ -20,6 +18,14 @@ struct CloudEvent<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     time: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    serinarm: Option<Cow<'a, str>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -48,8 +54,7 @@ pub(crate) fn read(
     let mut finder = time::Finder::new(time_column);
     each_line(&mut reader, &mut |number, line| {
         let Some(line) = line else {
-            let why = format!("the line is longer than {} KiB", LINE_BYTES_MAX >> 10);
-            return take(number, Err(why));
+            return take(number, Err(too_long()));
         };
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -78,6 +83,12 @@ fn cloud_event(line: &[u8]) -> Result<Record<'_>, String> {
     Ok(Record {
         kind: Some(event.kind),
         time_us,
+        head: Head {
+            id: event.id,
+            source: event.source,
+            traceparent: event.traceparent,
+            serinarm: event.serinarm,
+        },
         data: match event.data {
             Some(data) if data.get().starts_with('{') => Data::Json(data),
             Some(data) if data.get() != "null" => {
@@ -104,46 +115,9 @@ fn plain<'a>(line: &'a [u8], finder: &mut time::Finder) -> Result<Record<'a>, St
     Ok(Record {
         kind: None,
         time_us,
+        head: Head::default(),
         data: Data::Json(data),
     })
-}
-
-/// Is given each line with its number.
-type TakeLine<'t> = dyn FnMut(u64, Option<&[u8]>) -> Result<()> + 't;
-
-/// Gives each line with its number from 1, without its end; `None` stands for one that is too long.
-pub(crate) fn each_line(reader: &mut impl BufRead, take: &mut TakeLine<'_>) -> Result<()> {
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let mut is_too_long = false;
-        let mut has_any = false;
-        loop {
-            let piece = reader.fill_buf()?;
-            if piece.is_empty() {
-                break;
-            }
-            has_any = true;
-            let end = piece.iter().position(|b| *b == b'\n');
-            let length = end.map_or(piece.len(), |end| end + 1);
-            is_too_long |= line.len() + length > LINE_BYTES_MAX;
-            if !is_too_long {
-                line.extend_from_slice(&piece[..length]);
-            }
-            reader.consume(length);
-            if end.is_some() {
-                break;
-            }
-        }
-        if !has_any {
-            return Ok(());
-        }
-        while matches!(line.last(), Some(b'\n' | b'\r')) {
-            line.pop();
-        }
-        take(number, (!is_too_long).then_some(line.as_slice()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What an import saw of its events: types, times, columns. From it KPIs are proposed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -59,8 +60,9 @@ impl Profile {
             Data::Cells(cells) => {
                 for (name, cell) in cells {
                     match cell {
-                        Cell::Int(_) | Cell::Double(_) => seen.column(name).numbers += 1,
-                        Cell::Text(text) => seen.column(name).add_text(text),
+                        Cell::Int(_) | Cell::Double(_) | Cell::Whole(_) => seen.add_number(name),
+                        Cell::Text(text) => seen.add_text(name, text),
+                        Cell::Json(value) => seen.add(name, value),
                         Cell::Bool(_) | Cell::Null => {}
                     }
                 }
@@ -69,23 +71,50 @@ impl Profile {
                 let fields: BTreeMap<String, Value> =
                     serde_json::from_str(object.get()).unwrap_or_default();
                 for (name, value) in fields {
-                    match value {
-                        Value::Number(_) => seen.column(&name).numbers += 1,
-                        Value::String(text) => seen.column(&name).add_text(&text),
-                        _ => {}
-                    }
+                    seen.add(&name, &value);
                 }
             }
         }
     }
 }
 
+/// Columns that every table has: an attribute of such a name is stored as `data_NAME`.
+const STANDARD: [&str; 8] = [
+    "time", "id", "service", "version", "instance", "trace_id", "_arm", "_rest",
+];
+
 impl Seen {
+    /// A value under the name it has in the table: keys of objects join with `_`.
+    fn add(&mut self, name: &str, value: &Value) {
+        match value {
+            Value::Number(_) => self.add_number(name),
+            Value::String(text) => self.add_text(name, text),
+            Value::Object(members) => {
+                for (key, value) in members {
+                    self.add(&format!("{name}_{key}"), value);
+                }
+            }
+            Value::Array(_) | Value::Bool(_) | Value::Null => {}
+        }
+    }
+
+    fn add_number(&mut self, name: &str) {
+        self.column(name).numbers += 1;
+    }
+
+    fn add_text(&mut self, name: &str, text: &str) {
+        self.column(name).add_text(text);
+    }
+
     fn column(&mut self, name: &str) -> &mut SeenColumn {
-        let at = self.columns.iter().position(|column| column.name == name);
+        let stored = match STANDARD.contains(&name) {
+            true => Cow::Owned(format!("data_{name}")),
+            false => Cow::Borrowed(name),
+        };
+        let at = self.columns.iter().position(|column| column.name == stored);
         let at = at.unwrap_or_else(|| {
             self.columns.push(SeenColumn {
-                name: name.to_owned(),
+                name: stored.into_owned(),
                 numbers: 0,
                 texts: 0,
                 values: BTreeSet::new(),

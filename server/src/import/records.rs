@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use serin_lake::Declared;
 
@@ -39,6 +41,10 @@ pub(crate) enum Cell<'a> {
     Bool(bool),
     Int(i64),
     Double(f64),
+    /// A whole number that may be past 2^63.
+    Whole(u64),
+    /// An object or an array.
+    Json(Value),
     Text(Cow<'a, str>),
 }
 
@@ -51,12 +57,26 @@ pub(crate) enum Data<'a> {
     Json(&'a RawValue),
 }
 
+/// What a CloudEvent says of itself beside type, time and data; it is sent on as it is.
+#[derive(Debug, Default, Clone, Serialize)]
+pub(crate) struct Head<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) serinarm: Option<Cow<'a, str>>,
+}
+
 /// One event of a file.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     /// Where the file itself says it (CloudEvents).
     pub(crate) kind: Option<Cow<'a, str>>,
     pub(crate) time_us: Option<i64>,
+    pub(crate) head: Head<'a>,
     pub(crate) data: Data<'a>,
 }
 
@@ -156,7 +176,7 @@ impl Records {
             Format::AccessLog => access_log::read(source::open(path, progress)?, take),
             Format::Csv => csv::read(source::open(path, progress)?, time, take),
             Format::Ndjson => ndjson::read(source::open(path, progress)?, time, take),
-            Format::Parquet => parquet::read(path, time, take),
+            Format::Parquet => parquet::read(path, time, &progress, take),
         }
         .with_context(|| format!("cannot read {}", path.display()))
     }
@@ -201,6 +221,8 @@ impl Serialize for Cell<'_> {
             Cell::Bool(value) => serializer.serialize_bool(*value),
             Cell::Int(value) => serializer.serialize_i64(*value),
             Cell::Double(value) => serializer.serialize_f64(*value),
+            Cell::Whole(value) => serializer.serialize_u64(*value),
+            Cell::Json(value) => value.serialize(serializer),
             Cell::Text(value) => serializer.serialize_str(value),
         }
     }

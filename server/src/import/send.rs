@@ -66,7 +66,7 @@ pub(crate) async fn run(
     let producer = records.producer();
     let declared = records.declared();
     let reading = tokio::task::spawn_blocking(move || {
-        bodies::cut(&records, progress, &mut |body| {
+        bodies::cut(&records, epoch > 0, progress, &mut |body| {
             tx.blocking_send(body).context("the import was given up")
         })
     });
@@ -105,11 +105,6 @@ impl Imported {
             self.first_refused.push(BadLine { line, why });
         }
     }
-}
-
-/// A run of an import that is wanted once more: seconds since 1970 fit until 2106.
-pub(crate) fn new_epoch() -> u32 {
-    u32::try_from(crate::edge::now_us() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// How often a server that does not answer is asked again, and how long between.

@@ -22,6 +22,10 @@ impl Progress {
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn set(&self, bytes: u64) {
+        self.done.store(bytes, Ordering::Relaxed);
+    }
 }
 
 struct Counted<R> {

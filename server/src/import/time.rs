@@ -5,18 +5,28 @@ use serin_wire::time::parse_rfc3339;
 const SECOND: i64 = 1_000_000;
 
 /// Names under which a time is looked for where none is given, best first.
-const USUAL: [&str; 10] = [
+const USUAL: [&str; 9] = [
     "time",
     "timestamp",
     "@timestamp",
     "ts",
     "datetime",
-    "date",
     "created_at",
     "event_time",
     "occurred_at",
-    "at",
+    "date",
 ];
+/// Of these, one that holds something else than a time is no mistake.
+const AMBIGUOUS: [&str; 1] = ["date"];
+
+const EXPECTED: &str =
+    "expected RFC 3339, 2015-05-17 10:05:03, or seconds since 1970; --time names another column";
+
+/// Whether a column of this name holds the time, readable or not.
+fn is_meant(column: &str) -> bool {
+    let is = |name: &&str| column.eq_ignore_ascii_case(name);
+    USUAL.iter().any(is) && !AMBIGUOUS.iter().any(is)
+}
 
 /// Finds the time of each record, in the column named or the first that looks like one.
 #[derive(Debug)]
@@ -48,17 +58,19 @@ impl Finder {
                     .iter()
                     .find(|column| column.eq_ignore_ascii_case(usual) && read(column).is_some())
             });
-            self.column = named.map(|name| (*name).to_owned());
-            self.is_settled = true;
+            if let Some(name) = named {
+                self.column = Some((*name).to_owned());
+                self.is_settled = true;
+            } else if let Some(meant) = columns.iter().find(|column| is_meant(column)) {
+                return Err(format!("column {meant:?} has no time; {EXPECTED}"));
+            }
         }
         let Some(column) = &self.column else {
             return Ok(None);
         };
         match read(column) {
             Some(time_us) => Ok(Some(time_us)),
-            None if self.is_asked => Err(format!(
-                "column {column:?} has no time; expected RFC 3339, 2015-05-17 10:05:03, or seconds since 1970"
-            )),
+            None if self.is_asked => Err(format!("column {column:?} has no time; {EXPECTED}")),
             None => Err(format!(
                 "column {column:?} has no time here, though it has before"
             )),
@@ -177,5 +189,13 @@ mod tests {
             Finder::new(None).find(|_| None, ["x"].into_iter()),
             Ok(None)
         );
+        // A first record without a readable time is refused; it does not settle that there is none.
+        let mut finder = Finder::new(None);
+        assert!(finder.find(|_| None, ["ts"].into_iter()).is_err());
+        let read = |column: &str| (column == "ts").then_some(7);
+        assert_eq!(finder.find(read, ["ts"].into_iter()), Ok(Some(7)));
+        // A date that is none is no time, and no mistake.
+        let mut finder = Finder::new(None);
+        assert_eq!(finder.find(|_| None, ["date"].into_iter()), Ok(None));
     }
 }

@@ -15,9 +15,11 @@ use serin_ui::{OpenProgress, Stage, Upload};
 use serin_wire::time::to_rfc3339;
 use tokio::sync::{mpsc, watch};
 
+use crate::edge;
 use crate::import::send::{self, Sent, Sink};
-use crate::import::{Asked, Progress, Records};
+use crate::import::{Again, Asked, Progress, Records};
 use crate::propose;
+use crate::run_file::data_dir;
 
 /// How often the progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -69,7 +71,16 @@ async fn open(
     let sink = Direct {
         ingest: ingest.clone(),
     };
-    let epoch = if upload.again { send::new_epoch() } else { 0 };
+    let begun_us = edge::now_us();
+    let again = match upload.again {
+        true => Some(Again::begin(
+            &data_dir(&dir),
+            &records.producer(),
+            begun_us,
+        )?),
+        false => None,
+    };
+    let epoch = again.as_ref().map_or(0, |again| again.epoch);
     let sending = send::run(Arc::clone(&records), epoch, &sink, progress.clone());
     let mut sending = std::pin::pin!(sending);
     let imported = loop {
@@ -98,6 +109,9 @@ async fn open(
     if let Some(ingest) = ingest.upgrade() {
         ingest.flush().await.context("cannot commit the import")?;
     }
+    if let Some(again) = again {
+        again.done()?;
+    }
     let at = OpenProgress::At {
         stage: Stage::Propose,
         done: total,
@@ -114,7 +128,13 @@ async fn open(
     if tokio::time::timeout(SEEN_WITHIN, seen).await.is_err() {
         bail!("dashboards/{name}.yaml has a fault; run `serin check` to see it");
     }
-    let (first, last) = imported.found.profile.times_us.unwrap_or_default();
+    // Events without a time of their own got that of the import.
+    let now = (begun_us, edge::now_us());
+    let (first, last) = match imported.found.profile.times_us {
+        Some(times) if imported.found.without_time == 0 => times,
+        Some((first, last)) => (first.min(now.0), last.max(now.1)),
+        None => now,
+    };
     Ok(OpenProgress::Done {
         dashboard: proposal.dashboard,
         from: to_rfc3339(first - first.rem_euclid(60_000_000)),

@@ -1,0 +1,185 @@
+//! Flipped bits in a data file, in the catalogue and in the stream: never served as data.
+//!
+//! Right rows or a clear error; where the stream itself was damaged, what is gone is recorded.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use serin_tests::Serin;
+use serin_tests::wait::until;
+
+const EVENTS: u64 = 2_000;
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+const SQL: &str = "SELECT count(*), sum(n), min(text), max(text) FROM \"bit.test\"";
+
+/// A server with events in files, and what it answers of them.
+async fn stored() -> Result<(Serin, Vec<Vec<serde_json::Value>>)> {
+    let serin = Serin::start().await?;
+    post(&serin).await?;
+    serin.run(&["flush"]).await?;
+    let right = serin.sql(SQL).await?;
+    Ok((serin, right))
+}
+
+async fn post(serin: &Serin) -> Result<()> {
+    let mut lines = String::new();
+    for n in 0..EVENTS {
+        let text = format!("{n:08}").repeat(50);
+        let event = json!({"type": "bit.test", "source": "/suite", "data": {"n": n, "text": text}});
+        lines.push_str(&format!("{event}\n"));
+    }
+    let (status, answer) = serin.post(lines).await?;
+    ensure!(status == 200, "answered {status}: {answer}");
+    until("all are visible", DEADLINE, async || {
+        let rows = serin.sql(SQL).await?;
+        Ok((rows[0][0] == json!(EVENTS)).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_file_is_never_served_as_data() -> Result<()> {
+    let (mut serin, right) = stored().await?;
+    serin.stop().await?;
+    let (_, path) = largest(&serin.dir().join(".serin/lake/data"), "bit.test")?;
+    let file = File::options().read(true).write(true).open(&path)?;
+    let length = file.metadata()?.len();
+    // One bit in the middle of the data, and later one near the end, in the footer.
+    for at in [length / 3, length - 40] {
+        flip(&file, at)?;
+        let found = serin.output(&["doctor", "--json"]).await?;
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        ensure!(found.contains("\"bad\""), "doctor finds nothing: {found}");
+        serin.start_again().await?;
+        match serin.sql(SQL).await {
+            // A bit that nothing reads, such as padding, changes nothing.
+            Ok(rows) => assert_eq!(rows, right, "wrong rows served from a damaged file"),
+            Err(error) => println!("as it should be: {error:#}"),
+        }
+        let event = json!({"type": "other.type", "source": "/suite", "data": {"n": 1}});
+        let (status, answer) = serin.post(event.to_string()).await?;
+        ensure!(status == 200, "answered {status}: {answer}");
+        serin.stop().await?;
+        flip(&file, at)?;
+    }
+    serin.start_again().await?;
+    assert_eq!(
+        serin.sql(SQL).await?,
+        right,
+        "the mended file is read again"
+    );
+    serin.stop().await
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_catalogue_is_an_error_or_changes_nothing() -> Result<()> {
+    let (mut serin, right) = stored().await?;
+    serin.stop().await?;
+    let path = serin.dir().join(".serin/lake/catalogue.sqlite");
+    let whole = fs::read(&path)?;
+    let mut refused = 0;
+    for part in 1..8 {
+        let file = File::options().read(true).write(true).open(&path)?;
+        flip(&file, whole.len() as u64 * part / 8)?;
+        drop(file);
+        match serin.start_again().await {
+            Ok(_) => {
+                match serin.sql(SQL).await {
+                    Ok(rows) => assert_eq!(rows, right, "wrong rows, part {part}"),
+                    Err(error) => println!("as it should be: {error:#}"),
+                }
+                serin.stop().await?;
+            }
+            Err(error) => {
+                refused += 1;
+                let said = format!("{error:#} {}", serin.said());
+                ensure!(
+                    said.contains("lake") || said.contains("catalogue"),
+                    "unclear: {said}"
+                );
+                serin.kill()?;
+                serin.kill_bus_if_running()?;
+            }
+        }
+        for left in ["catalogue.sqlite-wal", "catalogue.sqlite-shm"] {
+            drop(fs::remove_file(path.with_file_name(left)));
+        }
+        fs::write(&path, &whole)?;
+    }
+    println!("{refused} of 7 flipped bits were found at the start");
+    serin
+        .start_again()
+        .await
+        .context("the catalogue is mended")?;
+    assert_eq!(serin.sql(SQL).await?, right);
+    serin.stop().await
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_stream_is_recorded_and_never_a_wrong_row() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    post(&serin).await?;
+    let right = serin.sql(SQL).await?;
+    // Nothing is in files yet: the next start must read the stream.
+    serin.kill()?;
+    serin.kill_bus_if_running()?;
+    let (length, path) = largest(&serin.dir().join(".serin/bus"), ".blk")?;
+    flip(
+        &File::options().read(true).write(true).open(&path)?,
+        length / 2,
+    )?;
+    serin.start_again().await?;
+    let rows = match serin.sql(SQL).await {
+        Ok(rows) => rows,
+        // No message of the type was left.
+        Err(error) => {
+            println!("as it should be: {error:#}");
+            Vec::new()
+        }
+    };
+    if rows != right {
+        let wrong = "SELECT count(*) FROM \"bit.test\" WHERE text <> repeat(lpad(CAST(n AS VARCHAR), 8, '0'), 50)";
+        if !rows.is_empty() {
+            assert_eq!(serin.sql_number(wrong).await?, 0, "a wrong row");
+        }
+        let told = serin.said() + &serin.get("/api/v1/status").await?.to_string();
+        ensure!(
+            told.contains("lost") || told.contains("gap"),
+            "events are gone and nothing says so: {told}"
+        );
+    }
+    let event = json!({"type": "other.type", "source": "/suite", "data": {"n": 1}});
+    let (status, answer) = serin.post(event.to_string()).await?;
+    ensure!(status == 200, "answered {status}: {answer}");
+    serin.run(&["flush"]).await?;
+    serin.stop().await
+}
+
+fn flip(file: &File, at: u64) -> Result<()> {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at)?;
+    file.write_all_at(&[byte[0] ^ 0x10], at)?;
+    Ok(())
+}
+
+/// The largest file below a folder whose path has this in it.
+fn largest(folder: &Path, part: &str) -> Result<(u64, PathBuf)> {
+    let mut folders = vec![folder.to_owned()];
+    let mut largest: Option<(u64, PathBuf)> = None;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let length = path.metadata()?.len();
+            let is_meant = path.is_file() && path.to_string_lossy().contains(part);
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_meant && largest.as_ref().is_none_or(|(l, _)| length > *l) {
+                largest = Some((length, path));
+            }
+        }
+    }
+    largest.with_context(|| format!("no file of {part} below {}", folder.display()))
+}
