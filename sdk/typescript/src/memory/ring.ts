@@ -12,8 +12,12 @@ const POSITIONS_BYTES = 8;
 const LENGTH_BYTES = 4;
 /** In place of a length: the next record is at the beginning. */
 const TURN = 0xffff_ffff;
-/** An empty ring is written from its beginning again past this, so that a quiet one stays small in memory. */
-const TURN_EARLY_BYTES = 64 << 10;
+/**
+ * An empty ring is written from its beginning again past this share, so that a quiet one stays small in
+ * memory. Until the reader has followed, there is no more room than this share: it must hold a burst.
+ */
+const TURN_EARLY_SHARE = 1 / 4;
+const TURN_EARLY_BYTES_MIN = 1 << 20;
 
 const aligned = (bytes: number) => (bytes + 3) & ~3;
 
@@ -21,6 +25,7 @@ const aligned = (bytes: number) => (bytes + 3) & ~3;
 export class Ring {
   readonly #positions: Int32Array;
   readonly #capacity: number;
+  readonly #turnsPast: number;
   /** The bytes of the records; write only what was reserved. */
   readonly bytes: Buffer;
   #reservedAt = 0;
@@ -35,6 +40,7 @@ export class Ring {
     this.#positions = new Int32Array(memory, 0, 2);
     this.bytes = Buffer.from(memory, POSITIONS_BYTES);
     this.#capacity = this.bytes.length;
+    this.#turnsPast = Math.max(TURN_EARLY_BYTES_MIN, this.#capacity * TURN_EARLY_SHARE);
   }
 
   /** Whether nothing waits to be read. */
@@ -64,7 +70,7 @@ export class Ring {
     } else {
       const fitsHere = head + need < this.#capacity || (head + need === this.#capacity && tail > 0);
       const fitsInFront = need < tail;
-      const mayTurn = head === tail && head > TURN_EARLY_BYTES;
+      const mayTurn = head === tail && head > this.#turnsPast;
       if (fitsInFront && (!fitsHere || mayTurn)) {
         this.bytes.writeUInt32LE(TURN, head);
         at = 0;
