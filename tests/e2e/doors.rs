@@ -240,6 +240,8 @@ async fn packed_bombs_are_refused_in_little_memory() -> Result<()> {
         let answer = request
             .header("content-type", "application/x-ndjson")
             .header("content-encoding", encoding)
+            // The server closes a connection whose body it did not read; nobody else shall take it.
+            .header("connection", "close")
             .body(bomb.clone())
             .send()
             .await;

@@ -320,6 +320,11 @@ fn said_by_the_server(status: &Value, report: &mut Report) {
             format!("data are complete up to {age_s} s ago only"),
             "a service beats but does not seal, or the ingester is behind (see lag in `serin status`)",
         ),
+        Some(age_s) if age_s < -AHEAD_S_MAX => report.warn(
+            "watermark",
+            format!("data are complete up to {} s in the future", -age_s),
+            "the clock was ahead when that was sealed; until it is reached, what comes counts as late",
+        ),
         Some(age_s) => report.ok("watermark", format!("data are complete up to {age_s} s ago")),
     }
     match status["refused"].as_u64() {
