@@ -117,7 +117,11 @@ impl Shims {
 
     fn hear(&self, service: &str, status: Status) {
         if let Some(shim) = self.inner().get_mut(service) {
-            shim.instances.insert(status.instance.clone(), status);
+            // The end of an instance may be heard before the answer to its start.
+            let known = shim.instances.get(&status.instance);
+            if known.is_none_or(|known| known.exit.is_none()) {
+                shim.instances.insert(status.instance.clone(), status);
+            }
         }
         self.changed.notify_one();
     }
