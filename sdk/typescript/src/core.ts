@@ -17,9 +17,11 @@ import { monotonicMs, Shared, type State } from "./memory/shared.js";
 import { Ulids } from "./memory/ulid.js";
 import { checkType } from "./name.js";
 import type { Settings } from "./options.js";
-import type { Span } from "./span.js";
+import { Sampler } from "./sample.js";
+import { Span, type Attributes, type Moment } from "./span.js";
 import type { Sender } from "./subject.js";
 import { TICK_MS } from "./tick.js";
+import { childOf, type Trace } from "./trace.js";
 import { LINE_KINDS, type LineKind } from "./worker/lines.js";
 import type { FromWorker, ToWorker, WorkerData } from "./worker/messages.js";
 
@@ -31,6 +33,8 @@ const GAUGES_EVERY_MS = 1_000;
 const LAST_BEAT_WITHIN_MS = 2_000;
 /** Types that were checked; a service has some dozens. */
 const TYPES_MAX = 1_024;
+/** Largest line of telemetry; a larger one is counted as if there were no room. */
+const LINE_BYTES_MAX = 64 << 10;
 const FULL: Record<LineKind, Reason> = { span: "span-full", log: "log-full", req: "request-full" };
 
 /** What became of the events so far; counted in 32 bits. */
@@ -46,6 +50,10 @@ export interface Outlet {
   readonly who: Sender;
   emit(type: string, data: unknown): void;
   tell(kind: LineKind, line: object): void;
+  /** Begins a span under another or at the root of a trace, now unless said otherwise. */
+  beginSpan(name: string, above: Trace | undefined, attributes?: Attributes, began?: Moment): Span;
+  /** Ends a span and tells it, where it is one that is kept. */
+  endSpan(span: Span): void;
   setState(state: State): void;
 }
 
@@ -55,6 +63,7 @@ export class Core implements Outlet {
   readonly who: Sender;
   readonly shared: Shared;
   readonly #ulids = new Ulids();
+  readonly #sampler = new Sampler(performance.now());
   readonly #worker: Worker;
   readonly #gauges = new Map<string, () => number>();
   readonly #types = new Set<string>();
@@ -121,10 +130,10 @@ export class Core implements Outlet {
 
   /** Tells a line of telemetry, or counts it as dropped. */
   tell(kind: LineKind, line: object): void {
-    const text = JSON.stringify(line);
+    const text = jsonOf(line);
     const bytes = Buffer.byteLength(text);
     const ring = this.shared.telemetry;
-    const at = this.#isClosed ? -1 : ring.reserve(1 + bytes);
+    const at = this.#isClosed || bytes === 0 || bytes > LINE_BYTES_MAX ? -1 : ring.reserve(1 + bytes);
     if (at < 0) {
       this.shared.drop(FULL[kind]);
       return;
@@ -134,9 +143,16 @@ export class Core implements Outlet {
     ring.commit();
   }
 
-  /** Ends a span and tells it. */
-  tellSpan(span: Span): void {
-    this.tell("span", span.line(this.who));
+  beginSpan(name: string, above: Trace | undefined, attributes: Attributes = {}, began = momentNow()): Span {
+    const trace = childOf(above, (traceId) => this.#sampler.takes(traceId));
+    return new Span(name, trace, above, began, attributes);
+  }
+
+  endSpan(span: Span): void {
+    const { traceId, flags } = span.trace;
+    const offer = { traceId, flags, name: span.name, durationUs: span.durationUs(), hasFailed: span.hasFailed };
+    if (this.#sampler.keeps(offer, performance.now())) this.tell("span", span.line(this.who));
+    else this.shared.drop("span-sampled");
   }
 
   /** Has a value sampled with each beat. */
@@ -260,3 +276,14 @@ export class Core implements Outlet {
 }
 
 const OPEN_BRACE = "{".charCodeAt(0);
+
+const momentNow = (): Moment => ({ us: nowUs(), ms: performance.now() });
+
+/** Empty where there is no JSON: telling something must not fail the work it is about. */
+function jsonOf(line: object): string {
+  try {
+    return JSON.stringify(line);
+  } catch {
+    return "";
+  }
+}

@@ -14,6 +14,7 @@ export const REASONS = [
   "drained",
   "spill-lost",
   "span-full",
+  "span-sampled",
   "log-full",
   "request-full",
 ] as const;

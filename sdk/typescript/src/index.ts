@@ -9,7 +9,7 @@
  */
 
 export type { CallOptions, Reply } from "./calls/call.js";
-export { chain, stage, type Chain, type Enhanced, type Stage } from "./calls/chain.js";
+export { chain, stage, type Chain, type ChainOptions, type Enhanced, type Stage } from "./calls/chain.js";
 export type { Data, Hop, HopStatus, Packet } from "./calls/packet.js";
 export { Context, type ContextParts } from "./context.js";
 export type { Counts } from "./core.js";

@@ -6,21 +6,20 @@
  */
 
 import { call, type CallOptions, type Reply } from "./calls/call.js";
-import { runChain, type Chain, type Enhanced } from "./calls/chain.js";
+import { runChain, type Chain, type ChainOptions, type Enhanced } from "./calls/chain.js";
 import { WEB_ENDPOINT } from "./calls/headers.js";
 import type { Data } from "./calls/packet.js";
 import { Context } from "./context.js";
 import { Core, type Counts, type Outlet } from "./core.js";
 import type { EventType } from "./event.js";
 import { Logger } from "./log.js";
-import { nowUs } from "./memory/clock.js";
 import type { State } from "./memory/shared.js";
 import { checkName } from "./name.js";
 import { fromEnvironment, resolve, type Options } from "./options.js";
 import { Endpoint, type EndpointOptions, type Handler } from "./serve/endpoint.js";
 import { Server } from "./serve/server.js";
 import { Router, type WebHandler } from "./serve/web.js";
-import { Span, type Attributes } from "./span.js";
+import type { Attributes, Span } from "./span.js";
 
 /** Calls handled at a time, and waiting ones, unless said otherwise: a caller's patience is seconds. */
 const CONCURRENCY = 64;
@@ -91,21 +90,22 @@ export class Serin {
   }
 
   /** Has services enhance the data, stage by stage; rejects with `ChainError`. */
-  async chain<T = Data>(chain: Chain, data: object, options: { key?: string } = {}): Promise<Enhanced<T>> {
-    return (await runChain(this.core, chain, data as Data, options.key)) as Enhanced<T>;
+  async chain<T = Data>(chain: Chain, data: object, options: ChainOptions = {}): Promise<Enhanced<T>> {
+    return (await runChain(this.core, chain, data as Data, options)) as Enhanced<T>;
   }
 
   /** Runs a piece of work as a span of the trace under way; what is emitted in it belongs to it. */
   async span<R>(name: string, work: (span: Span) => R | Promise<R>, attributes: Attributes = {}): Promise<R> {
     const around = Context.current();
-    const span = new Span(name, around.trace, nowUs(), { ...attributes });
+    const { outlet } = this;
+    const span = outlet.beginSpan(name, around.trace, { ...attributes });
     try {
       return await span.context(around).run(() => work(span));
     } catch (error) {
       span.fail(error);
       throw error;
     } finally {
-      this.outlet.tell("span", span.line(this.outlet.who));
+      outlet.endSpan(span);
     }
   }
 

@@ -2,10 +2,16 @@
 
 import type { Context } from "./context.js";
 import type { Sender } from "./subject.js";
-import { childOf, type Trace } from "./trace.js";
+import type { Trace } from "./trace.js";
 
 /** What a span says beside its times. */
 export type Attributes = Record<string, string | number | boolean>;
+
+/** A moment by two clocks: microseconds since 1970, and milliseconds that only go forward. */
+export interface Moment {
+  readonly us: number;
+  readonly ms: number;
+}
 
 /** A span as it travels. */
 export interface SpanLine {
@@ -31,16 +37,20 @@ export class Span {
   readonly attributes: Attributes;
   hasFailed = false;
   readonly #above: Trace | undefined;
-  readonly #timeUs: number;
-  readonly #startedMs = performance.now();
+  readonly #began: Moment;
 
-  /** Begins under another, or at the root of a new trace. */
-  constructor(name: string, above: Trace | undefined, nowUs: number, attributes: Attributes = {}) {
+  /** Begins with its own place in the trace, under another or at the root. */
+  constructor(name: string, trace: Trace, above: Trace | undefined, began: Moment, attributes: Attributes = {}) {
     this.name = name;
-    this.trace = childOf(above);
+    this.trace = trace;
     this.attributes = attributes;
     this.#above = above;
-    this.#timeUs = nowUs;
+    this.#began = began;
+  }
+
+  /** How long it took by now. */
+  durationUs(): number {
+    return Math.round((performance.now() - this.#began.ms) * 1000);
   }
 
   /** The context of work in this span. */
@@ -62,8 +72,8 @@ export class Span {
       ...(this.#above ? { parent_id: this.#above.spanId } : {}),
       name: this.name,
       ...who,
-      time: this.#timeUs,
-      duration_us: Math.round((performance.now() - this.#startedMs) * 1000),
+      time: this.#began.us,
+      duration_us: this.durationUs(),
       status: this.hasFailed ? "error" : "ok",
       ...(Object.keys(this.attributes).length > 0 ? { attributes: this.attributes } : {}),
     };

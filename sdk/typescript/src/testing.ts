@@ -8,6 +8,8 @@
 
 import type { Outlet } from "./core.js";
 import type { Serin } from "./serin.js";
+import { Span } from "./span.js";
+import { childOf } from "./trace.js";
 
 /** An event as it would travel. */
 export interface Recorded {
@@ -22,6 +24,9 @@ export async function recording(app: Serin, work: () => unknown): Promise<Record
     who: { service: "test", version: "dev", instance: "test-dev-1" },
     emit: (type, data) => events.push({ type, data: JSON.parse(JSON.stringify(data)) }),
     tell: () => {},
+    beginSpan: (name, above, attributes = {}, began = { us: 0, ms: performance.now() }) =>
+      new Span(name, childOf(above), above, began, attributes),
+    endSpan: () => {},
     setState: () => {},
   };
   app.recordTo(recorder);

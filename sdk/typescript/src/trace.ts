@@ -18,7 +18,8 @@ export interface Trace {
 
 const SHAPE = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
 const ZEROS = /^0+$/;
-const SAMPLED = 1;
+/** W3C's flag "sampled". */
+export const SAMPLED = 1;
 
 /** Reads a `traceparent`; `undefined` for anything that must be ignored by the standard. */
 export function parseTrace(traceparent: string): Trace | undefined {
@@ -34,15 +35,12 @@ export function toTraceparent(trace: Trace): string {
   return `00-${trace.traceId}-${trace.spanId}-${trace.flags.toString(16).padStart(2, "0")}`;
 }
 
-/** A new span: in the trace of `above`, or the root of a new one. */
-export function childOf(above: Trace | undefined): Trace {
+/** A new span: in the trace of `above`, or the root of a new one, which is sampled where `takes` says so. */
+export function childOf(above: Trace | undefined, takes: (traceId: string) => boolean = () => true): Trace {
   const random = randomBytes(above ? 8 : 24).toString("hex");
   const spanId = random.slice(0, 16);
   // All zero is one in 2^64; the standard asks for another then.
-  if (ZEROS.test(spanId)) return childOf(above);
-  return {
-    traceId: above?.traceId ?? random.slice(16),
-    spanId,
-    flags: above?.flags ?? SAMPLED,
-  };
+  if (ZEROS.test(spanId)) return childOf(above, takes);
+  const traceId = above?.traceId ?? random.slice(16);
+  return { traceId, spanId, flags: above?.flags ?? (takes(traceId) ? SAMPLED : 0) };
 }

@@ -5,12 +5,16 @@ import { test, type TestContext } from "node:test";
 
 import { headers as newHeaders } from "@nats-io/transport-node";
 
-import { CallError, connect, html, service as serviceOf, WebRequest, WebResponse, type Serin, type Service } from "../dist/index.js";
+import { CallError, chain, connect, html, service as serviceOf, stage, WebRequest, WebResponse, type Serin, type Service } from "../dist/index.js";
 import { recording } from "../dist/testing.js";
 import { Place, until } from "./place.ts";
 
-async function serving(t: TestContext, add: (service: Service, app: Serin) => void): Promise<Place> {
-  const place = new Place();
+async function serving(
+  t: TestContext,
+  add: (service: Service, app: Serin) => void,
+  mappings: Record<string, string> = {},
+): Promise<Place> {
+  const place = new Place(mappings);
   t.after(() => place.close());
   await place.start();
   const app = connect(place.options());
@@ -164,4 +168,19 @@ test("log lines and spans are told with their trace", async (t) => {
   assert.match(log.fields.error, /Error: why/);
   assert.equal(log.trace_id, outer.trace_id);
   assert.equal(inner.parent_id, outer.span_id);
+});
+
+test("an enhancer whose additions are too large fails, and the data stay as they were", async (t) => {
+  let asked: Serin | undefined;
+  await serving(t, (service, of) => {
+    asked = of;
+    service.endpoint("large", () => ({ text: "x".repeat(200 << 10) })).endpoint("small", () => ({ n: 1 }));
+  }, { "svc.cart.*": "svc.cart.v3.$1" });
+  const start = { first: "x".repeat(100 << 10) };
+  const { data, hops } = await asked!.chain(chain("page", stage(["cart.large?", "cart.small"])), start);
+  assert.deepEqual(data, { ...start, n: 1 });
+  assert.deepEqual(hops.map(({ status }) => status), ["failed", "ok"]);
+  assert.match(hops[0]!.error ?? "", /at most 262144 fit/);
+  const failing = asked!.chain(chain("page", stage("cart.large")), start);
+  await assert.rejects(failing, { name: "ChainError", message: /cart\.large/ });
 });

@@ -8,6 +8,7 @@ import { hasTrial, otherThan, slotOf, versionOf } from "../dist/calls/route.js";
 import { Ring } from "../dist/memory/ring.js";
 import { Ulids } from "../dist/memory/ulid.js";
 import { fromEnvironment, resolve } from "../dist/options.js";
+import { Sampler, type Offer } from "../dist/sample.js";
 import { parseTrace, toTraceparent } from "../dist/trace.js";
 import { checksum, decode, encode } from "../dist/worker/segment.js";
 
@@ -121,4 +122,30 @@ test("options say what is wrong", () => {
   const { address, version, instance } = resolve({ bus: "nats://a%40b:c@[::1]:99", service: "a" });
   assert.deepEqual(address, { host: "::1", port: 99, user: "a@b", password: "c" });
   assert.match(instance, new RegExp(`^a-${version}-[0-9a-f]{6}$`));
+});
+
+/** Traces spread over their range, as random identities are. */
+const offer = (n: number, more: Partial<Offer> = {}): Offer => {
+  const traceId = ((BigInt(n) * 0x9e3779b97f4a7c15n) & ((1n << 64n) - 1n)).toString(16).padStart(32, "0");
+  return { traceId, flags: 1, name: "add", durationUs: 1_000, hasFailed: false, ...more };
+};
+
+/** Offers so many spans a second for four seconds; how many were kept in the last one. */
+function keptPerS(sampler: Sampler, perS: number): number {
+  let kept = 0;
+  for (let n = 0; n < 4 * perS; n++) {
+    if (sampler.keeps(offer(n), (n / perS) * 1000) && n >= 3 * perS) kept += 1;
+  }
+  return kept;
+}
+
+test("few spans are all told, many fit the budget, failed and slow ones always", () => {
+  assert.equal(keptPerS(new Sampler(0), 400), 400);
+  const busy = new Sampler(0);
+  const kept = keptPerS(busy, 20_000);
+  assert(kept > 400 && kept < 650, `${kept}`);
+  const unlucky = "0".repeat(31) + "1";
+  const keeps = (more: Partial<Offer>) => busy.keeps(offer(0, { traceId: unlucky, ...more }), 4_000);
+  assert.deepEqual([{}, { hasFailed: true }, { durationUs: 5_000 }].map(keeps), [false, true, true]);
+  assert(!busy.keeps(offer(7, { flags: 0 }), 4_000));
 });

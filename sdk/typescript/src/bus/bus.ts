@@ -61,6 +61,8 @@ export class Bus {
   #isEnding = false;
   #said = "";
   #retry: NodeJS.Timeout | undefined;
+  /** When the bus was found again, by `performance.now()`; `undefined` before a second connection. */
+  foundAgainMs: number | undefined;
   /** Rises with each connection, so that one knows which sendings died with one. */
   connection = 0;
 
@@ -163,6 +165,7 @@ export class Bus {
   #stands(client: NatsConnection): void {
     this.#client = client;
     this.connection += 1;
+    if (this.connection > 1) this.foundAgainMs = performance.now();
     this.#said = "";
     for (const wanted of this.#wanted) this.#make(wanted);
     void this.#watch(client);

@@ -5,15 +5,16 @@
  * way. `docs/decisions/005-calls.md` has the rules. Start at {@link call}.
  */
 
+import { setTimeout as pause } from "node:timers/promises";
+
 import type { Msg } from "@nats-io/transport-node";
 
 import { header, TooLarge, type HeaderPairs } from "../bus/bus.js";
 import { Context } from "../context.js";
 import type { Core } from "../core.js";
 import { AbsentError, CallError } from "../errors.js";
-import { nowUs } from "../memory/clock.js";
 import { checkName } from "../name.js";
-import { Span } from "../span.js";
+import type { Span, Attributes } from "../span.js";
 import { call as subjectOf, callAny } from "../subject.js";
 import { BYTES, Code, DEPTH_MAX, Header, readBody, wholeNumber } from "./headers.js";
 import { LinkError, type Link } from "./link.js";
@@ -21,6 +22,8 @@ import { otherThan, SLOTS, slotOf, versionOf } from "./route.js";
 
 /** How long a call waits in all unless said otherwise. */
 export const TIMEOUT_MS = 5_000;
+/** The pause between tries while services listen again. */
+const SETTLE_EVERY_MS = 50;
 
 /** How to call. */
 export interface CallOptions {
@@ -54,16 +57,17 @@ interface Asked extends CallOptions {
   readonly isBytes: boolean;
 }
 
-/** Makes a call and tells its span; rejects with {@link CallError}. */
+/** Makes a call and tells its span, with the `hop` of a chain that it is; rejects with {@link CallError}. */
 export async function call<T>(
   core: Core,
   service: string,
   endpoint: string,
   data: unknown,
   options: CallOptions = {},
+  hop: Attributes = {},
 ): Promise<Reply<T>> {
   const around = Context.current();
-  const span = new Span(`${service}.${endpoint}`, around.trace, nowUs(), { kind: "client" });
+  const span = core.beginSpan(`${service}.${endpoint}`, around.trace, { kind: "client", ...hop });
   try {
     const asked = prepare(service, endpoint, data, options, around);
     const { message, sentMs } = await attempt(core, asked, span.context(around), span);
@@ -72,7 +76,7 @@ export async function call<T>(
     span.fail(error);
     throw error;
   } finally {
-    core.tellSpan(span);
+    core.endSpan(span);
   }
 }
 
@@ -103,21 +107,34 @@ async function attempt(core: Core, asked: Asked, context: Context, span: Span): 
   await link.routesKnown();
   const slot = asked.key ? slotOf(asked.service, asked.key) : Math.floor(Math.random() * SLOTS);
   let avoided: string | undefined;
-  for (let isLast = false; ; isLast = true) {
-    span.attributes["attempts"] = isLast ? 2 : 1;
+  let isLast = false;
+  for (let attempts = 1; ; attempts++) {
+    if (attempts > 1) span.attributes["attempts"] = attempts;
     const { subject, version, isIdempotent } = aim(link, asked, slot, avoided);
     const sentMs = performance.now();
     const leftMs = Math.max(untilMs - sentMs, 0);
-    const withinMs = isIdempotent && !isLast ? leftMs / 2 : leftMs;
+    const mayRepeat = isIdempotent && !isLast;
+    const headers = headersOf(core, asked, context, leftMs);
+    const withinMs = mayRepeat ? leftMs / 2 : leftMs;
     try {
-      const message = await link.request(subject, asked.body, headersOf(core, asked, context, leftMs), withinMs);
+      const message = await link.request({ subject, payload: asked.body, headers, withinMs, givesUpWhenBroken: mayRepeat });
       if (isLast || header(message, Header.notRun) === undefined) return { message, sentMs };
     } catch (error) {
-      const isLost = error instanceof LinkError && (error.failure === "late" || error.failure === "broken");
-      const isAgain = error instanceof LinkError && (isLost ? isIdempotent : error.failure === "no-responders");
-      if (isLast || !isAgain) throw explain(error, asked, Math.round(performance.now() - beganMs));
-      if (!isLost) avoided = version;
+      const failure = error instanceof LinkError ? error.failure : undefined;
+      if (failure === "no-responders" && link.isSettling && leftMs > SETTLE_EVERY_MS) {
+        await pause(SETTLE_EVERY_MS);
+        continue;
+      }
+      const isLost = failure === "late" || failure === "broken";
+      if (isLast || !(isLost ? mayRepeat : failure === "no-responders")) {
+        throw explain(error, asked, Math.round(performance.now() - beganMs));
+      }
+      if (!isLost) {
+        avoided = version;
+        await link.askRoutes();
+      }
     }
+    isLast = true;
   }
 }
 

@@ -8,9 +8,7 @@
 import { Context } from "../context.js";
 import type { Core } from "../core.js";
 import { AbsentError, CallError, ChainError } from "../errors.js";
-import { nowUs } from "../memory/clock.js";
-import { Span } from "../span.js";
-import { call } from "./call.js";
+import { call, TIMEOUT_MS } from "./call.js";
 import { Code } from "./headers.js";
 import {
   CHAIN_DEPTH_MAX,
@@ -40,6 +38,14 @@ export interface Chain {
   readonly stages: readonly Stage[];
 }
 
+/** How to run a chain. */
+export interface ChainOptions {
+  /** Calls with the same key go to the same versions. */
+  key?: string;
+  /** How long it may take in all; 5 s unless said otherwise, and never longer than our own caller waits. */
+  timeoutMs?: number;
+}
+
 /** What a chain brought: the data with all additions, and how each enhancer did. */
 export interface Enhanced<T = Data> {
   readonly data: T;
@@ -66,28 +72,27 @@ export function chain(name: string, ...stages: Stage[]): Chain {
 }
 
 /** Runs a chain; rejects with {@link ChainError}, which has the hops so far. */
-export async function runChain(core: Core, of: Chain, start: Data, key?: string): Promise<Enhanced> {
+export async function runChain(core: Core, of: Chain, start: Data, options: ChainOptions): Promise<Enhanced> {
   const around = Context.current();
   const depth = around.chainDepth + 1;
   checkBounds(of, depth);
-  const span = new Span(`chain ${of.name}`, around.trace, nowUs());
+  const span = core.beginSpan(of.name, around.trace, { kind: "chain", stages: of.stages.length });
   const hops: Hop[] = [];
   try {
     // A copy, so that what the caller has stays as it is.
-    const data = copied(of, start);
-    await span.context(around.with({ chainDepth: depth })).run(async () => {
+    let data = copied(of, start);
+    const deadline = Math.min(performance.now() + (options.timeoutMs ?? TIMEOUT_MS), around.deadline ?? Infinity);
+    await span.context(around.with({ chainDepth: depth, deadline })).run(async () => {
       for (const [at, each] of of.stages.entries()) {
-        checkSize(of, at + 1, data, hops);
-        await runStage(core, of, at + 1, each, data, hops, key);
+        data = await runStage(core, of, at + 1, each, data, hops, options.key);
       }
     });
-    checkSize(of, of.stages.length, data, hops);
     return { data, hops };
   } catch (error) {
     span.fail(error);
     throw error;
   } finally {
-    core.tellSpan(span);
+    core.endSpan(span);
   }
 }
 
@@ -98,7 +103,11 @@ function copied(of: Chain, start: Data): Data {
   } catch (error) {
     throw new ChainError(Code.failed, `chain "${of.name}": the data have no JSON: ${String(error)}`);
   }
-  if (isObject(copy)) return copy;
+  if (isObject(copy)) {
+    const bytes = bytesOf(copy);
+    if (bytes <= DATA_BYTES_MAX) return copy;
+    throw new ChainError(Code.tooLarge, `chain "${of.name}": the data have ${bytes} bytes, at most ${DATA_BYTES_MAX} fit`);
+  }
   throw new ChainError(Code.failed, `chain "${of.name}": the data must be an object`);
 }
 
@@ -119,12 +128,7 @@ function checkBounds(of: Chain, depth: number): void {
   }
 }
 
-function checkSize(of: Chain, stage: number, data: Data, hops: Hop[]): void {
-  const bytes = Buffer.byteLength(JSON.stringify(data));
-  if (bytes <= DATA_BYTES_MAX) return;
-  const why = `the data have ${bytes} bytes at stage ${stage}, at most ${DATA_BYTES_MAX} fit`;
-  throw new ChainError(Code.tooLarge, `chain "${of.name}": ${why}`, hops);
-}
+const bytesOf = (data: Data) => Buffer.byteLength(JSON.stringify(data));
 
 async function runStage(
   core: Core,
@@ -134,22 +138,36 @@ async function runStage(
   data: Data,
   hops: Hop[],
   key: string | undefined,
-): Promise<void> {
+): Promise<Data> {
   const packet: Packet = { chain: of.name, stage: number, data };
   const answers = await Promise.all(
     stage.enhancers.map((enhancer) => ask(core, nameOf(enhancer), packet, stage.timeoutMs, key)),
   );
   // Merged in the order of the stage, so that whoever answers first changes nothing.
-  for (const { hop, additions } of answers) {
-    merge(data, additions, hop);
-    hops.push(hop);
-  }
+  let merged = data;
+  const ofStage = answers.map(({ hop, additions }) => {
+    const taken = take(merged, hop, additions);
+    merged = taken.data;
+    return taken.hop;
+  });
+  hops.push(...ofStage);
   for (const [at, enhancer] of stage.enhancers.entries()) {
-    const hop = answers[at]?.hop;
+    const hop = ofStage[at];
     if (!hop || hop.status === "ok" || enhancer.endsWith("?")) continue;
     const why = `chain "${of.name}", stage ${number}: ${enhancer} is ${hop.status}: ${hop.error ?? ""}`;
     throw new ChainError(CODES[hop.status], why, hops);
   }
+  return merged;
+}
+
+/** Merges additions, unless they make the data too large: then the enhancer failed and the data stay. */
+function take(data: Data, hop: Hop, additions: Data): { data: Data; hop: Hop } {
+  const tried = structuredClone(data);
+  merge(tried, additions, hop);
+  const bytes = bytesOf(tried);
+  if (bytes <= DATA_BYTES_MAX) return { data: tried, hop };
+  const error = `with its additions the data have ${bytes} bytes, at most ${DATA_BYTES_MAX} fit`;
+  return { data, hop: { ...hop, status: "failed", added: [], conflicts: [], error } };
 }
 
 const CODES: Record<Exclude<HopStatus, "ok">, number> = {
@@ -157,6 +175,8 @@ const CODES: Record<Exclude<HopStatus, "ok">, number> = {
   late: Code.timeout,
   absent: Code.busy,
 };
+
+const hopOf = ({ chain, stage }: Packet) => ({ chain, stage });
 
 const nameOf = (enhancer: string) => enhancer.replace(/\?$/, "");
 
@@ -177,7 +197,7 @@ async function ask(core: Core, enhancer: string, packet: Packet, timeoutMs: numb
     additions: {},
   });
   try {
-    const reply = await call<unknown>(core, service, endpoint, packet, { key, timeoutMs });
+    const reply = await call<unknown>(core, service, endpoint, packet, { key, timeoutMs }, hopOf(packet));
     const times = {
       total_us: reply.totalUs,
       queue_us: reply.queueUs,

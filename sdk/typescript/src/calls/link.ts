@@ -15,6 +15,8 @@ import { readRoutes, type Route, type Routes } from "./route.js";
 
 /** The routes are awaited this long before the first call; without them calls go to any version. */
 const ROUTES_WITHIN_MS = 500;
+/** After a bus came back, services may take this long to listen again: some tries to connect. */
+const SETTLES_WITHIN_MS = 1_500;
 
 /** Why a request got no answer. */
 export type LinkFailure =
@@ -38,7 +40,18 @@ export class LinkError extends Error {
   }
 }
 
+/** A request before it is sent. */
+export interface Letter {
+  readonly subject: string;
+  readonly payload: Uint8Array | string;
+  readonly headers: HeaderPairs;
+  readonly withinMs: number;
+  /** Whether a connection that breaks ends the waiting; else the answer may still come over the next one. */
+  readonly givesUpWhenBroken: boolean;
+}
+
 interface Waiting {
+  readonly givesUpWhenBroken: boolean;
   readonly answer: (message: Msg) => void;
   readonly fail: (error: LinkError) => void;
 }
@@ -65,15 +78,15 @@ export class Link {
 
   /** Ends the connection; who waits for an answer is told. */
   async close(): Promise<void> {
-    this.#failWaiting();
+    for (const token of [...this.#waiting.keys()]) this.#break(token);
     await this.bus.close();
   }
 
   /** The answer to a message; rejects with {@link LinkError}, or `TooLarge`. */
-  async request(subject: string, payload: Uint8Array | string, headers: HeaderPairs, withinMs: number): Promise<Msg> {
+  async request({ subject, payload, headers, withinMs, givesUpWhenBroken }: Letter): Promise<Msg> {
     const untilMs = performance.now() + withinMs;
     if (!this.bus.isConnected && !(await this.#connectedWithin(withinMs))) throw new LinkError("not-sent");
-    const { token, answer } = this.expect();
+    const { token, answer } = this.expect(givesUpWhenBroken);
     let timer: NodeJS.Timeout | undefined;
     try {
       this.bus.publish(subject, payload, { reply: this.inbox(token), headers });
@@ -92,9 +105,9 @@ export class Link {
   }
 
   /** A new word of the inbox, and what comes to it; forgotten by {@link forget}. */
-  expect(): { token: string; answer: Promise<Msg> } {
+  expect(givesUpWhenBroken = true): { token: string; answer: Promise<Msg> } {
     const token = (++this.#next).toString(36);
-    const answer = new Promise<Msg>((tell, fail) => this.#waiting.set(token, { answer: tell, fail }));
+    const answer = new Promise<Msg>((tell, fail) => this.#waiting.set(token, { givesUpWhenBroken, answer: tell, fail }));
     // Whoever does not await it any more need not hear that the connection broke.
     answer.catch(() => {});
     return { token, answer };
@@ -148,32 +161,40 @@ export class Link {
 
   #changed(): void {
     if (!this.bus.isConnected) {
-      this.#failWaiting();
+      for (const [token, { givesUpWhenBroken }] of [...this.#waiting]) if (givesUpWhenBroken) this.#break(token);
     } else if (this.bus.connection !== this.#connection) {
       this.#connection = this.bus.connection;
-      void this.#askRoutes();
+      // A bus that was made anew begins at revision one.
+      void this.askRoutes(true);
     }
   }
 
-  #failWaiting(): void {
-    const waiting = [...this.#waiting.values()];
-    this.#waiting.clear();
-    for (const one of waiting) one.fail(new LinkError("broken"));
+  #break(token: string): void {
+    this.#waiting.get(token)?.fail(new LinkError("broken"));
+    this.#waiting.delete(token);
   }
 
-  async #askRoutes(): Promise<void> {
+  /** Asks for the routes; those of a bus that `isNew` are taken whatever their revision. */
+  async askRoutes(isNew = false): Promise<void> {
+    const letter = { subject: ROUTES_GET, payload: "", headers: [], withinMs: ROUTES_WITHIN_MS, givesUpWhenBroken: true };
     try {
-      this.#takeRoutes(await this.request(ROUTES_GET, "", [], ROUTES_WITHIN_MS));
+      this.#takeRoutes(await this.request(letter), isNew);
     } catch {
       // Nobody tells any: calls go to any version until somebody does.
       this.#tellRoutes();
     }
   }
 
-  #takeRoutes(message: Msg): void {
+  /** Whether the bus just came back, so that who serves may still be on the way. */
+  get isSettling(): boolean {
+    const { foundAgainMs } = this.bus;
+    return foundAgainMs !== undefined && performance.now() - foundAgainMs < SETTLES_WITHIN_MS;
+  }
+
+  #takeRoutes(message: Msg, isNew = false): void {
     try {
       const told = readRoutes(message.string());
-      if (told.revision >= this.#routes.revision) this.#routes = told;
+      if (isNew || told.revision > this.#routes.revision) this.#routes = told;
     } catch (error) {
       this.#warn(`the routes on ${message.subject} cannot be read: ${String(error)}`);
     }

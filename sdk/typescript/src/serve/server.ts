@@ -14,7 +14,6 @@ import { addArm, Context } from "../context.js";
 import type { Core } from "../core.js";
 import { CallError } from "../errors.js";
 import { nowUs } from "../memory/clock.js";
-import { Span } from "../span.js";
 import { call as subjectOf, callInstance } from "../subject.js";
 import { parseTrace } from "../trace.js";
 import { Admission } from "./admit.js";
@@ -151,7 +150,8 @@ export class Server {
   async #run(taken: Taken): Promise<number> {
     const { message, endpoint } = taken;
     const above = parseTrace(header(message, Header.traceparent) ?? "");
-    const span = new Span(endpoint.name, above, nowUs(), { kind: "server" });
+    const began = { us: taken.timeUs, ms: taken.atMs };
+    const span = this.#core.beginSpan(endpoint.name, above, { kind: "server" }, began);
     const context = span.context(this.#contextOf(taken));
     taken.startedMs = performance.now();
     const work = context.run(() => this.#work(taken, context));
@@ -159,10 +159,16 @@ export class Server {
     this.#track(work.finally(() => this.#admission.leave()));
     const answer = await this.#inTime(work, taken);
     const status = await context.run(() => this.#told(taken, answer, context));
-    span.attributes["queue_us"] = Math.round((taken.startedMs - taken.atMs) * 1000);
+    const { caller } = context;
+    Object.assign(span.attributes, {
+      status,
+      queue_us: Math.round((taken.startedMs - taken.atMs) * 1000),
+      handler_us: sinceUs(taken.startedMs),
+      ...(caller === undefined ? {} : { caller }),
+    });
     if (answer.error !== undefined) span.attributes["error"] = answer.error;
     span.hasFailed = status >= Code.failed;
-    this.#core.tellSpan(span);
+    this.#core.endSpan(span);
     return status;
   }
 
