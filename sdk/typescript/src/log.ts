@@ -1,4 +1,11 @@
-/** Log lines on `tel.log`, each with the trace of the work under way. */
+/**
+ * Log lines on `tel.log`, each with the trace of the work under way.
+ *
+ * What a service writes to its standard output is told by whoever started it; so what goes through here is
+ * written there on a terminal alone.
+ */
+
+import { format } from "node:util";
 
 import { Context } from "./context.js";
 import type { Outlet } from "./core.js";
@@ -9,7 +16,9 @@ export type Level = "error" | "warn" | "info" | "debug";
 /** What a line says beside its message. */
 export type Fields = Record<string, unknown>;
 
-/** Tells log lines; `console` is not touched. */
+const CONSOLE = { debug: "debug", log: "info", info: "info", warn: "warn", error: "error" } as const;
+
+/** Tells log lines. */
 export class Logger {
   readonly #outlet: () => Outlet;
   readonly #source: string | undefined;
@@ -42,6 +51,30 @@ export class Logger {
 
   /** A line of any level; for handlers of other loggers. */
   log(level: Level, message: string, fields?: Fields): void {
+    if (process.stdout.isTTY) process.stdout.write(`${level} ${message} ${fields ? textOf(plain(fields)) : ""}\n`);
+    this.#tell(level, message, fields);
+  }
+
+  /**
+   * Has the lines of `console` told as well, with their trace, and written out on a terminal alone. What it
+   * returns gives `console` back.
+   */
+  takeConsole(): () => void {
+    const before = Object.entries(CONSOLE).map(([name, level]) => {
+      const method = name as keyof typeof CONSOLE;
+      const own = console[method];
+      console[method] = (...values: unknown[]) => {
+        if (process.stdout.isTTY) own.apply(console, values);
+        this.#tell(level, format(...values));
+      };
+      return { method, own };
+    });
+    return () => {
+      for (const { method, own } of before) console[method] = own;
+    };
+  }
+
+  #tell(level: Level, message: string, fields?: Fields): void {
     const { trace } = Context.current();
     this.#outlet().tell("log", {
       time: nowUs(),

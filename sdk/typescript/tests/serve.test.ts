@@ -184,3 +184,21 @@ test("an enhancer whose additions are too large fails, and the data stay as they
   const failing = asked!.chain(chain("page", stage("cart.large")), start);
   await assert.rejects(failing, { name: "ChainError", message: /cart\.large/ });
 });
+
+test("the lines of console are told with their trace", async (t) => {
+  const place = await serving(t, (service, of) => {
+    service.endpoint("work", () => {
+      const giveBack = of.logger("console").takeConsole();
+      console.log("added %d of", 3, { sku: "a" });
+      giveBack();
+    });
+  });
+  const lines: any[] = [];
+  place.client.subscribe("tel.log.>", { callback: (_, message) => void lines.push(...message.string().trim().split("\n")) });
+  await place.client.flush();
+  await place.request("svc.cart.v3.work", {});
+  await until(() => lines.length > 0);
+  const { level, message, source, trace_id } = JSON.parse(lines[0]);
+  assert.deepEqual([level, message, source], ["info", "added 3 of { sku: 'a' }", "console"]);
+  assert.match(trace_id, /^[0-9a-f]{32}$/);
+});

@@ -75,7 +75,7 @@ async function run(): Promise<void> {
   bus.start();
   beatBus.start();
   beats.start();
-  if (left.length > 0) void replay(bus, subject, left);
+  if (left.length > 0) void replay({ bus, subject, emptied: (lost) => sender.emptied(lost, "too-large"), warn }, left);
   let endAtMs = Infinity;
   let linesAtMs = 0;
   for (;;) {

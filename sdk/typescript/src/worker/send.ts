@@ -170,15 +170,15 @@ export class Sender {
     const { spill, batches } = this.#parts;
     const spilled = spill?.next();
     if (spilled) {
-      const batch = spilled.isWhole ? spilled.batch : this.#emptied(spilled.batch, "spill-lost");
+      const batch = spilled.isWhole ? spilled.batch : this.emptied(spilled.batch, "spill-lost");
       return { batch, isOnDisk: true, isAcked: false, sent: undefined };
     }
     const batch = batches.shift();
     return batch && { batch, isOnDisk: false, isAcked: false, sent: undefined };
   }
 
-  /** A message without events in place of one that cannot be sent: numbers have no holes. */
-  #emptied(lost: Batch, reason: Reason): Batch {
+  /** A message without events in place of one that cannot be sent, which is counted as lost: numbers have no holes. */
+  emptied(lost: Batch, reason: Reason): Batch {
     this.#parts.shared.drop(reason, lost.events);
     this.#parts.warn(`${lost.events} events are lost: ${reason}`);
     return { ...lost, payload: this.#parts.batches.head };
@@ -197,7 +197,7 @@ export class Sender {
       });
     } catch (error) {
       if (error instanceof TooLarge && payload !== this.#parts.batches.head) {
-        flight.batch = this.#emptied(flight.batch, "too-large");
+        flight.batch = this.emptied(flight.batch, "too-large");
         return this.#send(flight, nowMs);
       }
       if (!(error instanceof Away)) throw error;
