@@ -1,11 +1,12 @@
 //! Six usual panels over many events, beside DuckDB on the same files in the same run.
 //!
-//! `cargo bench --profile up -p serin-query --bench panels`. `SERIN_BENCH_EVENTS` (50 million) are
-//! made up from their numbers alone and committed in flushes of a million; each panel is asked as
-//! SQL and as a KPI, five times, taking turns with DuckDB on two threads; then the files are merged
-//! and all is asked again. Answers are compared too. `SERIN_BENCH_DIR` keeps the (merged) lake for
+//! `cargo bench --profile up -p serin-query --bench panels`. `SERIN_BENCH_PANEL_EVENTS` (50 million)
+//! are made up from their numbers alone and committed in flushes of a million; each panel is asked
+//! as SQL through a worker process (the one of `SERIN_BIN`, as users get it), as SQL in process, and
+//! as a KPI, five times, taking turns with DuckDB on two threads; then the files are merged and all
+//! is asked again. Answers are compared too. `SERIN_BENCH_DIR` keeps the (merged) lake for
 //! the next run; an argument picks panels by part of their name. A row is SQL over DuckDB, and the
-//! medians of our SQL, our KPI and DuckDB.
+//! medians of each.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at any error")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
@@ -27,7 +28,7 @@ use serin_lake::{
     TableRows,
 };
 use serin_query::kpi::{self, Catalog, Definition, Kind};
-use serin_query::{Engine, KpiAnswer, KpiRequest, Limits, Range};
+use serin_query::{Engine, KpiAnswer, KpiRequest, Limits, Range, WorkerCommand};
 
 const TABLE: &str = "http.request";
 /// 2026-01-01 00:00 UTC.
@@ -40,6 +41,8 @@ const END_US: i64 = START_US + 7 * DAY;
 const FLUSH_ROWS: u64 = 1_000_000;
 const BATCH_ROWS: u64 = 8192;
 const RUNS: usize = 5;
+/// A panel may take so many times what DuckDB takes.
+const RATIO_MAX: f64 = 1.2;
 
 /// One panel, in three languages. The last column of each answer is the number that is compared.
 struct Panel {
@@ -372,18 +375,20 @@ impl Drop for Duck {
 /// Everything that answers.
 struct Bench {
     snapshot: Arc<Snapshot>,
+    /// Hands statements to worker processes, where there is a program for them.
     engine: Engine,
+    /// Runs them itself.
+    inner: Engine,
+    has_worker: bool,
     duck: Duck,
     catalog: Catalog,
     threads: tokio::runtime::Runtime,
 }
 
 impl Bench {
-    fn sql(&self, panel: &Panel) -> Answer {
+    fn sql(&self, engine: &Engine, panel: &Panel) -> Answer {
         let begun = Instant::now();
-        let asked = self
-            .engine
-            .sql(&self.snapshot, panel.sql, Some(range(panel)));
+        let asked = engine.sql(&self.snapshot, panel.sql, Some(range(panel)));
         let answer = self.threads.block_on(asked).unwrap();
         let seconds = begun.elapsed().as_secs_f64();
         let sum = |batch: &RecordBatch| -> f64 {
@@ -430,12 +435,17 @@ impl Bench {
 
     /// Asks each way in turn, checks that all answer the same, and prints the row.
     fn measure(&mut self, panel: &Panel, files: &str) {
-        let mut seconds = [const { Vec::new() }; 3];
+        let mut seconds = [const { Vec::new() }; 4];
         // The first turn warms all caches and is not counted.
         for turn in 0..=RUNS {
-            let answers = [self.sql(panel), self.kpi(panel), self.duck(panel)];
-            let duck = answers[2];
-            for (ours, what) in answers.iter().zip(["SQL", "KPI"]) {
+            let answers = [
+                self.sql(&self.engine, panel),
+                self.sql(&self.inner, panel),
+                self.kpi(panel),
+                self.duck(panel),
+            ];
+            let duck = answers[3];
+            for (ours, what) in answers.iter().zip(["SQL", "SQL in process", "KPI"]) {
                 let apart = (ours.sum - duck.sum).abs() / duck.sum.abs().max(1.0);
                 assert!(
                     ours.rows == duck.rows && apart <= panel.tolerance,
@@ -453,11 +463,16 @@ impl Bench {
                 }
             }
         }
-        let [sql, kpi, duck] = seconds.map(median_ms);
+        let [sql, inner, kpi, duck] = seconds.map(median_ms);
+        let by = match self.has_worker {
+            true => "SQL through a worker",
+            false => "SQL in process, SERIN_BIN names no worker",
+        };
         println!(
-            "serin-bench | panel: {}; {files} | {:.2} × DuckDB (SQL {sql:.0} ms, KPI {kpi:.0} ms, DuckDB {duck:.0} ms) | ≤ 1.2 ×",
+            "serin-bench | panel: {}; {files} | {:.2} × DuckDB ({by} {sql:.0} ms, in process {inner:.0} ms, KPI {kpi:.0} ms, DuckDB {duck:.0} ms) | ≤ 1.2 × | {}",
             panel.name,
-            sql / duck
+            sql / duck,
+            if sql <= duck * RATIO_MAX { "yes" } else { "no" }
         );
     }
 }
@@ -488,8 +503,14 @@ fn measure_all(lake: &Lake, spill: &Path) {
         cache_bytes: 0,
         ..Limits::default()
     };
+    let worker = std::env::var_os("SERIN_BIN").map(|program| WorkerCommand {
+        program: PathBuf::from(program),
+        args: vec![String::from("query-worker")],
+    });
     let mut bench = Bench {
-        engine: Engine::new(limits, spill.to_owned(), None, lake.store()),
+        has_worker: worker.is_some(),
+        engine: Engine::new(limits.clone(), spill.to_owned(), worker, lake.store()),
+        inner: Engine::new(limits, spill.to_owned(), None, lake.store()),
         duck: Duck::start(&snapshot),
         snapshot,
         catalog: catalog(),
@@ -503,7 +524,7 @@ fn measure_all(lake: &Lake, spill: &Path) {
 }
 
 fn main() {
-    let events: u64 = std::env::var("SERIN_BENCH_EVENTS")
+    let events: u64 = std::env::var("SERIN_BENCH_PANEL_EVENTS")
         .ok()
         .map_or(50_000_000, |text| text.parse().unwrap());
     let temporary = tempfile::tempdir().unwrap();

@@ -106,6 +106,7 @@ async fn generation(
         writers::audit(&serin).await.with_context(named)?;
     }
     let (acknowledged, flushes) = writers.stop().await?;
+    writers::all_wrote(&acknowledged, &["h-", "b-", "s-", "i-"])?;
     writers::recount(&serin, &acknowledged).await?;
     let merges = serin.sql_number("SELECT count(*) FROM \"serin.compacted\"");
     total.merges += merges.await.unwrap_or_default();

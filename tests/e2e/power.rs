@@ -61,6 +61,7 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
                 serin.said()
             )
         };
+        writers::all_wrote(&acknowledged, &["h-", "b-", "s-"]).with_context(named)?;
         let recounted = writers::recount(&serin, &acknowledged).await;
         recounted.with_context(named)?;
         writers::audit(&serin).await.with_context(named)?;

@@ -134,6 +134,17 @@ impl Writers {
     }
 }
 
+/// Every way in was used: a writer whose events are never acknowledged tests nothing.
+pub(crate) fn all_wrote(acknowledged: &BTreeSet<String>, ways: &[&str]) -> Result<()> {
+    for way in ways {
+        let is_its = |key: &&String| key.starts_with(way);
+        let count = acknowledged.iter().filter(is_its).count();
+        println!("acknowledged at the way in {way:?}: {count}");
+        ensure!(count > 0, "nothing was acknowledged at the way in {way:?}");
+    }
+    Ok(())
+}
+
 /// Recounts with DuckDB: every acknowledged key once, no key twice.
 pub(crate) async fn recount(serin: &Serin, acknowledged: &BTreeSet<String>) -> Result<()> {
     recount_of(serin, &TYPES, acknowledged).await

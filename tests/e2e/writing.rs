@@ -116,12 +116,9 @@ pub(crate) async fn publish(target: watch::Receiver<Target>, desk: Arc<Desk>) ->
 }
 
 async fn jetstream(bus: &str) -> Result<async_nats::jetstream::Context> {
-    let client = async_nats::ConnectOptions::new()
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(|_| AGAIN_AFTER)
-        .connect(bus)
-        .await?;
-    Ok(async_nats::jetstream::new(client))
+    Ok(async_nats::jetstream::new(
+        serin_tests::bus::connect(bus).await?,
+    ))
 }
 
 /// Emits through the SDK, which keeps everything until the bus has it: `flush` says when.

@@ -10,6 +10,8 @@
 )]
 #![expect(clippy::print_stdout, reason = "a seed and a measurement must be seen")]
 
+pub mod bus;
+pub mod cost;
 pub mod duck;
 pub mod load;
 pub mod place;

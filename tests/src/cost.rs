@@ -1,0 +1,66 @@
+//! What a running Serin costs the machine: memory and processor of all its processes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::Serin;
+
+/// Clock ticks a second in /proc (`USER_HZ`), which is 100 on every Linux.
+const TICKS: f64 = 100.0;
+
+/// Serin, its nats-server and the processes Serin started.
+pub fn family(serin: &Serin) -> Result<Vec<u32>> {
+    let pid = serin.pid().context("serin does not run")?;
+    let mut pids = vec![pid, serin.bus_pid()?];
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(child) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if parent(child) == Some(pid) && !pids.contains(&child) {
+            pids.push(child);
+        }
+    }
+    Ok(pids)
+}
+
+/// Seconds of a processor that these processes have had.
+pub fn cpu_seconds(pids: &[u32]) -> Result<f64> {
+    let mut ticks = 0.0;
+    for pid in pids {
+        let fields = stat(*pid).with_context(|| format!("process {pid} has gone"))?;
+        for field in &fields[11..13] {
+            ticks += field.parse::<f64>()?;
+        }
+    }
+    Ok(ticks / TICKS)
+}
+
+/// The proportional set size of these processes together; one that has gone counts nothing.
+pub fn pss_mib(pids: &[u32]) -> u64 {
+    let kib: u64 = pids.iter().filter_map(|pid| pss_kib(*pid)).sum();
+    kib >> 10
+}
+
+fn pss_kib(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(proc_file(pid, "smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn proc_file(pid: u32, name: &str) -> PathBuf {
+    Path::new("/proc").join(pid.to_string()).join(name)
+}
+
+/// The fields of /proc/PID/stat behind the name, from `state` on.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(proc_file(pid, "stat")).ok()?;
+    let fields = text.rsplit_once(") ")?.1;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
