@@ -84,7 +84,7 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     if ALLOWED.binary_search(&name).is_ok() {
         return Ok(());
     }
-    let near = crate::kpi::nearest(name, ALLOWED.iter().copied());
+    let near = serin_yaml::nearest(name, ALLOWED.iter().copied());
     Err(near.map_or_else(String::new, |near| format!("; did you mean {near}?")))
 }
 

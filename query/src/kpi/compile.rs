@@ -137,7 +137,7 @@ impl<'a> Compiler<'a> {
     /// A KPI that another is made of.
     fn input(&mut self, kpi: &str, field: &'static str, name: &'a str) -> Option<KpiPlan> {
         if !self.definitions.contains_key(name) {
-            let near = nearest(name, self.definitions.keys().map(String::as_str));
+            let near = serin_yaml::nearest(name, self.definitions.keys().map(String::as_str));
             let hint = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
             self.wrong(kpi, field, format!("no KPI {name:?}{hint}"));
             return None;
@@ -235,7 +235,8 @@ impl<'a> Compiler<'a> {
             match self.definitions.get_key_value(name.as_str()) {
                 Some((known, _)) => inputs.push(self.input(kpi, "expr", known)),
                 None => {
-                    let near = nearest(name, self.definitions.keys().map(String::as_str));
+                    let near =
+                        serin_yaml::nearest(name, self.definitions.keys().map(String::as_str));
                     let hint =
                         near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
                     self.wrong(kpi, "expr", format!("no KPI {name:?}{hint}"));
@@ -293,17 +294,4 @@ fn is_mergeable(plan: &KpiPlan) -> bool {
         Node::Gauge(_) | Node::Funnel(_) | Node::Cumulative(..) => false,
         Node::Ratio(..) | Node::Derived(..) => plan.inputs().into_iter().all(is_mergeable),
     }
-}
-
-/// The known name that is fewest edits away, when it is near enough to be meant.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    /// Nobody means a longer name by mistake, and comparing is quadratic.
-    const CHARS_MAX: usize = 64;
-    let name: String = name.chars().take(CHARS_MAX).collect();
-    known
-        .filter(|candidate| candidate.len() <= 4 * CHARS_MAX)
-        .map(|candidate| (strsim::levenshtein(&name, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= 1 + candidate.len() / 4)
-        .min()
-        .map(|(_, candidate)| candidate)
 }

@@ -15,7 +15,7 @@ pub(crate) mod run;
 pub(crate) mod scan;
 
 pub use answer::{KpiAnswer, KpiRequest, Series, ServedFrom};
-pub use compile::{Catalog, KpiError, compile, nearest};
+pub use compile::{Catalog, KpiError, compile};
 pub use definition::{Across, Better, Definition, FunnelStep, GaugeMeasure, Grain, Kind, Since};
 pub use parse::ExpressionError;
 pub use plan::KpiPlan;

@@ -63,7 +63,7 @@ pub(crate) async fn get(
 ) -> Result<Response, ApiError> {
     let library = app.library();
     let plan = library.kpis.get(&name).ok_or_else(|| {
-        let near = serin_query::kpi::nearest(&name, library.kpis.keys().map(String::as_str));
+        let near = serin_yaml::nearest(&name, library.kpis.keys().map(String::as_str));
         match near {
             Some(near) => {
                 ApiError::not_found(format!("there is no KPI {name:?}; did you mean {near:?}?"))
