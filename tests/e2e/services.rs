@@ -236,6 +236,29 @@ async fn a_new_service_answers_in_each_language() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_job_runs_once_and_says_how_it_ended() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "tidy", "run: sh -c 'echo swept'\njob: true\n")?;
+    let said = serin.run(&["deploy", "tidy"]).await?;
+    assert!(said.contains("tidy v1 ended well"), "{said}");
+    let service = serin.get("/api/v1/services/tidy").await?;
+    assert_eq!(service["instances"].as_array().map(Vec::len), Some(1));
+    write(
+        &serin,
+        "tidy",
+        "run: sh -c 'echo no broom; exit 4'\njob: true\n",
+    )?;
+    let refused = serin.output(&["deploy", "tidy"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        said.contains("code 4") && said.contains("no broom"),
+        "{said}"
+    );
+    Ok(())
+}
+
 /// What a client that never stops asking got.
 #[derive(Debug, Default)]
 struct Got {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::folder;
 use super::reconcile::{Runtime, RuntimeError};
+use super::view::{ServiceView, VersionView};
 use super::wanted::{Phase, Version};
 use crate::service::{self, Instances, Service};
 
@@ -95,6 +96,13 @@ pub enum Stage {
     },
     /// It takes the calls.
     Serving {
+        /// Its name.
+        version: String,
+        /// Since the command, milliseconds.
+        took_ms: i64,
+    },
+    /// It was a job, and ended well.
+    Ended {
         /// Its name.
         version: String,
         /// Since the command, milliseconds.
@@ -269,73 +277,58 @@ impl Runtime {
 
     /// Tells how a version gets on until it serves or will not.
     async fn follow(&self, name: &str, version: &str, began_us: i64, stages: &mpsc::Sender<Stage>) {
+        let took_ms = || ((self.options.now_us)() - began_us) / 1_000;
         let mut views = self.views();
-        let mut last = None;
+        let mut told_ready = None;
         loop {
-            let stage = {
-                let views = views.borrow_and_update();
-                let service = views.iter().find(|service| service.name == name);
-                let of = service.and_then(|service| {
-                    let of = service.versions.iter().find(|one| one.name == version)?;
-                    let ready = service
-                        .instances
-                        .iter()
-                        .filter(|one| one.version == version && one.state == "ready");
-                    Some((of.clone(), ready.count()))
-                });
-                of.map(|(of, ready)| match of.phase {
-                    Phase::Starting => Stage::Starting {
-                        version: version.to_owned(),
-                        ready,
-                        of: of.instances.min,
-                    },
-                    Phase::Serving => Stage::Serving {
-                        version: version.to_owned(),
-                        took_ms: ((self.options.now_us)() - began_us) / 1_000,
-                    },
-                    Phase::Draining | Phase::Retired if of.why.is_none() => Stage::Failed {
-                        version: Some(version.to_owned()),
-                        why: String::from("another version took its place"),
-                        lines: Vec::new(),
-                    },
-                    Phase::Draining | Phase::Retired | Phase::Failed => Stage::Failed {
-                        version: Some(version.to_owned()),
-                        why: of.why.unwrap_or_default(),
-                        lines: Vec::new(),
-                    },
-                })
-            };
-            match stage {
-                Some(Stage::Failed {
-                    version: of, why, ..
-                }) => {
-                    let mut lines = self.tail(name, version).await;
+            // Absent until the reconciler has seen the version.
+            let seen = progress(&views.borrow_and_update(), name, version);
+            let version = version.to_owned();
+            match seen {
+                Some((of, ready)) if of.phase == Phase::Starting => {
+                    let is_news = told_ready.replace(ready) != Some(ready);
+                    if is_news {
+                        let of = of.instances.min;
+                        tell(stages, Stage::Starting { version, ready, of }).await;
+                    }
+                }
+                Some((of, _)) if of.phase == Phase::Serving => {
+                    self.routes_taken().await;
+                    let took_ms = took_ms();
+                    return tell(stages, Stage::Serving { version, took_ms }).await;
+                }
+                Some((of, _)) if of.is_job && of.phase == Phase::Retired => {
+                    let took_ms = took_ms();
+                    return tell(stages, Stage::Ended { version, took_ms }).await;
+                }
+                Some((of, _)) => {
+                    let mut lines = self.tail(name, &version).await;
                     lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
                     let failed = Stage::Failed {
-                        version: of,
-                        why,
+                        version: Some(version),
+                        why: of
+                            .why
+                            .unwrap_or_else(|| String::from("another version took its place")),
                         lines,
                     };
                     return tell(stages, failed).await;
                 }
-                Some(Stage::Serving { version, .. }) => {
-                    self.routes_taken().await;
-                    let took_ms = ((self.options.now_us)() - began_us) / 1_000;
-                    return tell(stages, Stage::Serving { version, took_ms }).await;
-                }
-                stage if stage != last => {
-                    if let Some(stage) = stage.clone() {
-                        tell(stages, stage).await;
-                    }
-                    last = stage;
-                }
-                _ => {}
+                None => {}
             }
             if stages.is_closed() || views.changed().await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// A version as it is seen, and how many of its instances are ready.
+fn progress(views: &[ServiceView], name: &str, version: &str) -> Option<(VersionView, usize)> {
+    let service = views.iter().find(|service| service.name == name)?;
+    let of = service.versions.iter().find(|one| one.name == version)?;
+    let instances = service.instances.iter();
+    let ready = instances.filter(|one| one.version == version && one.state == "ready");
+    Some((of.clone(), ready.count()))
 }
 
 enum Added {

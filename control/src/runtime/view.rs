@@ -39,6 +39,8 @@ pub struct VersionView {
     pub phase: Phase,
     /// Since when.
     pub since_us: i64,
+    /// Whether it runs once, to its end.
+    pub is_job: bool,
     /// Instances it wants.
     pub instances: Instances,
     /// Why it failed.
@@ -109,6 +111,7 @@ impl VersionView {
             hash: version.hash.clone(),
             phase: version.phase,
             since_us: version.since_us,
+            is_job: version.service.is_job,
             instances: version.service.instances,
             why: version.why.clone(),
         }

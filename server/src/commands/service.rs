@@ -29,6 +29,10 @@ enum Stage {
         version: String,
         took_ms: u64,
     },
+    Ended {
+        version: String,
+        took_ms: u64,
+    },
     Unchanged {
         version: String,
     },
@@ -91,7 +95,7 @@ async fn follow(name: &str, is_json: bool, lines: impl AsyncBufRead + Unpin) -> 
             };
             bail!("{what}{said}")
         }
-        Some(Stage::Serving { .. } | Stage::Unchanged { .. }) => Ok(()),
+        Some(Stage::Serving { .. } | Stage::Ended { .. } | Stage::Unchanged { .. }) => Ok(()),
         _ => {
             bail!("the server stopped telling how the deploy goes; `serin status` says where it is")
         }
@@ -110,6 +114,9 @@ fn tell(name: &str, stage: &Stage) {
         }
         Stage::Serving { version, took_ms } => {
             print(&format!("{name} {version} serves after {took_ms} ms"));
+        }
+        Stage::Ended { version, took_ms } => {
+            print(&format!("{name} {version} ended well after {took_ms} ms"));
         }
         Stage::Unchanged { version } => {
             print(&format!(
