@@ -82,6 +82,12 @@ class Gauges:
         return values
 
 
+def next_due(due: float, every_s: float, now: float) -> float:
+    """When the next is due: one that was late, since the interpreter was busy, does not make the
+    next late as well; those that were missed are not made up for."""
+    return due + every_s if due + every_s > now else now + every_s
+
+
 class Beats:
     """Tells them; ``fill`` gives what a beat says beside number, time and usage."""
 
@@ -115,11 +121,11 @@ class Beats:
             now = clock.monotonic()
             if self._is_beat_due or beat_at <= now:
                 if await self._send(self._beat, is_beat=True):
+                    beat_at = next_due(now if self._is_beat_due else beat_at, BEAT_EVERY_S, now)
                     self._is_beat_due = False
-                    beat_at = now + BEAT_EVERY_S
             if pulse_at <= now:
                 await self._send(self._pulse, is_beat=False)
-                pulse_at = now + PULSE_EVERY_S
+                pulse_at = next_due(pulse_at, PULSE_EVERY_S, now)
             # Without a connection the next look is the pulse's; the bus wakes us when it stands.
             next_at = min(beat_at, pulse_at) if self._bus.is_connected else pulse_at
             timer = loop.call_later(max(next_at - clock.monotonic(), 0.0), self._woken.set)

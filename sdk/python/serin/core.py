@@ -46,7 +46,7 @@ class Core:
             "version": options.version,
             "instance": options.instance,
         }
-        self.producer = f"{options.service}-{clock.random_bits(128):032x}"
+        self.producer = f"{options.service}-{clock.secret_bits(128):032x}"
         self.dropped = Dropped()
         self.spans = Lines("span", self.dropped)
         self.logs = Lines("log", self.dropped)

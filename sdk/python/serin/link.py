@@ -48,7 +48,7 @@ class Link:
 
     def __init__(self, url: str, name: str) -> None:
         self.bus = Bus(url, name, self._changed)
-        self._inbox = f"_INBOX.{clock.random_bits(96):024x}"
+        self._inbox = f"_INBOX.{clock.secret_bits(96):024x}"
         self._next = 0
         self._waiting: Dict[str, asyncio.Future[Msg]] = {}
         self._connection = 0

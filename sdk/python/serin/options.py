@@ -56,7 +56,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.instance:
-            suffix = clock.random_bits(24)
+            suffix = clock.secret_bits(24)
             self.instance = f"{self.service}-{self.version}-{suffix:06x}"
         self.check()
 

@@ -11,12 +11,15 @@ import unittest
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+from unittest import mock
 
 import serin
 from serin import typed
+from serin.beats import next_due
 from serin.clock import Ulids
 from serin.encode import to_json
 from serin.queue import Batch, Queue
+from serin.span import Span
 from serin.spill import Spill, checksum, decode, encode, left_under
 from serin.testing import recording
 from serin.web import Router, WebRequest
@@ -119,6 +122,18 @@ class ValuesTest(unittest.TestCase):
         ulids = Ulids()
         made = [ulids.next(us) for us in (5000, 5000, 4000, -7, 6000, 1_800_000_000_000_000)]
         self.assertEqual(made, sorted(set(made)))
+
+    def test_no_id_asks_the_system(self) -> None:
+        # It would let go of the interpreter each millisecond, and starve the beats' thread.
+        ulids = Ulids()
+        with mock.patch("random._urandom", side_effect=AssertionError("asked the system")):
+            made = {ulids.next(millis * 1000) for millis in range(1, 1000)}
+            made.add(Span.begin("a", None).trace.trace_id)
+        self.assertEqual(len(made), 1000)
+
+    def test_a_late_beat_makes_the_next_not_late(self) -> None:
+        for now, next_at in [(10.0, 11.0), (10.4, 11.0), (11.0, 12.0), (13.5, 14.5)]:
+            self.assertEqual(next_due(10.0, 1.0, now), next_at)
 
     def test_a_torn_record_ends_a_segment(self) -> None:
         records = b"".join(encode(Batch(n, 3, 7, bytes([n]) * 1001)) for n in (5, 6, 7))
