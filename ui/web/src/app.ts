@@ -10,9 +10,13 @@ import { dashboardPage } from './pages/dashboard';
 import { decisionsPage } from './pages/decisions';
 import { explorePage } from './pages/explore';
 import { homePage } from './pages/home';
+import { logsPage } from './pages/logs';
+import { mapPage } from './pages/map';
 import type { Context, Page } from './pages/page';
 import { servicesPage } from './pages/services';
 import { signInPage } from './pages/signin';
+import { tracePage } from './pages/trace';
+import { tracesPage } from './pages/traces';
 import { currentTheme, nextTheme, onSettings, startSettings } from './settings';
 import { acceptFiles } from './shell/drop';
 import { helpDialog } from './shell/help';
@@ -42,7 +46,7 @@ class App {
     this.#url = url;
     document.body.append(h('a', { class: 'skip', href: '#main' }, 'To the content'), this.#bar, this.#place, this.#help);
     this.#chooseFile = acceptFiles(({ dashboard, from, to }) =>
-      this.#go({ route: { page: 'dashboard', name: dashboard }, range: { from, to }, panel: undefined, isolated: {} }, 'push'),
+      this.#go({ route: { page: 'dashboard', name: dashboard }, range: { from, to }, panel: undefined, isolated: {}, filters: {} }, 'push'),
     );
   }
 
@@ -87,6 +91,14 @@ class App {
         return dashboardPage(context, url.route.name);
       case 'services':
         return servicesPage();
+      case 'logs':
+        return logsPage(context);
+      case 'traces':
+        return tracesPage(context);
+      case 'trace':
+        return tracePage(context, url.route.id);
+      case 'map':
+        return mapPage(context);
       case 'decisions':
         return decisionsPage();
       case 'explore':
@@ -144,6 +156,9 @@ class App {
       h('nav', { 'aria-label': 'Pages' },
         link('/', 'Dashboards', page === 'home' || page === 'dashboard'),
         link('/services', 'Services', page === 'services'),
+        link('/map', 'Map', page === 'map'),
+        link('/logs', 'Logs', page === 'logs'),
+        link('/traces', 'Traces', page === 'traces' || page === 'trace'),
         link('/explore', 'Explore', page === 'explore'),
         link('/decisions', 'Decisions', page === 'decisions'),
         link('/docs', 'Docs', false)),
@@ -161,12 +176,15 @@ class App {
   /** Links within the application change the page without loading it anew. */
   #onClick(event: MouseEvent): void {
     if (event.defaultPrevented || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    // Links within pictures are SVG's, which know no address of their own.
     const link = event.target instanceof Element ? event.target.closest('a') : null;
-    if (!link || link.target || link.hasAttribute('download') || link.origin !== location.origin) return;
-    if (SERVER_PATHS.test(link.pathname) || link.getAttribute('href')?.startsWith('#')) return;
+    const href = link?.getAttribute('href');
+    if (!link || !href || link.hasAttribute('target') || link.hasAttribute('download')) return;
+    const address = new URL(href, location.href);
+    if (address.origin !== location.origin || SERVER_PATHS.test(address.pathname) || href.startsWith('#')) return;
     event.preventDefault();
     const kept = { isKiosk: this.#url.isKiosk, theme: this.#url.theme };
-    this.#go({ ...readUrl(link.pathname, link.search), ...kept }, 'push');
+    this.#go({ ...readUrl(address.pathname, address.search), ...kept }, 'push');
   }
 
   #onKey(event: KeyboardEvent, press: (key: string, at: number) => string | undefined): void {

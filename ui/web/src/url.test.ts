@@ -6,6 +6,9 @@ it('reads back what it wrote', () => {
     '/',
     '/explore?sql=SELECT+1',
     '/decisions',
+    '/map',
+    '/logs?from=now-1h&to=now&service=cart&level=warn&text=a+b',
+    '/traces/4bf92f3577b34da6a3ce929d0e0e4736?at=2026-11-24T03:00:00Z',
     '/d/weblog?from=2015-05-17T10:00:00Z&to=2015-05-20T21:10:00Z&panel=pages&only.status=4xx',
     '/d/my%20shop?from=now-6h&to=now&theme=dark&kiosk=1',
   ]) {

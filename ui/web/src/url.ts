@@ -8,6 +8,10 @@ export type Route =
   | { page: 'home' }
   | { page: 'dashboard'; name: string }
   | { page: 'services' }
+  | { page: 'logs' }
+  | { page: 'traces' }
+  | { page: 'trace'; id: string }
+  | { page: 'map' }
   | { page: 'decisions' }
   | { page: 'explore' }
   | { page: 'unknown'; path: string };
@@ -21,9 +25,16 @@ export interface UrlState {
   /** Series shown alone, by panel. */
   isolated: Record<string, string>;
   sql: string | undefined;
+  /** What the pages of logs and traces are narrowed to, by name. */
+  filters: Record<string, string>;
   isKiosk: boolean;
   theme: string | undefined;
 }
+
+/** The names of filters; other parameters are none. */
+export const FILTERS = ['service', 'instance', 'level', 'text', 'trace', 'endpoint', 'status', 'slower', 'order', 'at', 'line', 'of'] as const;
+
+export type Filter = (typeof FILTERS)[number];
 
 export function readUrl(pathname: string, search: string): UrlState {
   const parameters = new URLSearchParams(search);
@@ -33,12 +44,18 @@ export function readUrl(pathname: string, search: string): UrlState {
   for (const [name, value] of parameters) {
     if (name.startsWith('only.')) isolated[name.slice('only.'.length)] = value;
   }
+  const filters: Record<string, string> = {};
+  for (const name of FILTERS) {
+    const value = parameters.get(name);
+    if (value) filters[name] = value;
+  }
   return {
     route: readRoute(pathname),
     range: from && to ? { from, to } : undefined,
     panel: parameters.get('panel') ?? undefined,
     isolated,
     sql: parameters.get('sql') ?? undefined,
+    filters,
     isKiosk: parameters.has('kiosk'),
     theme: parameters.get('theme') ?? undefined,
   };
@@ -52,6 +69,7 @@ export function writeUrl(state: UrlState): string {
   }
   if (state.panel) parameters.set('panel', state.panel);
   for (const [panel, series] of Object.entries(state.isolated)) parameters.set(`only.${panel}`, series);
+  for (const [name, value] of Object.entries(state.filters)) if (value) parameters.set(name, value);
   if (state.sql) parameters.set('sql', state.sql);
   if (state.theme) parameters.set('theme', state.theme);
   if (state.isKiosk) parameters.set('kiosk', '1');
@@ -65,6 +83,8 @@ export function pathOf(route: Route): string {
       return '/';
     case 'dashboard':
       return `/d/${encodeURIComponent(route.name)}`;
+    case 'trace':
+      return `/traces/${encodeURIComponent(route.id)}`;
     case 'unknown':
       return route.path;
     default:
@@ -76,8 +96,15 @@ function readRoute(pathname: string): Route {
   const [first = '', second, ...more] = pathname.replace(/^\/|\/$/g, '').split('/');
   if (first === '' && second === undefined) return { page: 'home' };
   if (first === 'd' && second && more.length === 0) return { page: 'dashboard', name: decode(second) };
-  if ((first === 'services' || first === 'decisions' || first === 'explore') && second === undefined) return { page: first };
+  if (first === 'traces' && second && more.length === 0) return { page: 'trace', id: decode(second) };
+  const isPlain = first === 'services' || first === 'logs' || first === 'traces' || first === 'map' || first === 'decisions' || first === 'explore';
+  if (isPlain && second === undefined) return { page: first };
   return { page: 'unknown', path: pathname };
+}
+
+/** The address of a page with filters, for links. */
+export function linkTo(route: Route, filters: Partial<Record<Filter, string>>, range?: Range): string {
+  return writeUrl({ route, range, filters, panel: undefined, isolated: {}, sql: undefined, isKiosk: false, theme: undefined });
 }
 
 function decode(text: string): string {

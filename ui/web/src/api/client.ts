@@ -53,7 +53,7 @@ export function unreachable(): ApiError {
   return new ApiError(0, 'UNREACHABLE', 'the server cannot be reached; is `serin up` running?');
 }
 
-async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
+export async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
   let response: Response;
   try {
     response = await fetch(BASE + path, { credentials: 'same-origin', ...init });
@@ -67,7 +67,7 @@ async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
   return body as T;
 }
 
-function withParameters(path: string, parameters: Record<string, string | undefined>): string {
+export function withParameters(path: string, parameters: Record<string, string | undefined>): string {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) if (value) search.set(name, value);
   const text = search.toString();

@@ -54,6 +54,8 @@ export interface Series {
   name: string;
   by?: Record<string, string | null>;
   dashed?: boolean;
+  /** A colour by name, where the series means something that has one. */
+  color?: string | undefined;
   points: Point[];
 }
 

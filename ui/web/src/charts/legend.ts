@@ -3,7 +3,7 @@ import type { Series } from '../api/types';
 import { fill, h } from '../dom';
 import { formatBrief } from '../format/value';
 import { extent } from '../panel/summary';
-import { seriesColor } from './palette';
+import { colorOf } from './palette';
 
 export function drawLegend(
   parent: HTMLElement,
@@ -19,7 +19,7 @@ export function drawLegend(
   const items = series.map((one, index) => {
     const { last, max } = extent(one.points.map(([, value]) => value));
     const swatch = h('span', { class: one.dashed ? 'swatch dashed' : 'swatch' });
-    swatch.style.setProperty('--color', seriesColor(index, dark));
+    swatch.style.setProperty('--color', colorOf(one, index, dark));
     const isAlone = isolated === one.name;
     return h(
       'button',

@@ -13,7 +13,7 @@ import { formatMoment, formatTicks } from '../time/format';
 import { align, firstShown, lonely, stack, type Aligned } from './align';
 import { onResize, type Chart, type Frame, type Gestures } from './chart';
 import { drawLegend } from './legend';
-import { markColor, namedColor, palette, seriesColor, withAlpha } from './palette';
+import { colorOf, markColor, namedColor, palette, withAlpha } from './palette';
 import { boundOf } from './threshold';
 import { hideTooltip, showTooltip, type TooltipRow } from './tooltip';
 
@@ -179,7 +179,7 @@ class SeriesChart implements Chart {
   }
 
   #seriesOptions(one: Series, index: number, { frame, panel, isStacked, series }: Shape): uPlot.Series {
-    const color = seriesColor(index, frame.dark);
+    const color = colorOf(one, index, frame.dark);
     const base: uPlot.Series = { label: one.name, show: this.#isShown(index), stroke: color };
     if (panel.draw === 'bar') {
       return {
@@ -314,7 +314,7 @@ class SeriesChart implements Chart {
     const found = series.flatMap((one, index) => {
       const value = aligned.values[index]?.[idx];
       if (value === null || value === undefined || !this.#isShown(index)) return [];
-      return [{ name: one.name, number: value, color: seriesColor(index, frame.dark), isNearest: this.#nearest === index + 1 && series.length > 1 }];
+      return [{ name: one.name, number: value, color: colorOf(one, index, frame.dark), isNearest: this.#nearest === index + 1 && series.length > 1 }];
     });
     found.sort((a, b) => Number(b.isNearest) - Number(a.isNearest) || b.number - a.number);
     const rows: TooltipRow[] = found.slice(0, TOOLTIP_ROWS).map((row) => ({ ...row, value: formatValue(row.number, panel.unit) }));

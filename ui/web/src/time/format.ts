@@ -41,6 +41,12 @@ export function formatClock(at: number, zone: Zone): string {
   return `${two(hour)}:${two(minute)}:${two(second)}`;
 }
 
+/** `17 May 14:03:07.123`: a moment as fine as logs and traces need it. */
+export function formatFine(at: number, zone: Zone): string {
+  const { day, month, ms } = partsOf(at, zone);
+  return `${day} ${MONTHS[month]} ${formatClock(at, zone)}.${String(ms).padStart(3, '0')}`;
+}
+
 /** `17 May 2015 10:05`, with seconds only where they are not zero. */
 export function formatDateTime(at: number, zone: Zone): string {
   const { year, month, day, hour, minute, second } = partsOf(at, zone);
