@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { dashboards, data, decisions, definition } from './data.mjs';
+import { callMap, logCounts, logs, trace, traces } from './telemetry.mjs';
 
 const dist = fileURLToPath(new URL('../dist/', import.meta.url));
 const port = Number(process.env.MOCK_PORT ?? 7071);
@@ -54,6 +55,10 @@ async function api(request, response, url) {
   const path = url.pathname.slice('/api/v1/'.length).split('/').map(decodeURIComponent);
   if (path[0] === 'session') return json(response, 200, { user: 'local', version: '0.1.0', instance: 'weblog@laptop' });
   if (path[0] === 'decisions') return json(response, 200, mode === 'none' ? [] : decisions());
+  if (path[0] === 'logs') return json(response, 200, mode === 'none' ? { lines: [], has_more: false, levels: [], senders: [], step_s: 30, from: 'now-1h', to: 'now' } : path[1] === 'counts' ? logCounts(url.searchParams) : logs(url.searchParams));
+  if (path[0] === 'traces') return json(response, 200, mode === 'none' ? { traces: [], has_more: false } : path[1] ? trace(path[1]) : traces(url.searchParams));
+  if (path[0] === 'map') return json(response, 200, mode === 'none' ? { ...callMap(), nodes: [], edges: [] } : callMap());
+  if (path[0] === 'services') return json(response, 200, { services: [] });
   if (path[0] === 'open') return open(request, response);
   if (path[0] === 'query') {
     const { sql } = JSON.parse(await bodyOf(request));

@@ -73,6 +73,7 @@ class App {
     this.#page = page;
     fill(this.#place, page.element);
     this.#setTitle(page.title);
+    this.#showPlaceInBar();
     document.documentElement.classList.toggle('kiosk', this.#url.isKiosk);
     scrollTo(0, 0);
   }
@@ -166,6 +167,11 @@ class App {
         h('button', { type: 'button', class: 'icon-button', 'data-testid': 'theme', 'data-theme-choice': theme, 'aria-label': `Theme: ${theme}`, title: `Theme: ${theme} (c t)`, onclick: () => this.#changeTheme() }, icon(theme)),
         h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Keyboard shortcuts', title: 'Keyboard shortcuts (?)', onclick: () => this.#help.showModal() }, icon('help'))),
     );
+  }
+
+  /** A narrow bar scrolls; the page one is on is in sight. */
+  #showPlaceInBar(): void {
+    this.#bar.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
   }
 
   #changeTheme(): void {

@@ -51,7 +51,7 @@ export function filterBar(fields: Field[], change: (name: Filter, value: string)
       });
     }
     inputs.set(name, input);
-    return h('div', { class: `filter ${name}` }, h('label', { for: id }, label), input, lists.get(name));
+    return h('div', { class: `filter filter-${name}` }, h('label', { for: id }, label), input, lists.get(name));
   });
   const element = h('form', { class: 'filters', role: 'search', onsubmit: (event: Event) => event.preventDefault() }, ...parts);
   return {

@@ -19,7 +19,7 @@ export function lineElement(line: LogLine, zone: Zone, isMarked: boolean, action
     'button',
     { type: 'button', class: 'log-line', 'aria-expanded': 'false', 'data-testid': 'log-line' },
     h('time', { datetime: line.time, title: line.time }, formatFine(Date.parse(line.time), zone)),
-    h('span', { class: `level ${line.level}` }, line.level),
+    h('span', { class: `log-level ${line.level}` }, line.level),
     h('span', { class: 'log-instance', title: line.instance }, line.instance),
     h('span', { class: 'log-message' }, line.message ?? ''),
   );

@@ -12,7 +12,7 @@ import { icon } from '../icons';
 import { currentZone, onSettings } from '../settings';
 import { isRelative, type Range } from '../time/range';
 import { linkTo } from '../url';
-import { layout, type Line } from './map_layout';
+import { BACK_DROP, labelPlaces, layout, type Line, type Point } from './map_layout';
 import type { Context, Page } from './page';
 import { poller } from './poll';
 
@@ -114,7 +114,8 @@ function drawMap(frame: HTMLElement, map: CallMap, range: () => Range): (map: Ca
   const names = [...new Set(edges.flatMap(({ from, to }) => [from, to]))];
   const { nodes, lines, width, height } = layout(names, edges, [GATEWAY, UNKNOWN], SIZE);
   const boxes = new Map(nodes.map(({ name, x, y }) => [name, box(name, x, y)]));
-  const drawnLines = new Map(lines.map((line) => [keyOf(line.edge.from, line.edge.to), call(line)]));
+  const places = labelPlaces(lines);
+  const drawnLines = new Map(lines.map((line, at) => [keyOf(line.edge.from, line.edge.to), call(line, places[at] ?? { x: 0, y: 0 })]));
   const own = map.edges.filter((edge) => callerOf(edge) === edge.callee).map((edge) => edge.callee);
   const marker = svg('marker', { id: 'arrow', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto-start-reverse', markerUnits: 'userSpaceOnUse' }, svg('path', { d: 'M0 0.500 8 4 0 7.500z', class: 'map-arrow' }));
   const [w, tall] = [width + 2 * MARGIN, height + 2 * MARGIN];
@@ -156,8 +157,8 @@ function box(name: string, x: number, y: number): Box {
     element,
     show: (node, rangeS, callsItself) => {
       const share = node.requests > 0 ? node.failed / node.requests : 0;
-      const rate = node.requests > 0 ? `${formatValue(node.requests / rangeS, 'count')}/s` : 'calls others';
-      const errors = node.requests > 0 ? ` · ${formatValue(share, 'ratio')} errors` : '';
+      const rate = node.requests > 0 ? rateText(node.requests / rangeS) : 'calls others';
+      const errors = share > 0 ? ` · ${shareText(share)} errors` : '';
       facts.textContent = `${rate}${errors}${callsItself ? ' ↻' : ''}`;
       setAttribute(element, 'data-grade', node.state === 'down' || share >= BAD_SHARE ? 'bad' : node.state === 'degraded' || share > 0 ? 'warn' : 'good');
       setAttribute(element, 'aria-label', `${name}${node.state ? `, ${node.state}` : ''}: ${facts.textContent}`);
@@ -171,11 +172,10 @@ interface Call {
   show: (edge: MapEdge, rangeS: number, range: Range) => void;
 }
 
-function call(line: Line): Call {
+function call(line: Line, { x, y }: Point): Call {
   const path = svg('path', { class: 'map-path', d: pathOf(line), 'marker-end': 'url(#arrow)' });
   const title = svg('title', {});
   const element = svg('a', { class: line.isBack ? 'map-call back' : 'map-call', 'data-testid': 'map-call', 'data-call': keyOf(line.edge.from, line.edge.to) }, title, svg('path', { class: 'map-reach', d: pathOf(line) }), path);
-  const { x, y } = middle(line);
   const rate = svg('tspan', { class: 'map-rate' });
   const errors = svg('tspan', { class: 'map-errors' });
   const latency = svg('tspan', { class: 'map-latency', x, dy: 13 });
@@ -186,8 +186,8 @@ function call(line: Line): Call {
     show: (edge, rangeS, range) => {
       const share = edge.requests > 0 ? edge.failed / edge.requests : 0;
       const p95 = edge.p95_ms === null ? '' : formatValue(edge.p95_ms, 'ms');
-      rate.textContent = `${formatValue(edge.requests / rangeS, 'count')}/s`;
-      errors.textContent = share > 0 ? ` ${formatValue(share, 'ratio')}` : '';
+      rate.textContent = rateText(edge.requests / rangeS);
+      errors.textContent = share > 0 ? ` ${shareText(share)}` : '';
       latency.textContent = p95;
       const text = `${callerOf(edge)} calls ${edge.callee}: ${edge.requests} requests, ${rate.textContent}, ${formatValue(share, 'ratio')} errors, p95 ${p95 || 'unknown'}${edge.is_sampled ? ', counted from kept spans' : ''}`;
       title.textContent = text;
@@ -210,19 +210,16 @@ function pathOf({ points, isBack }: Line): string {
     const half = Math.abs(point.x - last.x) / 2;
     // One that runs back leaves to the left and comes in from the right, in an arc of its own.
     const [out, into] = isBack ? [last.x - half, point.x + half] : [last.x + half, point.x - half];
-    const lift = isBack ? 26 : 0;
+    const lift = isBack ? BACK_DROP * 1.3 : 0;
     text += ` C${out} ${last.y + lift} ${into} ${point.y + lift} ${point.x} ${point.y}`;
     last = point;
   }
   return text;
 }
 
-/** Where the label stands: in the middle of the first gap, where lines are spread. */
-function middle({ points, isBack }: Line): { x: number; y: number } {
-  const [a, b] = isBack ? points.slice(-2) : points;
-  if (!a || !b) return { x: 0, y: 0 };
-  return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 + (isBack ? 24 : 0) };
-}
+/** Two digits say enough of a rate that changes while one looks. */
+const rateText = (perS: number): string => `${formatValue(Number(perS.toPrecision(perS < 100 ? 2 : 3)), 'count')}/s`;
+const shareText = (share: number): string => formatValue(Number(share.toPrecision(2)), 'ratio');
 
 function rowsOf(map: CallMap): Parameters<ReturnType<typeof dataTable>['update']>[0] {
   const number = (name: string, unit?: string): { name: string; type: string; unit?: string } => ({ name, type: 'double', ...(unit ? { unit } : {}) });

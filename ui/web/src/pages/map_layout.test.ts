@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { layout, type Edge } from './map_layout';
+import { labelPlaces, layout, type Edge } from './map_layout';
 
 const SIZE = { nodeWidth: 100, nodeHeight: 40, gapX: 50, gapY: 20 };
 const edges = (text: string): Edge[] => text.split(' ').map((pair) => {
@@ -41,4 +41,11 @@ it('does not cross what need not cross', () => {
 it('is the same whatever the order', () => {
   const text = 'gateway>web web>cart web>price cart>price cart>stock';
   expect(drawn(text.split(' ').reverse().join(' ')).nodes).toEqual(drawn(text).nodes);
+});
+
+it('puts no label on another', () => {
+  const places = labelPlaces(drawn('gateway>web web>a web>b web>c web>d a>e b>e c>e d>e e>web').lines);
+  for (const one of places) {
+    for (const other of places) if (one !== other) expect(Math.abs(one.x - other.x) >= 84 || Math.abs(one.y - other.y) >= 29).toBe(true);
+  }
 });

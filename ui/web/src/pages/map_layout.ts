@@ -15,10 +15,15 @@ export interface Placed {
   y: number;
 }
 
+export interface Point {
+  x: number;
+  y: number;
+}
+
 export interface Line {
   edge: Edge;
   /** Where it passes, from the caller to the callee: its ends and one place in each layer between. */
-  points: { x: number; y: number }[];
+  points: Point[];
   /** It runs against the order of layers. */
   isBack: boolean;
 }
@@ -184,8 +189,9 @@ function spread(row: Vertex[], wanted: number[], room: (a: Vertex, b: Vertex) =>
 
 function draw(ways: Way[], rows: Vertex[][], { nodeWidth, nodeHeight, gapX }: Size): Layout {
   const all = rows.flat();
-  const top = Math.min(0, ...all.map(({ y }) => y)) - nodeHeight / 2;
-  const bottom = Math.max(0, ...all.map(({ y }) => y)) + nodeHeight / 2;
+  const heights = all.length > 0 ? all.map(({ y }) => y) : [0];
+  const top = Math.min(...heights) - nodeHeight / 2;
+  const bottom = Math.max(...heights) + nodeHeight / 2;
   const left = ({ layer }: Vertex): number => layer * (nodeWidth + gapX);
   const lines = ways.map(({ edge, isBack, stops }): Line => {
     const points = stops.flatMap((stop, at) => {
@@ -202,6 +208,34 @@ function draw(ways: Way[], rows: Vertex[][], { nodeWidth, nodeHeight, gapX }: Si
     width: Math.max(1, rows.length) * (nodeWidth + gapX) - gapX,
     height: bottom - top,
   };
+}
+
+// What a label takes: two short lines of text.
+const LABEL = { width: 84, height: 29 };
+/** How far an edge that runs back hangs below its ends. */
+export const BACK_DROP = 30;
+
+/**
+ * Where labels stand: on their line, where it has parted from its neighbours, and not on each other.
+ * Lines from one caller part on the way to the callees, lines to one callee the other way round.
+ */
+export function labelPlaces(lines: Line[]): Point[] {
+  const count = (key: 'from' | 'to', name: string): number => lines.filter(({ edge }) => edge[key] === name).length;
+  const places = lines.map(({ edge, points, isBack }): Point => {
+    const [a, b] = isBack ? points.slice(-2) : points;
+    if (!a || !b) return { x: 0, y: 0 };
+    const share = isBack ? 0.5 : count('from', edge.from) >= count('to', edge.to) ? 0.62 : 0.38;
+    // The height of a curve that is flat at both ends.
+    const height = share * share * (3 - 2 * share);
+    return { x: a.x + (b.x - a.x) * share, y: a.y + (b.y - a.y) * height + (isBack ? BACK_DROP : 0) };
+  });
+  const placed: Point[] = [];
+  for (const place of places.slice().sort((a, b) => a.y - b.y)) {
+    const inWay = (): Point | undefined => placed.find((other) => Math.abs(other.x - place.x) < LABEL.width && Math.abs(other.y - place.y) < LABEL.height);
+    for (let other = inWay(); other; other = inWay()) place.y = other.y + LABEL.height;
+    placed.push(place);
+  }
+  return places;
 }
 
 function mean(vertices: Vertex[]): number | undefined {
