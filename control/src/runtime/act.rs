@@ -206,8 +206,11 @@ impl Shims {
                 Some(free_port().map_err(|source| ShimError::Io(dir.clone(), source))?)
             }
         };
+        let kept = options.kept_dir.join(&service.name);
+        std::fs::create_dir_all(&kept).map_err(|source| ShimError::Io(kept.clone(), source))?;
         let own = [
             ("SERIN_BUS", options.access.url(member)),
+            ("SERIN_DATA", kept.to_string_lossy().into_owned()),
             ("SERIN_SERVICE", service.name.clone()),
             ("SERIN_VERSION", member.version.clone()),
             ("SERIN_INSTANCE", member.instance.clone()),

@@ -36,6 +36,8 @@ pub struct RuntimeOptions {
     pub dir: PathBuf,
     /// Where the copies of versions are.
     pub versions_dir: PathBuf,
+    /// Where each service has a folder for what outlives its instances and versions.
+    pub kept_dir: PathBuf,
     /// Where sockets of shims are; short, since a socket's path is.
     pub run_dir: PathBuf,
     /// This program, which is also the shim.

@@ -194,6 +194,7 @@ async fn start(
     let runtime = Runtime::open(RuntimeOptions {
         dir: dir.to_path_buf(),
         versions_dir: data.join("versions"),
+        kept_dir: data.join("kept"),
         run_dir: sockets_dir(&data)?,
         program: std::env::current_exe().context("cannot tell where this program is")?,
         bus: bus.url().to_owned(),
@@ -201,10 +202,11 @@ async fn start(
         access: Box::new(access::BusAccess::of(&bus)),
         lake: lake.clone(),
         serin: serin.clone(),
-        env: [(
-            String::from("PYTHONPATH"),
-            python.to_string_lossy().into_owned(),
-        )]
+        env: [
+            ("PYTHONPATH", python.to_string_lossy().into_owned()),
+            ("SERIN_GATEWAY", format!("http://{}", web.local_addr()?)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
         .into(),
         is_single: up.single,
         now_us: edge::now_us,
