@@ -205,7 +205,7 @@ pub(crate) async fn page(monitor_port: u16, path: &str) -> io::Result<Value> {
 pub(crate) async fn has_reloaded(monitor_port: u16, before: &str, within: Duration) -> bool {
     let reloaded = async {
         // A page that does not answer for a moment is asked again, up to the deadline.
-        while loaded_at(monitor_port).await.is_ok_and(|now| now == before) {
+        while !loaded_at(monitor_port).await.is_ok_and(|now| now != before) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };

@@ -95,6 +95,7 @@ Examples:
   serin up                        in this folder, at http://127.0.0.1:7070
   serin up shop --listen 127.0.0.1:0     in ./shop, at a free port
   serin up --bus nats://10.0.0.5:4222    with a bus that runs already
+  serin up shop --watch           deploys ./shop/services/* and each one again when it is saved
 
 Everything is kept under DIR/.serin. Put KPIs into DIR/kpis/*.yaml and dashboards into
 DIR/dashboards/*.yaml; saving one shows it at once. Limits and retention
@@ -115,6 +116,9 @@ pub(crate) struct Up {
     /// Run one instance of each service, to save memory.
     #[arg(long)]
     pub(crate) single: bool,
+    /// Deploy what is under services/, and each service again when its folder is saved.
+    #[arg(long)]
+    pub(crate) watch: bool,
     /// Do not make and deploy the service `hello` in an empty folder.
     #[arg(long)]
     pub(crate) no_hello: bool,

@@ -3,9 +3,10 @@
 //! What is wanted changes only once everything before it has worked; a deploy that ends early leaves
 //! the running version as it was. Start at [`Runtime::deploy`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serin_wire::name;
@@ -94,6 +95,11 @@ pub enum Stage {
         /// Instances it wants.
         of: u32,
     },
+    /// Something that whoever deploys should know, though it goes on.
+    Note {
+        /// For people.
+        text: String,
+    },
     /// It takes the calls.
     Serving {
         /// Its name.
@@ -137,14 +143,28 @@ impl Runtime {
         name: &str,
         version: Option<String>,
     ) -> mpsc::Receiver<Stage> {
+        self.deploy_for(name, Cause::Asked(version))
+    }
+
+    /// The same, by whatever caused it.
+    pub(super) fn deploy_for(
+        self: &Arc<Runtime>,
+        name: &str,
+        cause: Cause,
+    ) -> mpsc::Receiver<Stage> {
         // A few stages; whoever is slow to read is waited for.
         let (stages, told) = mpsc::channel(16);
         let (runtime, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
-            if let Err(error) = runtime.deploy_stages(&name, version, &stages).await {
+            if let Err(error) = runtime.deploy_stages(&name, cause, &stages).await {
+                let why = with_causes(&error);
+                runtime.options.serin.emit(
+                    "serin.deploy_failed",
+                    &serde_json::json!({"of": name, "why": why}),
+                );
                 let failed = Stage::Failed {
                     version: None,
-                    why: with_causes(&error),
+                    why,
                     lines: Vec::new(),
                 };
                 tell(&stages, failed).await;
@@ -156,11 +176,11 @@ impl Runtime {
     async fn deploy_stages(
         self: &Arc<Runtime>,
         name: &str,
-        version: Option<String>,
+        cause: Cause,
         stages: &mpsc::Sender<Stage>,
     ) -> Result<(), DeployError> {
         let began_us = (self.options.now_us)();
-        if let Some(version) = &version {
+        if let Cause::Asked(Some(version)) = &cause {
             name::check_version(version)?;
         }
         name::check_service(name)?;
@@ -170,9 +190,9 @@ impl Runtime {
             service.instances = Instances { min: 1, max: 1 };
         }
         let hash = self.copied(&folder, &service, stages).await?;
-        let version = match self.add(service, &hash, version)? {
+        let version = match self.add(service, &hash, cause)? {
             Added::New(version) => version,
-            Added::Serves(version) => {
+            Added::Known(version) => {
                 tell(stages, Stage::Unchanged { version }).await;
                 return Ok(());
             }
@@ -193,6 +213,8 @@ impl Runtime {
             source,
         };
         let (from, name) = (folder.to_path_buf(), service.name.clone());
+        // Two copies of one folder at a time would get into each other's way.
+        let _copying = self.copying.of(&name).lock_owned().await;
         let to = self.options.versions_dir.join(&name);
         let hashing = tokio::task::spawn_blocking(move || {
             let entries = folder::contents(&from)?;
@@ -214,6 +236,7 @@ impl Runtime {
         if let Some((aside, copy)) = made {
             if let Some(build) = &service.build {
                 tell(stages, Stage::Building).await;
+                let _place = self.builds.acquire().await;
                 run_build(service, build, &aside).await?;
             }
             // Named only when whole: a copy that is there can be run.
@@ -222,27 +245,37 @@ impl Runtime {
         Ok(hash)
     }
 
-    fn add(
-        &self,
-        service: Service,
-        hash: &str,
-        named: Option<String>,
-    ) -> Result<Added, DeployError> {
+    fn add(&self, service: Service, hash: &str, cause: Cause) -> Result<Added, DeployError> {
         let now_us = (self.options.now_us)();
         let name = service.name.clone();
         let taken = |version: &str| DeployError::Taken {
             service: name.clone(),
             version: version.to_owned(),
         };
+        let is_start = matches!(cause, Cause::Started);
+        let named = match cause {
+            Cause::Asked(named) => named,
+            Cause::Saved | Cause::Started => None,
+        };
         self.change(&name, |wanted| {
             let is_same = |version: &&Version| version.hash == hash && version.service == service;
-            let serving = wanted.serving().filter(is_same);
+            // Whoever went back from a version does not want it again with the next start.
+            if let Some(known) = wanted.versions.iter().rfind(is_same).filter(|_| is_start) {
+                return Ok(Added::Known(known.name.clone()));
+            }
             let is_named =
                 |version: &&Version| named.as_ref().is_none_or(|name| *name == version.name);
+            let last = wanted.versions.last().filter(|_| !wanted.is_stopped);
+            if let Some(last) = last.filter(is_same).filter(is_named)
+                && last.phase == Phase::Starting
+            {
+                return Ok(Added::New(last.name.clone()));
+            }
+            let serving = wanted.serving().filter(is_same);
             if let Some(serving) = serving.filter(is_named)
                 && !wanted.is_stopped
             {
-                return Ok(Added::Serves(serving.name.clone()));
+                return Ok(Added::Known(serving.name.clone()));
             }
             wanted.is_stopped = false;
             let version = named.clone().unwrap_or_else(|| {
@@ -293,7 +326,14 @@ impl Runtime {
                     }
                 }
                 Some((of, _)) if of.phase == Phase::Serving => {
-                    self.routes_taken().await;
+                    if !self.routes_taken().await {
+                        let text = String::from(
+                            "the bus has not taken over the routes: calls without a version, \
+                             from clients without an SDK, may go where they went before; \
+                             `serin doctor` looks at the bus",
+                        );
+                        tell(stages, Stage::Note { text }).await;
+                    }
                     let took_ms = took_ms();
                     return tell(stages, Stage::Serving { version, took_ms }).await;
                 }
@@ -331,9 +371,31 @@ fn progress(views: &[ServiceView], name: &str, version: &str) -> Option<(Version
     Some((of.clone(), ready.count()))
 }
 
+/// Why a folder is deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Somebody asked, perhaps for a name of the version.
+    Asked(Option<String>),
+    /// The folder was saved.
+    Saved,
+    /// Serin started: what was deployed before is left as it is.
+    Started,
+}
+
 enum Added {
     New(String),
-    Serves(String),
+    Known(String),
+}
+
+/// Lets one at a time at the copies of a service.
+#[derive(Debug, Default)]
+pub(super) struct Copying(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Copying {
+    fn of(&self, service: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(service.to_owned()).or_default())
+    }
 }
 
 /// Reads and checks the file of a service.

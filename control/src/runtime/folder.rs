@@ -3,6 +3,7 @@
 //! A deployed version does not change when the folder does, so it runs from a copy named by the
 //! hash of what is in it. Start at [`contents`].
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +31,18 @@ pub(super) struct Entry {
     is_link: bool,
 }
 
+impl Entry {
+    /// Relative to the folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Whether a name is no part of a version.
+pub(super) fn is_left_out(name: &OsStr) -> bool {
+    LEFT_OUT.iter().any(|left_out| name == *left_out)
+}
+
 /// What is in a folder, in the order of the names.
 pub(super) fn contents(folder: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
@@ -42,7 +55,7 @@ fn walk(folder: &Path, below: &Path, entries: &mut Vec<Entry>) -> io::Result<()>
     found.sort_by_key(fs::DirEntry::file_name);
     for entry in found {
         let name = entry.file_name();
-        if LEFT_OUT.iter().any(|left_out| name == *left_out) {
+        if is_left_out(&name) {
             continue;
         }
         let (path, kind) = (below.join(&name), entry.file_type()?);

@@ -13,6 +13,7 @@ mod hear;
 mod plan;
 mod probe;
 mod reconcile;
+mod saved;
 mod seen;
 mod view;
 mod wanted;

@@ -12,11 +12,12 @@ use serin_lake::{Lake, LakeError};
 use serin_sdk::Serin;
 use serin_wire::Routes;
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::access::{Access, Member};
 use super::act::Shims;
+use super::deploy::Copying;
 use super::forward::forward;
 use super::hear::Heard;
 use super::plan::{Action, plan};
@@ -27,8 +28,12 @@ use crate::shim::ShimError;
 
 /// How often is looked even though nothing was heard.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the bus may take to take over routes.
-const TAKEN_WITHIN: Duration = Duration::from_secs(2);
+/// How long the bus may take to take over routes before it is said that it has not.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// The pause before a bus that did not take them over is asked again.
+const SPREAD_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Builds at a time; ten services of an example are deployed at once.
+const BUILDS_MAX: usize = 2;
 
 /// Where the runtime works and with what.
 pub struct RuntimeOptions {
@@ -94,6 +99,9 @@ pub struct Runtime {
     shims: Shims,
     heard: Heard,
     pub(super) changed: Notify,
+    pub(super) copying: Copying,
+    /// Builds that run at a time: each takes what cores there are by itself.
+    pub(super) builds: Semaphore,
     /// Who was let onto the bus last.
     members: tokio::sync::Mutex<Vec<Member>>,
     views: watch::Sender<Arc<Vec<ServiceView>>>,
@@ -119,6 +127,8 @@ impl Runtime {
             shims,
             heard,
             changed: Notify::new(),
+            copying: Copying::default(),
+            builds: Semaphore::new(BUILDS_MAX),
             members: tokio::sync::Mutex::default(),
             views: watch::Sender::default(),
             routes: watch::Sender::default(),
@@ -167,24 +177,31 @@ impl Runtime {
         }
         loop {
             let now = Arc::clone(&routes.borrow_and_update());
-            if let Err(error) = access.spread(&now).await {
-                tracing::warn!(error, "calls without a version go where they went before");
-            }
-            self.spread.send_replace(now.revision);
-            if routes.changed().await.is_err() {
+            let taken = access.spread(&now).await;
+            let is_over = match taken {
+                Ok(()) => {
+                    self.spread.send_replace(now.revision);
+                    routes.changed().await.is_err()
+                }
+                Err(error) => {
+                    tracing::warn!(error, "calls without a version go where they went before");
+                    let changed = tokio::time::timeout(SPREAD_AGAIN_AFTER, routes.changed()).await;
+                    changed.is_ok_and(|changed| changed.is_err())
+                }
+            };
+            if is_over {
                 return;
             }
         }
     }
 
-    /// Returns once every caller goes by the routes of this moment.
-    pub(super) async fn routes_taken(&self) {
+    /// Returns once every caller goes by the routes of this moment; `false` where the bus has not
+    /// taken them over in time.
+    pub(super) async fn routes_taken(&self) -> bool {
         let revision = self.routes.borrow().revision;
         let mut spread = self.spread.subscribe();
         let taken = spread.wait_for(|spread| *spread >= revision);
-        if tokio::time::timeout(TAKEN_WITHIN, taken).await.is_err() {
-            tracing::warn!("the bus has not taken over the routes yet");
-        }
+        tokio::time::timeout(TAKEN_WITHIN, taken).await.is_ok()
     }
 
     /// Lets onto the bus what runs and what is about to.
@@ -400,13 +417,7 @@ impl Runtime {
         let services = wanted.values().map(|one| (one.name.clone(), one.route()));
         let services = services.collect();
         drop(wanted);
-        self.views.send_if_modified(|shown| {
-            let is_new = **shown != views;
-            if is_new {
-                *shown = Arc::new(views);
-            }
-            is_new
-        });
+        // Routes first: who sees a version serve waits for routes that have it.
         let now_us = u64::try_from((self.options.now_us)()).unwrap_or_default();
         self.routes.send_if_modified(|shown| {
             let is_new = shown.services != services || shown.revision == 0;
@@ -414,6 +425,13 @@ impl Runtime {
                 // Rises over restarts as well, as long as the clock does.
                 let revision = now_us.max(shown.revision + 1);
                 *shown = Arc::new(Routes { revision, services });
+            }
+            is_new
+        });
+        self.views.send_if_modified(|shown| {
+            let is_new = **shown != views;
+            if is_new {
+                *shown = Arc::new(views);
             }
             is_new
         });

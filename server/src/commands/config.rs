@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::print;
 use crate::cli::{Config, ConfigCommand, Global};
@@ -34,9 +35,10 @@ pub(crate) fn explain(entries: &[Entry]) -> String {
     for entry in entries {
         table.push([
             entry.setting.clone(),
-            entry
-                .value
-                .map_or_else(|| String::from("none"), |value| value.to_string()),
+            match &entry.value {
+                Value::Null => String::from("none"),
+                value => value.to_string(),
+            },
             entry.unit.to_owned(),
             entry.origin.clone(),
             entry.bounds.to_owned(),

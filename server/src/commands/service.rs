@@ -20,6 +20,9 @@ enum Stage {
         hash: String,
     },
     Building,
+    Note {
+        text: String,
+    },
     Starting {
         version: String,
         ready: u32,
@@ -112,6 +115,7 @@ fn tell(name: &str, stage: &Stage) {
         Stage::Starting { version, ready, of } => {
             remark(&format!("starting {name} {version}: {ready} of {of} ready"));
         }
+        Stage::Note { text } => remark(&format!("note: {text}")),
         Stage::Serving { version, took_ms } => {
             print(&format!("{name} {version} serves after {took_ms} ms"));
         }

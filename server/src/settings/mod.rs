@@ -5,6 +5,7 @@
 //! [`Settings::load`].
 
 mod bus;
+mod deploy;
 mod ingest;
 mod lake;
 mod query;
@@ -24,6 +25,7 @@ use serin_yaml::{FILE_BYTES_MAX, Problem, code};
 use raw::RawConfig;
 use resolve::Resolver;
 
+pub(crate) use deploy::Deploys;
 pub(crate) use resolve::Entry;
 
 /// The file, directly in the folder that `serin up` is given.
@@ -38,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) lake: LakeOptions,
     /// What the stream of events may hold before it refuses.
     pub(crate) events_bytes_max: u64,
+    pub(crate) deploys: Deploys,
     /// Every setting with its origin, in the order of the sections.
     pub(crate) entries: Vec<Entry>,
 }
@@ -76,6 +79,7 @@ impl Settings {
             ingest: ingest::resolve(raw.ingest.unwrap_or_default(), &mut to),
             lake: lake::resolve(raw.lake.unwrap_or_default(), &mut to),
             events_bytes_max: bus::resolve(raw.bus.unwrap_or_default(), &mut to),
+            deploys: deploy::resolve(&raw.deploy.unwrap_or_default(), &mut to),
             entries: Vec::new(),
         };
         let entries = to.finish()?;

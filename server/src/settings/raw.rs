@@ -10,6 +10,8 @@ use serin_yaml::Spanned;
 
 /// A number where it was written.
 pub(super) type Written = Spanned<i64>;
+/// Yes or no where it was written.
+pub(super) type Switch = Spanned<bool>;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -19,6 +21,7 @@ pub(super) struct RawConfig {
     pub(super) ingest: Option<RawIngest>,
     pub(super) lake: Option<RawLake>,
     pub(super) bus: Option<RawBus>,
+    pub(super) deploy: Option<RawDeploy>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +30,7 @@ pub(super) struct RawQuery {
     pub(super) deadline_s: Option<Written>,
     pub(super) memory_mib: Option<Written>,
     pub(super) rows_max: Option<Written>,
+    pub(super) points_max: Option<Written>,
     pub(super) result_mib_max: Option<Written>,
     pub(super) sql_kib_max: Option<Written>,
     pub(super) spill_mib_max: Option<Written>,
@@ -65,4 +69,11 @@ pub(super) struct RawLake {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawBus {
     pub(super) events_mib_max: Option<Written>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDeploy {
+    pub(super) on_start: Option<Switch>,
+    pub(super) on_save: Option<Switch>,
 }

@@ -5,10 +5,10 @@
 //! all of them are told at once. A setting with a problem goes on as its default; nobody sees it.
 
 use serde::Serialize;
-use serin_yaml::{Problem, code};
+use serin_yaml::{Problem, Spanned, code};
 
 use super::FILE;
-use super::raw::Written;
+use super::raw::{Switch, Written};
 
 /// A setting: its name, its unit, its bounds with their reasons.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +24,8 @@ pub(super) struct Bound {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Entry {
     pub(crate) setting: String,
-    /// Absent where there is no limit.
-    pub(crate) value: Option<u64>,
+    /// A number, true or false; null where there is no limit.
+    pub(crate) value: serde_json::Value,
     pub(crate) unit: &'static str,
     /// `default`, or `serin.yaml:LINE`.
     pub(crate) origin: String,
@@ -98,13 +98,28 @@ impl Resolver {
         }
         self.entries.push(Entry {
             setting,
-            value,
+            value: value.into(),
             unit: bound.unit,
-            origin: raw.map_or_else(
-                || String::from("default"),
-                |raw| format!("{FILE}:{}", raw.referenced.line()),
-            ),
+            origin: origin(raw),
             bounds: bound.what,
+        });
+        value
+    }
+
+    /// Yes or no; no unless it was written.
+    pub(super) fn switch(
+        &mut self,
+        setting: &str,
+        raw: Option<&Switch>,
+        what: &'static str,
+    ) -> bool {
+        let value = raw.is_some_and(|raw| raw.value);
+        self.entries.push(Entry {
+            setting: setting.to_owned(),
+            value: value.into(),
+            unit: "",
+            origin: origin(raw),
+            bounds: what,
         });
         value
     }
@@ -130,6 +145,14 @@ impl Resolver {
             false => Err(self.problems),
         }
     }
+}
+
+/// Where a setting comes from.
+fn origin<T>(raw: Option<&Spanned<T>>) -> String {
+    raw.map_or_else(
+        || String::from("default"),
+        |raw| format!("{FILE}:{}", raw.referenced.line()),
+    )
 }
 
 /// So many MiB in bytes; the bounds keep it far below the end of numbers.

@@ -22,6 +22,10 @@ fn what_is_written_is_in_force_and_the_rest_is_default() {
         64 << 20
     );
     assert_eq!(settings.events_bytes_max, 64 << 20);
+    let deploys = Settings::parse("deploy: {on_save: true}")
+        .expect("right")
+        .deploys;
+    assert!(deploys.on_save && !deploys.on_start);
 }
 
 #[test]
@@ -39,10 +43,11 @@ fn every_setting_is_explained() {
     let settings = Settings::parse(text).expect("a right file");
     expect![[r#"
         setting                            value  unit        origin        what it bounds
-        ────────────────────────────────  ──────  ──────────  ────────────  ───────────────────────────────────────────────────────────
+        ────────────────────────────────  ──────  ──────────  ────────────  ──────────────────────────────────────────────────────────────
         query.deadline_s                      30  s           default       how long a query may take
         query.memory_mib                     512  MiB         default       memory of one query
         query.rows_max                    100000  rows        default       rows of an answer; more are cut off and told
+        query.points_max                  100000  points      default       points of a KPI's answer; lesser series are left out and told
         query.result_mib_max                  32  MiB         default       size of an answer in Arrow
         query.sql_kib_max                     16  KiB         default       length of a statement
         query.spill_mib_max                 4096  MiB         default       what a query may write aside to disk
@@ -66,6 +71,8 @@ fn every_setting_is_explained() {
         lake.delete_grace_s                  600  s           default       how long a superseded file stays on disk
         lake.target_file_mib                 128  MiB         default       size that merged files aim at
         bus.events_mib_max                  8192  MiB         default       events that wait on the bus; beyond it new ones are refused
+        deploy.on_start                    false              default       whether a start deploys what is under services/ and is no version yet
+        deploy.on_save                     false              default       whether a service is deployed when its folder is saved
     "#]].assert_eq(&explain(&settings.entries));
 }
 

@@ -4,6 +4,7 @@
 //! that nothing new comes; then what was taken is committed; the bus last.
 
 mod access;
+mod deploys;
 mod open;
 mod process;
 mod tidy;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serin_bus::{Bus, BusOptions};
-use serin_control::runtime::{Runtime, RuntimeOptions, Stage};
+use serin_control::runtime::{Runtime, RuntimeOptions};
 use serin_dashboards::Watch;
 use serin_gateway::{Gateway, Table};
 use serin_ingest::{Edge, Ingest};
@@ -33,9 +34,8 @@ use crate::cli::{Global, Up};
 use crate::commands::{print, remark};
 use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir, sockets_dir};
-use crate::scaffold::{self, Lang};
 use crate::sdk_files;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Deploys, Settings};
 use process::Process;
 
 /// How long our own last events may take.
@@ -47,8 +47,6 @@ const FILES_WANTED: u64 = 16_384;
 
 /// The service under which Serin tells its own events.
 const OWN_SERVICE: &str = "serin";
-/// The first service of an empty folder.
-const HELLO: &str = "hello";
 
 /// Everything that runs, in the order it was started.
 struct Running {
@@ -70,6 +68,10 @@ struct Running {
 pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let begun_us = edge::now_us();
     let settings = Settings::load(&up.dir).map_err(settings::in_words)?;
+    let deploys = Deploys {
+        on_start: settings.deploys.on_start || up.watch,
+        on_save: settings.deploys.on_save || up.watch,
+    };
     let dir = prepare(&up.dir)?;
     let lock = RunLock::take(&dir)?;
     let listener = bind(up.listen, "--listen").await?;
@@ -83,7 +85,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     raise_files();
     let stop = CancellationToken::new();
     let token = edge::random_token();
-    let running = start(&dir, up, settings, (listener, web), &token, stop.clone()).await?;
+    let mut running = start(&dir, up, settings, (listener, web), &token, stop.clone()).await?;
     let run = RunFile {
         pid: std::process::id(),
         http: format!("http://{address}"),
@@ -103,9 +105,14 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     );
     announce(global, &dir, &run, &running.lake, ready_ms);
     let is_empty = |name: &&str| !dir.join(name).exists();
-    if !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty) {
-        hello(&dir, &running.runtime).await;
-    }
+    let makes_hello = !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty);
+    let runtime = Arc::clone(&running.runtime);
+    running.until_stop(deploys::run(
+        runtime,
+        makes_hello,
+        deploys,
+        dir.as_path().into(),
+    ));
     let ended = until_told(&running, &stop).await;
     if !global.json {
         remark("stopping: committing what was taken");
@@ -340,33 +347,6 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i
     }
     print(&format!("  DuckDB       {}", lake.attach_statement()));
     print("Ctrl-C or `serin down` stops it.");
-}
-
-/// Makes and deploys a first service, so that there is something to see and to change.
-async fn hello(dir: &Path, runtime: &Arc<Runtime>) {
-    if let Err(error) = scaffold::write(dir, HELLO, Lang::Script) {
-        remark(&format!("note: no service {HELLO}: {error:#}"));
-        return;
-    }
-    let mut stages = runtime.deploy(HELLO, None);
-    tokio::spawn(async move {
-        while let Some(stage) = stages.recv().await {
-            match stage {
-                Stage::Serving { version, .. } => {
-                    print(&format!(
-                        "{HELLO} {version} serves; it is yours: services/{HELLO}"
-                    ));
-                }
-                Stage::Failed { why, lines, .. } => {
-                    remark(&format!(
-                        "note: {HELLO} does not serve: {why}\n{}",
-                        lines.join("\n")
-                    ));
-                }
-                _ => {}
-            }
-        }
-    });
 }
 
 /// Waits for Ctrl-C, SIGTERM, a request to stop, or a failure that must not be worked around.

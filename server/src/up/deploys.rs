@@ -1,0 +1,76 @@
+//! What `serin up` deploys by itself: the first service of an empty folder, what is under `services/`,
+//! what is saved there. How each gets on is printed. Start at [`run`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serin_control::runtime::{Runtime, Stage};
+use tokio::sync::mpsc;
+
+use crate::commands::{print, remark};
+use crate::scaffold::{self, Lang};
+use crate::settings::Deploys;
+
+/// The first service of an empty folder.
+const HELLO: &str = "hello";
+
+/// Makes the first service where there is nothing yet, and deploys what is to be deployed.
+pub(super) async fn run(
+    runtime: Arc<Runtime>,
+    makes_hello: bool,
+    deploys: Deploys,
+    dir: Box<Path>,
+) {
+    if makes_hello {
+        match scaffold::write(&dir, HELLO, Lang::Script) {
+            Ok(_) => {
+                print(&format!("{HELLO} is yours: services/{HELLO}"));
+                follow(HELLO.to_owned(), runtime.deploy(HELLO, None));
+            }
+            Err(error) => remark(&format!("note: no service {HELLO}: {error:#}")),
+        }
+    }
+    if deploys.on_start || deploys.on_save {
+        // The one that was just made is on its way.
+        let on_start = deploys.on_start && !makes_hello;
+        runtime
+            .deploy_saved(on_start, deploys.on_save, follow)
+            .await;
+    }
+}
+
+/// Tells what becomes of a deploy, beside the rest.
+fn follow(name: String, mut stages: mpsc::Receiver<Stage>) {
+    tokio::spawn(async move {
+        while let Some(stage) = stages.recv().await {
+            tell(&name, stage);
+        }
+    });
+}
+
+fn tell(name: &str, stage: Stage) {
+    match stage {
+        Stage::Serving { version, took_ms } => {
+            print(&format!("{name} {version} serves after {took_ms} ms"));
+        }
+        Stage::Ended { version, took_ms } => {
+            print(&format!("{name} {version} ended well after {took_ms} ms"));
+        }
+        Stage::Note { text } => remark(&format!("note: {name}: {text}")),
+        Stage::Failed {
+            version,
+            why,
+            lines,
+        } => {
+            let version = version.map_or_else(String::new, |version| format!(" {version}"));
+            let said: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+            remark(&format!(
+                "note: {name}{version} does not serve, what served before goes on: {why}{said}"
+            ));
+        }
+        Stage::Copied { .. }
+        | Stage::Building
+        | Stage::Starting { .. }
+        | Stage::Unchanged { .. } => {}
+    }
+}

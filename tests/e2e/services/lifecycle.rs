@@ -1,0 +1,151 @@
+//! The life of a service: deployed, replaced by a new version, adopted after a crash, ended.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use serin_tests::Serin;
+use serin_tests::server::kill_process;
+use serin_tests::wait::until;
+
+use super::{SOON, TICKS, instances, is_running, write};
+
+#[tokio::test]
+async fn a_service_is_deployed_logs_and_is_replaced_when_it_dies() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "ticker", TICKS)?;
+    let said = serin.run(&["deploy", "ticker"]).await?;
+    assert!(said.contains("ticker v1 serves"), "{said}");
+    let before = instances(&serin, "ticker", "ready").await?;
+    assert_eq!(before.len(), 2);
+
+    let (name, pid) = before.first().context("one")?.clone();
+    kill_process(pid)?;
+    let after = until("two are ready again", SOON, async || {
+        let ready = instances(&serin, "ticker", "ready").await?;
+        Ok((ready.len() == 2 && !ready.contains(&(name.clone(), pid))).then_some(ready))
+    })
+    .await?;
+    assert!(
+        after.iter().any(|(name, _)| name == "ticker-v1-3"),
+        "{after:?}"
+    );
+    until("what they say is in the table of logs", SOON, async || {
+        let sql = "SELECT count(DISTINCT instance) FROM logs WHERE service = 'ticker' AND message = 'tick'";
+        Ok((serin.sql_number(sql).await? == 3).then_some(()))
+    })
+    .await?;
+    until("their memory is in the table of beats", SOON, async || {
+        let sql = "SELECT count(*) FROM beats WHERE service = 'ticker' AND memory_bytes > 0";
+        Ok((serin.sql_number(sql).await? > 0).then_some(()))
+    })
+    .await?;
+    until("the death is told as an event", SOON, async || {
+        let sql = "SELECT count(*) FROM \"serin.instance_started\" WHERE replaces = 'ticker-v1-1'";
+        Ok((serin.sql_number(sql).await? == 1).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_new_version_takes_over_and_a_bad_one_does_not() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "ticker", TICKS)?;
+    serin.run(&["deploy", "ticker"]).await?;
+    let again = serin.run(&["deploy", "ticker"]).await?;
+    assert!(again.contains("nothing changed"), "{again}");
+
+    write(&serin, "ticker", &TICKS.replace("tick;", "tock;"))?;
+    serin.run(&["deploy", "ticker"]).await?;
+    until("the first version is gone", SOON, async || {
+        let service = serin.get("/api/v1/services/ticker").await?;
+        let phases: Vec<&str> = service["versions"]
+            .as_array()
+            .context("versions")?
+            .iter()
+            .filter_map(|version| version["phase"].as_str())
+            .collect();
+        Ok((phases == ["serving", "retired"]).then_some(()))
+    })
+    .await?;
+    let good = instances(&serin, "ticker", "ready").await?;
+
+    write(&serin, "ticker", "run: sh -c 'echo no database; exit 3'\n")?;
+    let refused = serin.output(&["deploy", "ticker"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("ticker v3 was not promoted"), "{said}");
+    assert!(
+        said.contains("code 3") && said.contains("no database"),
+        "{said}"
+    );
+    assert_eq!(instances(&serin, "ticker", "ready").await?, good);
+
+    write(&serin, "ticker", "runn: x\n")?;
+    let refused = serin.output(&["deploy", "ticker"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("services/ticker/service.yaml:1:1"), "{said}");
+
+    serin.run(&["rollback", "ticker"]).await?;
+    until("the first version serves again", SOON, async || {
+        let service = serin.get("/api/v1/services/ticker").await?;
+        let route = &service["route"]["versions"][0]["version"];
+        Ok((route == &Value::from("v1")).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn services_outlive_a_crash_and_nothing_outlives_down() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    write(&serin, "ticker", TICKS)?;
+    serin.run(&["deploy", "ticker"]).await?;
+    let before = instances(&serin, "ticker", "ready").await?;
+    serin.kill()?;
+    serin.start_again().await?;
+    assert_eq!(instances(&serin, "ticker", "ready").await?, before);
+    // Lines of before that no flush had taken went with the crash; these are new.
+    until("they go on logging", SOON, async || {
+        let sql = "SELECT count(DISTINCT instance) FROM logs WHERE message = 'tick'";
+        Ok((serin.sql_number(sql).await? == 2).then_some(()))
+    })
+    .await?;
+
+    serin.kill()?;
+    serin.run(&["down"]).await?;
+    for (name, pid) in &before {
+        assert!(!is_running(*pid), "{name} is left");
+    }
+    serin.start_again().await?;
+    until("what was wanted runs again", SOON, async || {
+        Ok((instances(&serin, "ticker", "ready").await?.len() == 2).then_some(()))
+    })
+    .await?;
+    let running = instances(&serin, "ticker", "ready").await?;
+    serin.stop().await?;
+    for (name, pid) in &running {
+        assert!(!is_running(*pid), "{name} is left");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_runs_once_and_says_how_it_ended() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "tidy", "run: sh -c 'echo swept'\njob: true\n")?;
+    let said = serin.run(&["deploy", "tidy"]).await?;
+    assert!(said.contains("tidy v1 ended well"), "{said}");
+    let service = serin.get("/api/v1/services/tidy").await?;
+    assert_eq!(service["instances"].as_array().map(Vec::len), Some(1));
+    write(
+        &serin,
+        "tidy",
+        "run: sh -c 'echo no broom; exit 4'\njob: true\n",
+    )?;
+    let refused = serin.output(&["deploy", "tidy"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        said.contains("code 4") && said.contains("no broom"),
+        "{said}"
+    );
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! Services from a folder to running instances.
+//!
+//! `lifecycle` is the usual life, `scaffolds` what `serin new` writes, `saved` deploys on save, `load`
+//! deploys and deaths under load.
+
+mod lifecycle;
+mod load;
+mod saved;
+mod scaffolds;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serin_tests::Serin;
+
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const TICKS: &str =
+    "run: sh -c 'while :; do echo tick; sleep 0.2; done'\nready: started\n";
+
+pub(crate) fn write(serin: &Serin, name: &str, yaml: &str) -> Result<()> {
+    let folder = serin.dir().join("services").join(name);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("service.yaml"), yaml)?;
+    Ok(())
+}
+
+/// Name and process of each instance of a service that is in a state.
+pub(crate) async fn instances(
+    serin: &Serin,
+    name: &str,
+    state: &str,
+) -> Result<BTreeSet<(String, u32)>> {
+    let service = serin.get(&format!("/api/v1/services/{name}")).await?;
+    let all = service["instances"].as_array().context("instances")?;
+    let of = all.iter().filter(|one| one["state"] == state);
+    of.map(|one| {
+        let pid = one["pid"].as_u64().context("a process")?;
+        let name = one["name"].as_str().context("a name")?;
+        Ok((name.to_owned(), u32::try_from(pid)?))
+    })
+    .collect()
+}
+
+pub(crate) fn is_running(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
