@@ -2,7 +2,8 @@
 //!
 //! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged;
-//! `doors` sends what nobody should; `browser` looks through Chromium; `docs` runs what the book says.
+//! `doors` sends what nobody should; `browser` looks through Chromium; `docs` runs what the book says;
+//! `dist` unpacks what is handed out.
 
 #![expect(
     clippy::disallowed_methods,
@@ -12,6 +13,7 @@
 
 mod bits;
 mod browser;
+mod dist;
 mod docs;
 mod doors;
 mod duck;

@@ -15,6 +15,8 @@
 
 mod bench;
 mod bundle;
+mod dist;
+mod licences;
 mod measured;
 mod project;
 mod slow;
@@ -38,6 +40,7 @@ cargo xtask COMMAND
   ci             formatting, clippy with warnings as errors, cargo deny, tidy, test
   slow           the slow tiers of the tests; writes docs/measured/slow.md
   bench [NAME]   the benchmarks, or one; its rows replace those in docs/measured/bench.md
+  dist [--profile P]  one archive to hand out: serin, nats-server, licences; says where it is
   tidy           ARCHITECTURE.md against the crates, sizes and contents of files
 ";
 
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
         "ci" => test::ci(&project),
         "slow" => slow::slow(&project),
         "bench" => bench::bench(&project, args.first().map(String::as_str)),
+        "dist" => dist::dist(&project, &args),
         "tidy" => tidy::tidy(&project),
         other => bail!("no command {other:?}\n\n{HELP}"),
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::project::{Project, cargo};
 use crate::steps::{note, on_path, run, step};
-use crate::{bundle, system, tidy, tools, up};
+use crate::{bundle, dist, system, tidy, tools, up};
 
 /// Folders with Python tests (`*_test.py`, `test_*.py`), and the packages from PyPI that they need.
 const PYTHON_TESTS: [(&str, &[&str]); 2] = [
@@ -36,6 +36,12 @@ pub(crate) fn test(project: &Project, args: &[String]) -> Result<()> {
     build_for_tests(project)?;
     let skipped = Skipped::begin(project)?;
     skipped.give_to(&mut parts);
+    let archive = step("pack the debug build as it is handed out", || {
+        dist::pack(project, &project.target.join("debug/serin"))
+    })?;
+    parts
+        .environment
+        .push(("SERIN_ARCHIVE", archive.into_os_string()));
     npm_tests(project, &parts)?;
     step("Rust, browser and fault tests", || {
         rust_tests(project, &mut parts, false, args)
