@@ -1,7 +1,8 @@
 //! What is told of each request: a row of `requests` and a span, batched and sent on the bus.
 //!
 //! It is telemetry: what does not fit the queue, or comes while the bus is away, is dropped and
-//! counted. Failed requests always have their span; of the others as many as fit the budget.
+//! counted. Which requests have their span, the rule of all services says: the failed and the slow,
+//! and of the others whole traces as they fit the budget.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, json};
 use serin_wire::event::Trace;
+use serin_wire::sample::{Offer, SAMPLED, Sampler};
 use serin_wire::span::SpanStatus;
 use serin_wire::{Request, Span, subject};
 use tokio::sync::mpsc;
@@ -29,8 +31,6 @@ const QUEUE_MAX: usize = 8_192;
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 /// A message is sent once it is so long, well below what the bus takes.
 const MESSAGE_BYTES: usize = 64 << 10;
-/// Spans of requests that went well, per second.
-const SPANS_PER_S: u32 = 500;
 /// How the gateway is named as a caller and as a service; no service may have this name.
 pub(crate) const GATEWAY: &str = "gateway";
 /// What a log says of a request whose client left before its answer.
@@ -45,6 +45,7 @@ const NONE: &str = "none";
 pub(crate) struct Teller {
     queue: mpsc::Sender<Facts>,
     counts: Arc<Counts>,
+    sampler: Arc<Sampler>,
 }
 
 /// A request from its head to the end of its answer; told when dropped.
@@ -119,6 +120,10 @@ impl Facts {
         }
     }
 
+    fn span_name(&self) -> String {
+        format!("{} {}", self.method, self.route)
+    }
+
     fn span<'a>(&'a self, gateway: &'a Name) -> Span<'a> {
         let mut attributes = Map::new();
         attributes.insert("http.route".into(), json!(self.route));
@@ -133,7 +138,7 @@ impl Facts {
             trace_id: format!("{:032x}", self.trace.trace_id).into(),
             span_id: format!("{:016x}", self.trace.span_id).into(),
             parent_id: self.parent.map(|parent| format!("{parent:016x}").into()),
-            name: format!("{} {}", self.method, self.route).into(),
+            name: self.span_name().into(),
             service: GATEWAY.into(),
             version: gateway.version.as_str().into(),
             instance: gateway.instance.as_str().into(),
@@ -153,6 +158,16 @@ impl Facts {
 
     fn status_code(&self) -> u16 {
         self.status.map_or(CLIENT_LEFT, |status| status.as_u16())
+    }
+}
+
+impl Teller {
+    /// The flags of a trace that begins here.
+    pub(crate) fn flags(&self, trace_id: u128) -> u8 {
+        match self.sampler.takes(trace_id) {
+            true => SAMPLED,
+            false => 0,
+        }
     }
 }
 
@@ -216,8 +231,7 @@ pub(crate) struct Sender {
     bus: Client,
     name: Arc<Name>,
     batches: HashMap<String, Batch>,
-    spans_left: u32,
-    second: Instant,
+    sampler: Arc<Sampler>,
 }
 
 /// Lines for one subject.
@@ -230,9 +244,11 @@ struct Batch {
 /// A way to tell, and who sends what is told.
 pub(crate) fn open(bus: Client, name: Name, counts: Arc<Counts>) -> (Arc<Teller>, Sender) {
     let (tx, queue) = mpsc::channel(QUEUE_MAX);
+    let sampler = Arc::new(Sampler::new(Instant::now().into_std()));
     let teller = Teller {
         queue: tx,
         counts: Arc::clone(&counts),
+        sampler: Arc::clone(&sampler),
     };
     let sender = Sender {
         queue,
@@ -240,8 +256,7 @@ pub(crate) fn open(bus: Client, name: Name, counts: Arc<Counts>) -> (Arc<Teller>
         bus,
         name: Arc::new(name),
         batches: HashMap::new(),
-        spans_left: SPANS_PER_S,
-        second: Instant::now(),
+        sampler,
     };
     (Arc::new(teller), sender)
 }
@@ -277,7 +292,14 @@ impl Sender {
     async fn add(&mut self, facts: &Facts) {
         let to = subject::request(&facts.service, &facts.version, &facts.instance);
         self.push(to, &facts.row()).await;
-        if !facts.has_failed() && !self.has_span_left() {
+        let offer = Offer {
+            trace_id: facts.trace.trace_id,
+            is_sampled: facts.trace.flags & SAMPLED != 0,
+            name: &facts.span_name(),
+            duration_us: facts.duration_us,
+            has_failed: facts.has_failed(),
+        };
+        if !self.sampler.keeps(&offer, Instant::now().into_std()) {
             self.counts.dropped_rows.rise();
             return;
         }
@@ -285,15 +307,6 @@ impl Sender {
         let name = Arc::clone(&self.name);
         let line = facts.span(&name);
         self.push(to, &line).await;
-    }
-
-    fn has_span_left(&mut self) -> bool {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            (self.second, self.spans_left) = (Instant::now(), SPANS_PER_S);
-        }
-        let is_left = self.spans_left > 0;
-        self.spans_left = self.spans_left.saturating_sub(1);
-        is_left
     }
 
     async fn push(&mut self, to: String, line: &impl Serialize) {

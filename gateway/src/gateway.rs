@@ -26,8 +26,6 @@ use crate::table::Table;
 use crate::view::{Entry, View};
 use crate::{serve, watch};
 
-/// The flag "sampled" of a trace.
-const SAMPLED: u8 = 1;
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -300,10 +298,12 @@ impl Shared {
         let span = rest[..8]
             .iter()
             .fold(0, |all, &byte| all << 8 | u64::from(byte));
+        let trace_id = parent.map_or(trace.max(1), |parent| parent.trace_id);
+        let flags = parent.map(|parent| parent.flags);
         Trace {
-            trace_id: parent.map_or(trace.max(1), |parent| parent.trace_id),
+            trace_id,
             span_id: span.max(1),
-            flags: parent.map_or(SAMPLED, |parent| parent.flags),
+            flags: flags.unwrap_or_else(|| self.teller.flags(trace_id)),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod name;
 pub mod producer;
 pub mod request;
 pub mod route;
+pub mod sample;
 pub mod span;
 pub mod subject;
 pub mod time;

@@ -28,7 +28,6 @@ mod lines;
 mod options;
 mod queue;
 mod replay;
-mod sample;
 mod send;
 mod serin;
 mod serve;

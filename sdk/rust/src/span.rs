@@ -8,17 +8,14 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use serin_wire::Span;
 use serin_wire::event::Trace;
+use serin_wire::sample::{Offer, SAMPLED, Sampler};
 use serin_wire::span::SpanStatus;
 use serin_wire::time::Micros;
 
 use crate::clock;
 use crate::dropped::Reason;
 use crate::lines::{Lines, Pushed};
-use crate::sample::{Offer, Sampler};
 use crate::shared::Shared;
-
-/// W3C's flag "sampled".
-const SAMPLED: u8 = 1;
 
 /// Spans that ended and wait for the sender.
 #[derive(Debug)]

@@ -23,7 +23,9 @@ pub(super) async fn open(
         bus: bus.to_owned(),
         tables,
     };
-    let options = Options::new(env!("CARGO_PKG_VERSION"), edge::now_us, edge::random);
+    // A word of a subject, so that dots must go.
+    let version = format!("v{}", env!("CARGO_PKG_VERSION").replace('.', "-"));
+    let options = Options::new(version, edge::now_us, edge::random);
     let gateway = Gateway::open(listener, parts, options).await;
     gateway.context("cannot open the gateway")
 }
