@@ -4,13 +4,14 @@
 //! same rows whenever they are read, so that a replay after a crash ends where the first try would
 //! have. Start at [`Pipeline::take`].
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serin_lake::{Account, Flush, Gap, Position, Progress};
 use serin_wire::{Event, Number, Sealed};
 
 use crate::buffer::{Buffer, Inner};
-use crate::decode::{self, Bad, Found, Incoming};
+use crate::decode::{self, Bad, Found, Incoming, ulid_of};
 use crate::options::Limits;
 use crate::producer::{Producers, RANGES_MAX, Taken};
 use crate::refuse::{Reason, Refusal};
@@ -19,6 +20,9 @@ use crate::seal::Seals;
 use crate::seen::{Seen, hash_of};
 use crate::stats::{Counters, add};
 use crate::telemetry;
+
+/// The table whose rows get an identity here.
+const LOGS: &str = "logs";
 
 /// Which messages and events were taken; the doors look into it too.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub(crate) struct Pipeline {
     cut: Position,
     gaps: Vec<Gap>,
     messages: u64,
+    /// Lines that were logged so far; tells those of one millisecond apart.
+    lines: u64,
     /// When the first thing was taken since the last cut.
     since_us: Option<i64>,
 }
@@ -74,6 +80,7 @@ impl Pipeline {
             cut: position,
             gaps: Vec::new(),
             messages: 0,
+            lines: 0,
             since_us: None,
         }
     }
@@ -240,6 +247,7 @@ impl Pipeline {
     /// Takes a message of telemetry: a beat with its seal, spans, logs or requests.
     pub(crate) fn take_telemetry(&mut self, subject: &str, payload: &[u8], arrived_us: i64) {
         let Some(found) = telemetry::rows(subject, payload, arrived_us) else {
+            add(&self.shared.counters.telemetry_bad, 1);
             return;
         };
         if let Some(seal) = &found.sealed {
@@ -249,6 +257,12 @@ impl Pipeline {
         let mut bad = found.bad;
         let mut buffer = shared.buffer.hold();
         for mut row in found.rows {
+            if row.event.kind == LOGS {
+                // Who reads on from a line names it, and lines of one moment keep their order.
+                self.lines += 1;
+                let id = ulid_of(arrived_us, u128::from(self.lines));
+                row.event.id = Cow::Owned(id.to_string());
+            }
             row.pack(false);
             let mut taken = buffer.append_to(&row.event.kind, &row.event, &shared.limits, false);
             if taken
@@ -338,6 +352,7 @@ struct Count {
 mod tests {
     use std::collections::BTreeMap;
 
+    use arrow::array::AsArray;
     use serin_lake::{Fresh, Incarnation};
     use serin_wire::batch::{BatchWriter, Head, IMPORTED, Id};
 
@@ -537,6 +552,29 @@ mod tests {
         }
         assert_eq!(pipeline.shared.counters.read().late, 2);
         assert_eq!(rows(&pipeline)["a"], 4);
+    }
+
+    #[test]
+    fn lines_are_told_apart_in_the_order_of_their_arrival() {
+        let mut pipeline = pipeline(Limits::default());
+        let line = br#"{"time":5,"message":"same"}"#;
+        for _ in 0..12 {
+            pipeline.take_telemetry("tel.log.cart.v1.cart-v1-1", line, 5_000);
+        }
+        let batches = &pipeline.shared.buffer.rows(0).tables["logs"].batches;
+        let ids: Vec<&str> = batches
+            .iter()
+            .flat_map(|batch| batch["id"].as_string::<i32>().iter().flatten())
+            .collect();
+        assert_eq!(ids.len(), 12);
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    }
+
+    #[test]
+    fn a_subject_nobody_knows_is_counted() {
+        let mut pipeline = pipeline(Limits::default());
+        pipeline.take_telemetry("tel.span.gateway.0.1.0.gateway-1", b"{}", 5);
+        assert_eq!(pipeline.shared.counters.read().telemetry_bad, 1);
     }
 
     #[test]
