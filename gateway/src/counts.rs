@@ -5,9 +5,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
 
 /// Counters since the gateway was opened, and gauges of this moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayStats {
     /// Connections accepted.
     pub connections_total: u64,

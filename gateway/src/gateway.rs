@@ -26,6 +26,8 @@ use crate::table::Table;
 use crate::view::{Entry, View};
 use crate::{serve, watch};
 
+/// How long clients that keep a connection may take for their next request, before it is closed.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -126,6 +128,8 @@ pub(crate) struct Shared {
     pub(crate) counts: Arc<Counts>,
     pub(crate) teller: Arc<Teller>,
     pub(crate) options: Options,
+    /// Another gateway has the listener too: clients are to connect again.
+    pub(crate) leave: CancellationToken,
     /// The gateway closes.
     pub(crate) stop: CancellationToken,
     /// Its time to close is over.
@@ -165,6 +169,7 @@ impl Gateway {
             counts,
             teller,
             options,
+            leave: CancellationToken::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -211,6 +216,17 @@ impl Gateway {
             stats.instances_down += u64::from(!peer.health().is_up(now, pulses));
         }
         stats
+    }
+
+    /// Leaves new connections to another gateway on the same listener, tells each client with its next
+    /// answer to connect again, and closes; says how many requests had to be cut. So no client meets
+    /// a connection that is closed just as it asks.
+    pub async fn hand_over(self) -> u64 {
+        self.shared.leave.cancel();
+        self.shared.tasks.close();
+        let left = tokio::time::timeout(LEAVE_WITHIN, self.shared.tasks.wait()).await;
+        tracing::debug!(all_left = left.is_ok(), "the listener is another gateway's");
+        self.close().await
     }
 
     /// Takes no new connection, lets the requests under way finish, and says how many had to be cut.

@@ -20,6 +20,7 @@ mod over_port;
 mod page;
 mod pass;
 mod pool;
+pub mod process;
 mod serve;
 mod table;
 mod view;

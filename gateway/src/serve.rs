@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::{Request, service::service_fn};
+use hyper::{Request, StatusCode, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,11 +29,13 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place,
+            () = shared.leave.cancelled() => return,
             () = shared.stop.cancelled() => return,
         };
         let Ok(place) = place else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = shared.leave.cancelled() => return,
             () = shared.stop.cancelled() => return,
         };
         match accepted {
@@ -63,7 +66,15 @@ async fn serve(
     let asked = Arc::clone(&shared);
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&asked);
-        async move { Ok::<_, std::convert::Infallible>(pass(shared, request, address).await) }
+        async move {
+            let mut answer = pass(Arc::clone(&shared), request, address).await;
+            let is_upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if shared.leave.is_cancelled() && !is_upgraded {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

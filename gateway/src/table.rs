@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::Method;
-use serin_wire::{Route, call};
+use serde::{Deserialize, Serialize};
+use serin_wire::{Route, Weight, call};
 
 /// Every web service of this moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Rises with every change; told back once new requests see it.
     pub revision: u64,
@@ -19,8 +20,21 @@ pub struct Table {
     pub services: Vec<Service>,
 }
 
+impl Table {
+    /// Whether requests can come to a version of a service.
+    pub fn reaches(&self, service: &str, version: &str) -> bool {
+        let mut services = self.services.iter();
+        services.any(|one| {
+            let is_called = |of: &Weight| of.version == version && of.weight > 0;
+            one.name == service
+                && one.route.versions.iter().any(is_called)
+                && one.instances.iter().any(|one| one.version == version)
+        })
+    }
+}
+
 /// A service with a `web:` path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name, `cart`.
     pub name: String,
@@ -41,7 +55,7 @@ pub struct Service {
 }
 
 /// A running one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Instance {
     /// Its version, `v7`.
     pub version: String,
@@ -52,7 +66,7 @@ pub struct Instance {
 }
 
 /// How an instance is reached; two versions of a service may differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reach {
     /// By its own subject on the bus.
     Bus,
@@ -61,7 +75,7 @@ pub enum Reach {
 }
 
 /// What a visitor's version depends on, instead of chance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sticky {
     /// A cookie of this name; one who has none gets it.
     Cookie(String),

@@ -23,6 +23,8 @@ use crate::view::{Peer, View};
 
 /// How often it is looked whom to probe: the first probe is due 50 ms after a failure.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How often while nobody is to be probed: a gateway at rest is not to wake a machine.
+const LOOK_EVERY_IDLE: Duration = Duration::from_millis(100);
 /// An instance that takes longer for a probe has not answered it.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -84,18 +86,22 @@ pub(crate) async fn hear(shared: Arc<Shared>, mut pulses: Subscriber, end: Cance
 
 /// Probes those that failed until they answer again.
 pub(crate) async fn probe(shared: Arc<Shared>, end: CancellationToken) {
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut probes = JoinSet::new();
+    let mut look_after = LOOK_EVERY;
     loop {
         tokio::select! {
-            _ = look.tick() => {}
+            () = tokio::time::sleep(look_after) => {}
             () = end.cancelled() => break,
         }
         while probes.try_join_next().is_some() {}
         let now = Instant::now();
+        look_after = LOOK_EVERY_IDLE;
         for peer in shared.view().peers() {
-            let is_due = peer.health().probe_at().is_some_and(|at| at <= now);
+            let probe_at = peer.health().probe_at();
+            if probe_at.is_some() {
+                look_after = LOOK_EVERY;
+            }
+            let is_due = probe_at.is_some_and(|at| at <= now);
             // One probe of an instance at a time, so that their number is bounded by the table.
             if is_due && !peer.is_probed.swap(true, Ordering::AcqRel) {
                 probes.spawn(ask(Arc::clone(&shared), Arc::clone(peer)));

@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// Own the instances of one service
     #[command(hide = true)]
     Shim(Shim),
+    /// Be the gateway, on the listener that is standard input
+    #[command(hide = true)]
+    Gateway(Gateway),
     /// Answer one statement for the server, with limits of the operating system
     #[command(hide = true)]
     QueryWorker,
@@ -372,6 +375,16 @@ pub(crate) struct Named {
 pub(crate) struct Shim {
     #[arg(long)]
     pub(crate) service: String,
+    #[arg(long)]
+    pub(crate) socket: PathBuf,
+    /// With credentials, so never on the command line.
+    #[arg(long, env = "SERIN_BUS", hide_env_values = true)]
+    pub(crate) bus: String,
+}
+
+/// The process in front of web services, which outlives `serin up`.
+#[derive(Debug, Args)]
+pub(crate) struct Gateway {
     #[arg(long)]
     pub(crate) socket: PathBuf,
     /// With credentials, so never on the command line.

@@ -24,8 +24,8 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 use commands::{
-    check, config, decisions, doctor, down, emit, flush, import as import_command, kpi, logs, new,
-    open, query, remark, render, serve, service, shim, status,
+    check, config, decisions, doctor, down, emit, flush, gateway, import as import_command, kpi,
+    logs, new, open, query, remark, render, serve, service, shim, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -47,6 +47,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     // A worker, a check and the settings want no runtime and no server.
     match &cli.command {
         Command::Shim(args) => return shim::main(args),
+        Command::Gateway(args) => return gateway::main(args),
         Command::QueryWorker => return Ok(serin_query::worker_main()),
         Command::Check(args) => return check::run(&cli.global, args),
         Command::Config(args) => return config::run(&cli.global, args),
@@ -78,7 +79,11 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Rollback(args) => service::rollback(global, args).await?,
             Command::Stop(args) => service::stop(global, args).await?,
             Command::Rm(args) => service::remove(global, args).await?,
-            Command::Check(_) | Command::Config(_) | Command::Shim(_) | Command::QueryWorker => {}
+            Command::Check(_)
+            | Command::Config(_)
+            | Command::Shim(_)
+            | Command::Gateway(_)
+            | Command::QueryWorker => {}
         }
         Ok(ExitCode::SUCCESS)
     })

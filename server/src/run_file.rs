@@ -52,6 +52,11 @@ pub(crate) fn sockets_dir(data: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// Where the gateway's process is found; no name of a shim's socket.
+pub(crate) fn gateway_socket(data: &Path) -> Result<PathBuf> {
+    Ok(sockets_dir(data)?.join("gateway.control"))
+}
+
 fn path(dir: &Path) -> PathBuf {
     data_dir(dir).join("run.json")
 }

@@ -27,6 +27,8 @@ pub struct Serin {
     _temporary: Option<TempDir>,
     child: Option<Child>,
     listen: String,
+    /// Instead of the binary under test.
+    program: Option<PathBuf>,
     /// Beside what every start gets.
     environment: Vec<(String, String)>,
     http: Client,
@@ -86,6 +88,7 @@ impl Serin {
             _temporary: None,
             child: None,
             listen: "127.0.0.1:0".to_owned(),
+            program: None,
             environment: Vec::new(),
             http: Client::builder()
                 .no_proxy()
@@ -102,6 +105,11 @@ impl Serin {
     /// Gives the next starts a variable of the environment.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Runs another `serin` from now on.
+    pub fn use_program(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
     }
 
     /// Starts `serin up` in the folder and waits until it is ready; says how long that took.
@@ -252,7 +260,11 @@ impl Serin {
 
     /// A `serin` command in the folder, not started yet.
     pub fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = Command::new(place::serin()?);
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => place::serin()?,
+        };
+        let mut command = Command::new(program);
         command.args(args).current_dir(&self.dir);
         command.env_remove("SERIN_SERVER").env_remove("SERIN_TOKEN");
         Ok(command)

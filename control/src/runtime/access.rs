@@ -23,6 +23,8 @@ pub trait Access: Send + Sync {
     fn admit(&self, members: Vec<Member>) -> BoxFuture<'_, Result<(), String>>;
     /// Spreads calls without a version by these routes; returns once it holds.
     fn spread(&self, routes: &Routes) -> BoxFuture<'_, Result<(), String>>;
+    /// Returns once the gateway sends requests to this version of a web service.
+    fn reaches(&self, service: &str, version: &str) -> BoxFuture<'_, ()>;
     /// Whether the broker cannot spread them, so that somebody has to forward them.
     fn needs_forwarding(&self) -> bool;
 }

@@ -308,6 +308,24 @@ impl Runtime {
         })?
     }
 
+    /// Waits until every caller goes to a version that serves; for people, which of them do not in
+    /// time.
+    async fn not_taken(&self, name: &str, version: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.routes_taken().await {
+            notes.push(String::from(
+                "the bus has not taken over the routes: calls without a version, from clients \
+                 without an SDK, may go where they went before; `serin doctor` looks at the bus",
+            ));
+        }
+        if !self.is_reached(name, version).await {
+            notes.push(String::from(
+                "the gateway does not send requests to it yet; `serin status` says how it is",
+            ));
+        }
+        notes
+    }
+
     /// Tells how a version gets on until it serves or will not.
     async fn follow(&self, name: &str, version: &str, began_us: i64, stages: &mpsc::Sender<Stage>) {
         let took_ms = || ((self.options.now_us)() - began_us) / 1_000;
@@ -326,12 +344,7 @@ impl Runtime {
                     }
                 }
                 Some((of, _)) if of.phase == Phase::Serving => {
-                    if !self.routes_taken().await {
-                        let text = String::from(
-                            "the bus has not taken over the routes: calls without a version, \
-                             from clients without an SDK, may go where they went before; \
-                             `serin doctor` looks at the bus",
-                        );
+                    for text in self.not_taken(name, &version).await {
                         tell(stages, Stage::Note { text }).await;
                     }
                     let took_ms = took_ms();

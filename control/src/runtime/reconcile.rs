@@ -204,6 +204,21 @@ impl Runtime {
         tokio::time::timeout(TAKEN_WITHIN, taken).await.is_ok()
     }
 
+    /// Returns once the gateway sends requests to a version, where it is one of a web service; `false`
+    /// where it has not in time.
+    pub(super) async fn is_reached(&self, service: &str, version: &str) -> bool {
+        let wanted = self.known(service).ok();
+        let is_web = wanted.is_some_and(|wanted| {
+            let version = wanted.version(version);
+            version.is_some_and(|version| version.service.web.is_some())
+        });
+        if !is_web {
+            return true;
+        }
+        let reached = self.options.access.reaches(service, version);
+        tokio::time::timeout(TAKEN_WITHIN, reached).await.is_ok()
+    }
+
     /// Lets onto the bus what runs and what is about to.
     async fn admit(&self, seen: &Seen, actions: &[Action]) {
         let running = seen.instances.iter().flat_map(|(service, instances)| {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::{print, remark};
 use crate::cli::{Down, Global};
 use crate::client::Client;
-use crate::run_file::{RunFile, RunLock, data_dir, sockets_dir};
+use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, sockets_dir};
 
 /// How long the server may take to commit and stop its bus.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -24,15 +24,17 @@ pub(crate) async fn run(global: &Global, down: &Down) -> Result<()> {
         bail!("nothing runs in {}: it has no .serin folder", dir.display());
     }
     let was_running = end_server(global, &dir).await?;
+    let gateway = gateway_socket(&data_dir(&dir))?;
+    let had_gateway = serin_gateway::process::end_left(&gateway).await;
     let had_services = serin_control::shim::end_left(&sockets_dir(&data_dir(&dir))?).await;
     let had_bus = serin_bus::stop_left(&data_dir(&dir)).await?;
     RunFile::forget(&dir);
     if global.json {
         print(
-            &serde_json::json!({"server": was_running, "services": had_services, "bus": had_bus})
+            &serde_json::json!({"server": was_running, "gateway": had_gateway, "services": had_services, "bus": had_bus})
                 .to_string(),
         );
-    } else if !was_running && !had_services && !had_bus {
+    } else if ![was_running, had_gateway, had_services, had_bus].contains(&true) {
         remark("nothing was running");
     }
     Ok(())

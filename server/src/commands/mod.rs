@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod emit;
 pub(crate) mod flush;
+pub(crate) mod gateway;
 pub(crate) mod import;
 pub(crate) mod kpi;
 pub(crate) mod logs;

@@ -5,21 +5,33 @@ use std::sync::{Arc, Weak};
 use futures::future::BoxFuture;
 use serin_bus::{Bus, BusUser};
 use serin_control::runtime::{Access, Member};
+use serin_gateway::Table;
+use serin_gateway::process::DoorState;
 use serin_wire::Routes;
+use tokio::sync::watch;
 
 /// Holds nothing that has to end before the bus does.
 pub(super) struct BusAccess {
     bus: Weak<Bus>,
     url: String,
     is_ours: bool,
+    tables: watch::Receiver<Arc<Table>>,
+    gateway: watch::Receiver<DoorState>,
 }
 
 impl BusAccess {
-    pub(super) fn of(bus: &Arc<Bus>) -> BusAccess {
+    /// `tables` is what the gateway is told, `gateway` what it says.
+    pub(super) fn of(
+        bus: &Arc<Bus>,
+        tables: watch::Receiver<Arc<Table>>,
+        gateway: watch::Receiver<DoorState>,
+    ) -> BusAccess {
         BusAccess {
             bus: Arc::downgrade(bus),
             url: bus.url().to_owned(),
             is_ours: bus.monitor_url().is_some(),
+            tables,
+            gateway,
         }
     }
 
@@ -69,6 +81,19 @@ impl Access for BusAccess {
         Box::pin(async move {
             let spread = self.bus()?.set_mappings(&routes).await;
             spread.map_err(|error| error.to_string())
+        })
+    }
+
+    fn reaches(&self, service: &str, version: &str) -> BoxFuture<'_, ()> {
+        let (mut tables, mut gateway) = (self.tables.clone(), self.gateway.clone());
+        let (service, version) = (service.to_owned(), version.to_owned());
+        Box::pin(async move {
+            let has = |table: &Arc<Table>| table.reaches(&service, &version);
+            // Where one of them has ended Serin ends, and nobody waits any more.
+            let Ok(revision) = tables.wait_for(has).await.map(|table| table.revision) else {
+                return;
+            };
+            drop(gateway.wait_for(|state| state.taken >= revision).await);
         })
     }
 

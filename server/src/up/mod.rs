@@ -19,7 +19,8 @@ use anyhow::{Context, Result};
 use serin_bus::{Bus, BusOptions};
 use serin_control::runtime::{Runtime, RuntimeOptions};
 use serin_dashboards::Watch;
-use serin_gateway::{Gateway, Table};
+use serin_gateway::Table;
+use serin_gateway::process::{Door, Place};
 use serin_ingest::{Edge, Ingest};
 use serin_lake::{Lake, LakeOptions, Recovered};
 use serin_query::{Engine, WorkerCommand};
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Global, Up};
 use crate::commands::{print, remark};
 use crate::edge;
-use crate::run_file::{RunFile, RunLock, data_dir, sockets_dir};
+use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, sockets_dir};
 use crate::sdk_files;
 use crate::settings::{self, Deploys, Settings};
 use process::Process;
@@ -57,7 +58,7 @@ struct Running {
     watch: Watch,
     serin: Serin,
     runtime: Arc<Runtime>,
-    gateway: Arc<Gateway>,
+    gateway: Door,
     /// Tells the gateway its services.
     tables: watch::Sender<Arc<Table>>,
     doors: Doors,
@@ -75,8 +76,11 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let dir = prepare(&up.dir)?;
     let lock = RunLock::take(&dir)?;
     let listener = bind(up.listen, "--listen").await?;
-    let web = bind(up.gateway, "--gateway").await?;
-    let (address, gateway) = (listener.local_addr()?, web.local_addr()?);
+    let web = Place::take(up.gateway, gateway_socket(&data_dir(&dir))?);
+    let web = web
+        .await
+        .with_context(|| "choose another address with --gateway, or 127.0.0.1:0 for a free port")?;
+    let (address, gateway) = (listener.local_addr()?, web.address());
     if !address.ip().is_loopback() {
         remark(&format!(
             "note: {address} can be reached from other machines; whoever has the token can read and write everything"
@@ -168,7 +172,7 @@ async fn start(
     dir: &Path,
     up: &Up,
     settings: Settings,
-    (listener, web): (TcpListener, TcpListener),
+    (listener, web): (TcpListener, Place),
     token: &str,
     stop: CancellationToken,
 ) -> Result<Running> {
@@ -198,6 +202,8 @@ async fn start(
     let watch = Watch::start(dir);
     let serin = own_telemetry(bus.url(), &data, &ingest)?;
     let python = sdk_files::unpack(&data)?;
+    let (tables, told) = watch::channel(Arc::default());
+    let gateway = web::open(web, bus.url(), told.clone()).await?;
     let runtime = Runtime::open(RuntimeOptions {
         dir: dir.to_path_buf(),
         versions_dir: data.join("versions"),
@@ -206,12 +212,12 @@ async fn start(
         program: std::env::current_exe().context("cannot tell where this program is")?,
         bus: bus.url().to_owned(),
         client: bus.client().clone(),
-        access: Box::new(access::BusAccess::of(&bus)),
+        access: Box::new(access::BusAccess::of(&bus, told, gateway.state())),
         lake: lake.clone(),
         serin: serin.clone(),
         env: [
             ("PYTHONPATH", python.to_string_lossy().into_owned()),
-            ("SERIN_GATEWAY", format!("http://{}", web.local_addr()?)),
+            ("SERIN_GATEWAY", format!("http://{}", gateway.address())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into(),
@@ -219,10 +225,8 @@ async fn start(
         now_us: edge::now_us,
     });
     let runtime = runtime.await.context("cannot take up the services")?;
-    let (tables, told) = watch::channel(Arc::default());
-    let gateway = Arc::new(web::open(web, bus.url(), told).await?);
     let process = Arc::new(Process {
-        gateway: Arc::downgrade(&gateway),
+        gateway: gateway.state(),
         dir: dir.to_path_buf(),
         lake: lake.clone(),
         ingest: Arc::downgrade(&ingest),
@@ -405,8 +409,11 @@ impl Running {
     /// Ends everything in order. After a failure the bus is left for the next start.
     async fn end(self, stops_bus: bool) -> Result<()> {
         self.doors.close().await;
-        if let Some(gateway) = Arc::into_inner(self.gateway) {
-            gateway.close().await;
+        // After a failure it lives on, like services and bus.
+        if stops_bus {
+            self.gateway.close().await;
+        } else {
+            drop(self.gateway);
         }
         self.stop.cancel();
         for task in self.tasks {

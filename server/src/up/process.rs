@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use futures::future::BoxFuture;
 use serde_json::json;
 use serin_dashboards::Library;
-use serin_gateway::Gateway;
+use serin_gateway::process::DoorState;
 use serin_ingest::{Ingest, IngestStats};
 use serin_lake::Lake;
 use serin_ui::{Metric, OpenProgress, Operate, Upload};
@@ -25,7 +25,7 @@ pub(crate) struct Process {
     pub(crate) dir: PathBuf,
     pub(crate) lake: Lake,
     pub(crate) ingest: Weak<Ingest>,
-    pub(crate) gateway: Weak<Gateway>,
+    pub(crate) gateway: watch::Receiver<DoorState>,
     pub(crate) library: watch::Receiver<Arc<Library>>,
     pub(crate) stop: CancellationToken,
     pub(crate) started_us: i64,
@@ -66,9 +66,7 @@ impl Operate for Process {
             Ok(totals) => metrics.extend(of_lake(&totals)),
             Err(error) => tracing::warn!(%error, "cannot count what the lake holds"),
         }
-        if let Some(gateway) = self.gateway.upgrade() {
-            metrics.extend(web::metrics(&gateway));
-        }
+        metrics.extend(web::metrics(&self.gateway.borrow()));
         let library = self.library.borrow();
         metrics.push(Metric::gauge(
             "serin_dashboards_problems",
@@ -94,6 +92,7 @@ impl Operate for Process {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
+            "gateway_pid": self.gateway.borrow().pid,
             "started": to_rfc3339(self.started_us),
             "tables": totals.tables,
             "files": totals.files,

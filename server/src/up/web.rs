@@ -6,28 +6,27 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serin_control::runtime::{InstanceView, Runtime, ServiceView};
 use serin_control::service::Sticky;
-use serin_gateway::{Gateway, Instance, Options, Parts, Reach, Service, Table};
+use serin_gateway::process::{Door, DoorOptions, DoorState, Place};
+use serin_gateway::{Instance, Reach, Service, Table};
 use serin_ui::Metric;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::edge;
 
-/// Opens the gateway; `follow` has to run beside it.
+/// Starts the gateway's process, or takes over the one of an earlier run; `follow` has to run beside
+/// it.
 pub(super) async fn open(
-    listener: TcpListener,
+    place: Place,
     bus: &str,
     tables: watch::Receiver<Arc<Table>>,
-) -> Result<Gateway> {
-    let parts = Parts {
+) -> Result<Door> {
+    let options = DoorOptions {
+        program: std::env::current_exe().context("cannot tell where this program is")?,
+        build: edge::build()?,
         bus: bus.to_owned(),
-        tables,
     };
-    // A word of a subject, so that dots must go.
-    let version = format!("v{}", env!("CARGO_PKG_VERSION").replace('.', "-"));
-    let options = Options::new(version, edge::now_us, edge::random);
-    let gateway = Gateway::open(listener, parts, options).await;
-    gateway.context("cannot open the gateway")
+    let door = Door::open(place, options, tables).await;
+    door.context("cannot open the gateway")
 }
 
 /// Tells the gateway which services there are, whenever that changes.
@@ -76,9 +75,14 @@ fn instance(view: &InstanceView) -> Option<Instance> {
 }
 
 /// What the gateway counts, for `/metrics`.
-pub(super) fn metrics(gateway: &Gateway) -> Vec<Metric> {
-    let stats = gateway.stats();
+pub(super) fn metrics(gateway: &DoorState) -> Vec<Metric> {
+    let stats = gateway.stats;
     let mut metrics = vec![
+        Metric::counter(
+            "serin_gateway_restarts_total",
+            "Times its process had to be started again.",
+            gateway.restarts,
+        ),
         Metric::counter(
             "serin_gateway_connections_total",
             "Connections accepted.",

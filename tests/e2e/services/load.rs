@@ -1,33 +1,88 @@
 //! Deploys and deaths under load: no visitor notices but those at a killed process.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serin_tests::Serin;
 use serin_tests::server::kill_process;
 use serin_tests::wait::until;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::{SOON, instances};
 
-/// What a client that never stops asking got.
-#[derive(Debug, Default)]
-struct Got {
-    pages: u64,
-    failed: Vec<String>,
+/// Clients that never stop asking for a page.
+#[derive(Debug)]
+pub(crate) struct Visitors {
+    stop: watch::Sender<bool>,
+    served: Arc<AtomicU64>,
+    tasks: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Visitors {
+    /// So many, each with a connection of its own.
+    pub(crate) fn start(url: &str, count: usize) -> Visitors {
+        let (stop, stopped) = watch::channel(false);
+        let served = Arc::<AtomicU64>::default();
+        let visitor = |_| {
+            let visiting = visit(url.to_owned(), Arc::clone(&served), stopped.clone());
+            tokio::spawn(visiting)
+        };
+        let tasks = (0..count).map(visitor).collect();
+        Visitors {
+            stop,
+            served,
+            tasks,
+        }
+    }
+
+    /// Returns once so many more pages were served.
+    pub(crate) async fn more(&self, count: u64) -> Result<()> {
+        let from = self.served.load(Ordering::Relaxed);
+        until(
+            &format!("{count} more pages are served"),
+            SOON,
+            async || {
+                let served = self.served.load(Ordering::Relaxed) - from;
+                Ok((served >= count).then_some(()))
+            },
+        )
+        .await
+    }
+
+    /// Ends; whatever was no page is an error.
+    pub(crate) async fn all_were_served(self) -> Result<()> {
+        self.stop.send_replace(true);
+        let mut failed = Vec::new();
+        for task in self.tasks {
+            failed.extend(task.await?);
+        }
+        let served = self.served.load(Ordering::Relaxed);
+        ensure!(
+            failed.is_empty(),
+            "{} failed beside {served} that did not: {failed:?}",
+            failed.len()
+        );
+        Ok(())
+    }
 }
 
 /// Asks again and again until told to stop; each answer that is not a page is kept.
-async fn visit(url: String, mut stop: tokio::sync::watch::Receiver<bool>) -> Got {
+async fn visit(url: String, served: Arc<AtomicU64>, stop: watch::Receiver<bool>) -> Vec<String> {
     let client = reqwest::Client::new();
-    let mut got = Got::default();
-    while !*stop.borrow_and_update() {
+    let mut failed = Vec::new();
+    while !*stop.borrow() {
         match client.get(&url).send().await {
-            Ok(answer) if answer.status() == 200 => got.pages += 1,
-            Ok(answer) => got.failed.push(answer.status().to_string()),
-            Err(error) => got.failed.push(format!("{error:?}")),
+            Ok(answer) if answer.status() == 200 => {
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(answer) => failed.push(answer.status().to_string()),
+            Err(error) => failed.push(format!("{error:?}")),
         }
     }
-    got
+    failed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,11 +90,7 @@ async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
     let serin = Serin::start().await?;
     serin.run(&["new", "page"]).await?;
     serin.run(&["deploy", "page"]).await?;
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let url = format!("{}/page/", serin.gateway());
-    let visitors: Vec<_> = (0..4)
-        .map(|_| tokio::spawn(visit(url.clone(), stopped.clone())))
-        .collect();
+    let visitors = Visitors::start(&format!("{}/page/", serin.gateway()), 4);
     let page = serin.dir().join("services/page/page.html");
     for round in 0..3 {
         let text = fs::read_to_string(&page)?;
@@ -62,20 +113,6 @@ async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
         Ok((ready.len() == 2 && ready.iter().all(|(name, _)| *name != victim)).then_some(()))
     })
     .await?;
-    stop.send_replace(true);
-    let mut all = Got::default();
-    for visitor in visitors {
-        let got = visitor.await?;
-        all.pages += got.pages;
-        all.failed.extend(got.failed);
-    }
-    assert!(all.pages > 100, "{all:?}");
-    assert!(
-        all.failed.is_empty(),
-        "{} of {}: {:?}",
-        all.failed.len(),
-        all.pages,
-        all.failed
-    );
-    Ok(())
+    visitors.more(100).await?;
+    visitors.all_were_served().await
 }

@@ -1,12 +1,13 @@
 //! Services from a folder to running instances.
 //!
 //! `lifecycle` is the usual life, `scaffolds` what `serin new` writes, `saved` deploys on save, `load`
-//! deploys and deaths under load.
+//! deploys and deaths under load, `upgrade` what Serin's own death and upgrade do to visitors.
 
 mod lifecycle;
 mod load;
 mod saved;
 mod scaffolds;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,0 +1,301 @@
+//! Serin's side: starts the process of the gateway, adopts it, has it replaced, starts it again.
+//!
+//! The listener is kept here as well where we bound it, so that connections wait while a process that
+//! was killed is started again. Start at [`Door::open`].
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::link::{DoorError, Link};
+use super::place::{Held, Place, bind};
+use super::protocol::{Ask, Say};
+use super::run::command;
+use crate::counts::GatewayStats;
+use crate::table::Table;
+
+/// How long a process may take to open its socket.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// It says something each second; one that is silent so long is ended and started again.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+/// The pause before a restart doubles from the first to the last while they come in a row.
+const RESTART_PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(5)];
+/// A process that lived so long starts again without a pause.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+
+/// What the process is started with.
+#[derive(Debug, Clone)]
+pub struct DoorOptions {
+    /// The program whose command `gateway` it is: ours.
+    pub program: PathBuf,
+    /// Tells our program from an older one.
+    pub build: String,
+    /// The bus, with credentials.
+    pub bus: String,
+}
+
+/// How the gateway is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DoorState {
+    /// Its process; absent where the system does not tell.
+    pub pid: Option<i32>,
+    /// The revision of the table that new requests see.
+    pub taken: u64,
+    /// What it has counted, as of a second ago at most.
+    pub stats: GatewayStats,
+    /// How often it had to be started again.
+    pub restarts: u64,
+}
+
+/// The gateway's process, watched. Dropped without [`Door::close`] it goes on by itself, to be
+/// adopted by the next Serin.
+#[derive(Debug)]
+pub struct Door {
+    address: SocketAddr,
+    state: watch::Receiver<DoorState>,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    /// Starts the process, or adopts the one that was left; it serves once there is a table.
+    pub async fn open(
+        place: Place,
+        options: DoorOptions,
+        tables: watch::Receiver<Arc<Table>>,
+    ) -> Result<Door, DoorError> {
+        let address = place.address;
+        let (told, state) = watch::channel(DoorState::default());
+        let (stop, stopped) = watch::channel(false);
+        let mut keeper = Keeper {
+            socket: place.socket,
+            address,
+            listener: None,
+            options,
+            tables,
+            told,
+            old: None,
+            closing: JoinSet::new(),
+        };
+        let link = match place.held {
+            Held::Left(left) => keeper.adopt(left).await?,
+            Held::Bound(listener) => {
+                keeper.listener = Some(listener);
+                keeper.start().await?
+            }
+        };
+        Ok(Door {
+            address,
+            state,
+            stop,
+            task: Some(tokio::spawn(keeper.run(link, stopped))),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How it is, as it changes.
+    pub fn state(&self) -> watch::Receiver<DoorState> {
+        self.state.clone()
+    }
+
+    /// Lets the requests under way finish, and ends the process.
+    pub async fn close(mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the watch over the gateway broke");
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+struct Keeper {
+    socket: PathBuf,
+    address: SocketAddr,
+    /// Where we bound it; an adopted process has it alone.
+    listener: Option<TcpListener>,
+    options: DoorOptions,
+    tables: watch::Receiver<Arc<Table>>,
+    told: watch::Sender<DoorState>,
+    /// The process that was replaced, until the one that follows serves.
+    old: Option<Link>,
+    /// Processes that finish their requests.
+    closing: JoinSet<()>,
+}
+
+impl Keeper {
+    /// Takes over a process as it is, or has it replaced by our program.
+    async fn adopt(&mut self, mut left: Link) -> Result<Link, DoorError> {
+        let hello = &left.hello;
+        if hello.build == self.options.build && hello.bus == self.options.bus {
+            tracing::info!("adopted the gateway of an earlier run");
+            return Ok(left);
+        }
+        let asked = Ask::Replace {
+            program: self.options.program.clone(),
+            bus: self.options.bus.clone(),
+        };
+        if left.ask(&asked).await.is_ok()
+            && let Ok(link) = tokio::time::timeout(OPEN_WITHIN, self.connect()).await
+        {
+            tracing::info!("replaced the gateway of an earlier version");
+            self.old = Some(left);
+            return Ok(link);
+        }
+        tracing::warn!("the gateway of an earlier version cannot be replaced; it is ended first");
+        left.close(false).await;
+        self.start().await
+    }
+
+    /// Returns once our program answers.
+    async fn connect(&self) -> Link {
+        loop {
+            if let Ok(link) = Link::connect(&self.socket).await
+                && link.hello.build == self.options.build
+                && link.hello.bus == self.options.bus
+            {
+                return link;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Starts a process on the listener.
+    async fn start(&mut self) -> Result<Link, DoorError> {
+        let listener = match self.listener.take() {
+            Some(listener) => listener,
+            None => bind(self.address).await?,
+        };
+        let spawned = listener.try_clone().and_then(|listener| {
+            let options = &self.options;
+            command(&options.program, &self.socket, &options.bus, listener).spawn()
+        });
+        self.listener = Some(listener);
+        let mut child = spawned.map_err(|source| DoorError::Spawn {
+            program: self.options.program.clone(),
+            source,
+        })?;
+        let ended = async { child.wait().await };
+        let link = tokio::select! {
+            link = tokio::time::timeout(OPEN_WITHIN, self.connect()) => {
+                link.map_err(|_| DoorError::Nobody(self.socket.clone()))?
+            }
+            status = ended => {
+                return Err(status.map_or(DoorError::Silent, DoorError::Ended));
+            }
+        };
+        // Our child until it ends; nobody else would bury it.
+        tokio::spawn(async move { child.wait().await });
+        Ok(link)
+    }
+
+    async fn run(mut self, mut link: Link, mut stopped: watch::Receiver<bool>) {
+        let mut pause = RESTART_PAUSE[0];
+        loop {
+            self.told.send_modify(|state| state.pid = link.pid());
+            let lived = Instant::now();
+            let is_gone = tokio::select! {
+                is_gone = self.follow(&mut link) => is_gone,
+                // An error would mean that the door was dropped, and this task with it.
+                _ = stopped.changed() => {
+                    // Nobody may come in by it any more.
+                    self.listener = None;
+                    link.close(false).await;
+                    while self.closing.join_next().await.is_some() {}
+                    return;
+                }
+            };
+            tracing::warn!(is_gone, "the gateway does not serve; starting it again");
+            if !is_gone {
+                link.kill().await;
+            }
+            if lived.elapsed() > HEALTHY_AFTER {
+                pause = RESTART_PAUSE[0];
+            }
+            link = loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = stopped.changed() => return,
+                }
+                pause = (pause * 2).min(RESTART_PAUSE[1]);
+                match self.start().await {
+                    Ok(link) => break link,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, "cannot start the gateway again");
+                    }
+                }
+            };
+            self.told.send_modify(|state| state.restarts += 1);
+        }
+    }
+
+    /// Tells a process each table, and hears what it says, until it ends or cannot serve; whether it
+    /// is gone.
+    async fn follow(&mut self, link: &mut Link) -> bool {
+        // Before the first table nothing is known of the services.
+        let is_told = |table: &Arc<Table>| table.revision > 0;
+        if self.tables.wait_for(is_told).await.is_err() {
+            return std::future::pending().await;
+        }
+        self.tables.mark_changed();
+        let mut silent_since = Instant::now();
+        loop {
+            tokio::select! {
+                changed = self.tables.changed() => {
+                    if changed.is_err() {
+                        // Serin ends: it says what becomes of the gateway.
+                        return std::future::pending().await;
+                    }
+                    let table = Table::clone(&self.tables.borrow_and_update());
+                    if link.ask(&Ask::Table(table)).await.is_err() {
+                        return false;
+                    }
+                }
+                said = link.hear() => {
+                    silent_since = Instant::now();
+                    match said {
+                        Some(Say::Taken { revision }) => self.taken(revision),
+                        Some(Say::Stats(stats)) => self.told.send_modify(|state| state.stats = stats),
+                        Some(Say::Failed { why }) => {
+                            tracing::error!(why, "the gateway cannot serve");
+                            return false;
+                        }
+                        Some(Say::Hello(_)) => {}
+                        None => return true,
+                    }
+                }
+                () = tokio::time::sleep_until(silent_since + HANGS_AFTER) => {
+                    tracing::warn!("the gateway hangs");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn taken(&mut self, revision: u64) {
+        self.told.send_modify(|state| state.taken = revision);
+        if let Some(old) = self.old.take() {
+            // Beside the rest: its requests may take their time.
+            self.closing.spawn(old.close(true));
+        }
+    }
+}

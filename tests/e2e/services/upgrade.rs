@@ -1,0 +1,105 @@
+//! Serin is killed, started again and upgraded under load: the gateway goes on, and loses nothing.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serin_tests::server::kill_process;
+use serin_tests::wait::until;
+use serin_tests::{Serin, place};
+
+use super::load::Visitors;
+use super::{SOON, instances, is_running};
+
+/// The process of the gateway.
+async fn gateway_pid(serin: &Serin) -> Result<u32> {
+    let status = serin.get("/api/v1/status").await?;
+    let pid = status["gateway_pid"].as_u64();
+    Ok(u32::try_from(pid.context("the gateway's process")?)?)
+}
+
+/// A process without a parent of ours is buried a moment after its end.
+async fn has_gone(pid: u32) -> Result<()> {
+    until("the gateway has gone", SOON, async || {
+        Ok((!is_running(pid)).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_and_an_upgrade_of_serin_lose_no_request() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    serin.run(&["new", "page"]).await?;
+    serin.run(&["deploy", "page"]).await?;
+    let (gateway, pid) = (serin.gateway().to_owned(), gateway_pid(&serin).await?);
+    let before = instances(&serin, "page", "ready").await?;
+    let visitors = Visitors::start(&format!("{gateway}/page/"), 4);
+
+    // A crash: nobody but Serin is gone.
+    serin.kill()?;
+    visitors.more(100).await?;
+    serin.start_again().await?;
+    assert_eq!(serin.gateway(), gateway);
+    assert_eq!(gateway_pid(&serin).await?, pid);
+    assert_eq!(instances(&serin, "page", "ready").await?, before);
+    visitors.more(100).await?;
+
+    // An upgrade: another program takes the listener over.
+    serin.kill()?;
+    let program = serin.dir().join("serin-next");
+    fs::copy(place::serin()?, &program)?;
+    serin.use_program(&program);
+    serin.start_again().await?;
+    until("the new program serves", SOON, async || {
+        Ok((gateway_pid(&serin).await? != pid).then_some(()))
+    })
+    .await?;
+    has_gone(pid).await?;
+    assert_eq!(serin.gateway(), gateway);
+    visitors.more(100).await?;
+
+    // The new one follows what is deployed from now on.
+    let page = serin.dir().join("services/page/page.html");
+    let text = fs::read_to_string(&page)?;
+    fs::write(&page, format!("{text}<!-- upgraded -->\n"))?;
+    serin.run(&["deploy", "page"]).await?;
+    let shown = reqwest::get(format!("{gateway}/page/"))
+        .await?
+        .text()
+        .await?;
+    assert!(shown.contains("<!-- upgraded -->"), "{shown}");
+    visitors.all_were_served().await?;
+
+    let pid = gateway_pid(&serin).await?;
+    serin.stop().await?;
+    has_gone(pid).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_gateway_is_started_again_and_nothing_outlives_down() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    serin.run(&["new", "page"]).await?;
+    serin.run(&["deploy", "page"]).await?;
+    let url = format!("{}/page/", serin.gateway());
+    let pid = gateway_pid(&serin).await?;
+    kill_process(pid)?;
+    // Who comes now waits in the listener's queue until the next process takes it.
+    let answer = reqwest::get(&url).await?;
+    assert_eq!(answer.status(), 200);
+    let next = gateway_pid(&serin).await?;
+    assert_ne!(next, pid);
+    let metrics = serin
+        .request(reqwest::Method::GET, "/metrics")
+        .send()
+        .await?
+        .text()
+        .await?;
+    assert!(
+        metrics.contains("serin_gateway_restarts_total 1"),
+        "{metrics}"
+    );
+
+    serin.kill()?;
+    assert_eq!(reqwest::get(&url).await?.status(), 200, "without Serin");
+    serin.run(&["down"]).await?;
+    has_gone(next).await
+}
