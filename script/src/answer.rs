@@ -6,6 +6,7 @@
 use rhai::serde::{from_dynamic, to_dynamic};
 use rhai::{Dynamic, EvalAltResult, Map};
 use serde_json::{Value, json};
+use serin_sdk::query_pairs;
 
 /// A web request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,46 +42,18 @@ impl Asked {
             .iter()
             .map(|(name, value)| (name.clone(), json!(value)))
             .collect();
+        // Of a name that repeats the last counts.
+        let query: serde_json::Map<String, Value> = query_pairs(&self.query)
+            .map(|(name, value)| (name, Value::String(value)))
+            .collect();
         to_dynamic(json!({
             "method": self.method,
             "path": self.path,
-            "query": query(&self.query),
+            "query": query,
             "headers": headers,
             "body": self.body,
         }))
     }
-}
-
-/// `a=1&b=two+words` as an object; of a name that repeats the last counts.
-fn query(text: &str) -> serde_json::Map<String, Value> {
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), json!(decoded(value)))
-        })
-        .collect()
-}
-
-/// Percent-decoded, `+` as a space; what is no UTF-8 is replaced.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (byte, escaped) {
-            (b'%', Some(escaped)) => {
-                bytes.push(escaped);
-                rest = &after[2..];
-                continue;
-            }
-            (b'+', _) => bytes.push(b' '),
-            (byte, _) => bytes.push(byte),
-        }
-        rest = after;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Answer {
@@ -135,12 +108,4 @@ impl Answer {
 mod tests {
     use super::*;
 
-    #[test]
-    fn queries_are_taken_apart() {
-        let found = Value::Object(query("name=Ada+L&x=%C3%A4&y=%zz&flag&x=2"));
-        assert_eq!(
-            found,
-            json!({"name": "Ada L", "x": "2", "y": "%zz", "flag": ""})
-        );
-    }
 }

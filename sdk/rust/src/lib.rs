@@ -51,7 +51,7 @@ pub use serin_wire::{Hop, HopStatus, Packet, State};
 pub use serve::endpoint::Endpoint;
 pub use serve::failure::Failure;
 pub use serve::incoming::Incoming;
-pub use serve::web::{WebRequest, WebResponse};
+pub use serve::web::{WebRequest, WebResponse, query_pairs};
 pub use serve::{ServeError, Service};
 pub use typed::Event;
 #[doc(hidden)]

@@ -54,6 +54,12 @@ impl WebRequest {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The last value of this name in the query, decoded.
+    pub fn query_value(&self, name: &str) -> Option<String> {
+        let named = query_pairs(&self.query).filter(|(known, _)| known == name);
+        named.last().map(|(_, value)| value)
+    }
+
     pub(crate) fn read(headers: &HeaderMap, body: Bytes) -> Result<WebRequest, Failure> {
         let line = read(headers, call::WEB_REQUEST).unwrap_or_default();
         let (method, target) = line.split_once(' ').ok_or_else(|| {
@@ -162,6 +168,36 @@ impl WebResponse {
     }
 }
 
+/// The names and values of a query such as `a=1&b=two+words`, decoded.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    })
+}
+
+/// Percent-decoded, `+` as a space; what is no UTF-8 is replaced.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (byte, escaped) {
+            (b'%', Some(escaped)) => {
+                bytes.push(escaped);
+                rest = &after[2..];
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            (byte, _) => bytes.push(byte),
+        }
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// A body as pieces that fit a message; one at least.
 pub(crate) fn pieces(body: &Bytes) -> impl Iterator<Item = Bytes> {
     let starts = (0..body.len().max(1)).step_by(CHUNK_BYTES);
@@ -188,6 +224,18 @@ mod tests {
         assert_eq!(cut(0), [0]);
         assert_eq!(cut(CHUNK_BYTES), [CHUNK_BYTES]);
         assert_eq!(cut(CHUNK_BYTES + 1), [CHUNK_BYTES, 1]);
+    }
+
+    #[test]
+    fn a_query_is_decoded_and_its_last_value_counts() {
+        let mut headers = HeaderMap::new();
+        let line = "GET /?name=Bo&x&name=%3CAda%3E+%26+%C3%A9%zz%ff";
+        headers.insert(call::WEB_REQUEST, line);
+        let request = WebRequest::read(&headers, Bytes::new()).expect("a request");
+        let name = request.query_value("name");
+        assert_eq!(name.as_deref(), Some("<Ada> & é%zz\u{fffd}"));
+        assert_eq!(request.query_value("x").as_deref(), Some(""));
+        assert_eq!(request.query_value("y"), None);
     }
 
     #[test]
