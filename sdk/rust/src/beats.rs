@@ -98,7 +98,6 @@ impl Beats {
         (self.usage, self.at) = (usage, at);
         let queue = &shared.queue;
         let (requests, errors) = shared.requests.take();
-        let acknowledged = queue.acknowledged();
         let time_us = clock::now_us();
         let mark = queue.mark(time_us);
         let options = &shared.options;
@@ -113,7 +112,7 @@ impl Beats {
             cpu,
             memory_bytes: usage.memory_bytes,
             in_flight: shared.requests.in_flight(),
-            queued_events: queue.emitted() - acknowledged,
+            queued_events: queue.pending(),
             requests,
             errors,
             gauges: shared.gauges.sample(),

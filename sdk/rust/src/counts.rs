@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::queue::Queue;
+use crate::shared::Shared;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,17 +11,21 @@ pub struct Counts {
     pub emitted: u64,
     /// Of these, events the bus has on disk.
     pub acknowledged: u64,
-    /// Events not taken, by reason (the names of [`crate::Reason`]).
+    /// What was not taken or was lost, by reason (the names of [`crate::Reason`]).
     pub dropped: BTreeMap<String, u64>,
+    /// What the bus has against us, until it takes us: wrong credentials, missing rights.
+    pub bus_refusal: Option<String>,
 }
 
 impl Counts {
-    pub(crate) fn of(queue: &Queue) -> Counts {
+    pub(crate) fn of(shared: &Shared) -> Counts {
+        let queue = &shared.queue;
         let acknowledged = queue.acknowledged();
         Counts {
             emitted: queue.emitted(),
             acknowledged,
             dropped: queue.dropped.by_reason(),
+            bus_refusal: shared.trouble.now(),
         }
     }
 }

@@ -22,17 +22,23 @@ pub enum Reason {
     Drained,
     /// The spill folder did not give it back.
     SpillLost,
+    /// At the end it was neither acknowledged nor on disk.
+    Abandoned,
     /// There were more spans than fit between two sendings.
     SpanFull,
+    /// The bus did not get it in time.
+    SpanLost,
     /// The span was not among those that are kept under load.
     SpanSampled,
     /// There were more requests to tell than fit between two sendings; they are still counted.
     RequestFull,
+    /// The bus did not get the telling of this request in time; it is still counted.
+    RequestLost,
     /// A call came faster than this process took them; nobody answers it.
     CallFull,
 }
 
-const REASONS: [Reason; 12] = [
+const REASONS: [Reason; 15] = [
     Reason::QueueFull,
     Reason::SpillFull,
     Reason::NotAnObject,
@@ -41,9 +47,12 @@ const REASONS: [Reason; 12] = [
     Reason::BadType,
     Reason::Drained,
     Reason::SpillLost,
+    Reason::Abandoned,
     Reason::SpanFull,
+    Reason::SpanLost,
     Reason::SpanSampled,
     Reason::RequestFull,
+    Reason::RequestLost,
     Reason::CallFull,
 ];
 
@@ -59,9 +68,12 @@ impl Reason {
             Reason::BadType => "bad-type",
             Reason::Drained => "drained",
             Reason::SpillLost => "spill-lost",
+            Reason::Abandoned => "abandoned",
             Reason::SpanFull => "span-full",
+            Reason::SpanLost => "span-lost",
             Reason::SpanSampled => "span-sampled",
             Reason::RequestFull => "request-full",
+            Reason::RequestLost => "request-lost",
             Reason::CallFull => "call-full",
         }
     }
@@ -76,7 +88,12 @@ pub(crate) struct Dropped {
 impl Dropped {
     /// Counts one; whether it is the first for this reason, which is worth a line in the log.
     pub(crate) fn count(&self, reason: Reason) -> bool {
-        self.counts[reason as usize].fetch_add(1, Ordering::Relaxed) == 0
+        self.add(reason, 1) == 0
+    }
+
+    /// Counts some; how many there were before.
+    pub(crate) fn add(&self, reason: Reason, count: u64) -> u64 {
+        self.counts[reason as usize].fetch_add(count, Ordering::Relaxed)
     }
 
     /// The reasons that occurred.

@@ -34,6 +34,7 @@ mod serve;
 mod shared;
 mod span;
 mod spill;
+mod trouble;
 mod typed;
 mod usage;
 

@@ -29,9 +29,10 @@ pub struct Options {
     pub instance: String,
     /// Bytes of events kept in memory until the bus has them.
     pub queue_bytes_max: usize,
-    /// Where events go while the bus is away; `None` keeps them in memory alone.
+    /// Where events go while the bus is away; `None` keeps them in memory alone. What one run leaves
+    /// there a later one sends to its bus, so a folder is for one bus, whatever its address.
     pub spill_dir: Option<PathBuf>,
-    /// Bytes of events kept there.
+    /// Bytes of events that all runs of the service keep there.
     pub spill_bytes_max: u64,
     /// How long the last handle waits for acknowledgements when it is dropped.
     pub drain_deadline: Duration,
@@ -60,14 +61,17 @@ impl Options {
     /// Options for a service with a random instance name and version `dev`.
     pub fn new(bus: impl Into<String>, service: impl Into<String>) -> Options {
         let service = service.into();
+        let bus = bus.into();
         let suffix = Random::new(clock::random_u64()).next() & 0xff_ffff;
         Options {
-            bus: bus.into(),
             instance: format!("{service}-dev-{suffix:06x}"),
             version: String::from("dev"),
             service,
             queue_bytes_max: QUEUE_BYTES_MAX,
-            spill_dir: state_folder(),
+            spill_dir: host(&bus)
+                .ok()
+                .and_then(|host| Some(state_folder()?.join(host))),
+            bus,
             spill_bytes_max: SPILL_BYTES_MAX,
             drain_deadline: DRAIN_DEADLINE,
             emits_own_types: false,
@@ -104,13 +108,24 @@ impl Options {
 
     /// The host and port of the bus, without credentials.
     pub(crate) fn host(&self) -> Result<String, ConnectError> {
-        let address = self.bus.parse::<async_nats::ServerAddr>();
-        let address = address.map_err(ConnectError::Address)?;
-        Ok(format!("{}_{}", address.host(), address.port()))
+        host(&self.bus)
+    }
+
+    /// The folder of this service's spills.
+    pub(crate) fn spill_parent(&self) -> Option<PathBuf> {
+        Some(self.spill_dir.as_ref()?.join(&self.service))
     }
 }
 
-/// `$XDG_STATE_HOME/serin/spill`, else `~/.local/state/serin/spill`; `None` without a home.
+/// The host and port of the bus, without credentials.
+fn host(bus: &str) -> Result<String, ConnectError> {
+    let address = bus.parse::<async_nats::ServerAddr>();
+    let address = address.map_err(ConnectError::Address)?;
+    Ok(format!("{}_{}", address.host(), address.port()))
+}
+
+/// `$XDG_STATE_HOME/serin/spill`, else `~/.local/state/serin/spill`; `None` without a home. Buses have
+/// a folder each in there, by their address.
 fn state_folder() -> Option<PathBuf> {
     let state = match variable("XDG_STATE_HOME") {
         Some(folder) => PathBuf::from(folder),

@@ -66,6 +66,7 @@ pub(crate) struct Queue {
     bytes_max: usize,
     emitted: AtomicU64,
     acknowledged: AtomicU64,
+    lost: AtomicU64,
     is_spill_full: AtomicBool,
     emits_own_types: bool,
 }
@@ -112,6 +113,7 @@ impl Queue {
             bytes_max,
             emitted: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             is_spill_full: AtomicBool::new(false),
             emits_own_types,
         }
@@ -234,6 +236,11 @@ impl Queue {
         self.acked.send_replace(batch.number);
     }
 
+    /// Events that were taken are lost: a message without them goes under their number.
+    pub(crate) fn lose(&self, events: u32) {
+        self.lost.fetch_add(events.into(), Ordering::Relaxed);
+    }
+
     /// Up to when everything emitted is acknowledged. With nothing under way that is this moment,
     /// and no later event will get an earlier time.
     pub(crate) fn mark(&self, now_us: Micros) -> Mark {
@@ -262,6 +269,12 @@ impl Queue {
     /// Events the bus has.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Events that were taken and neither reached the bus nor are lost.
+    pub(crate) fn pending(&self) -> u64 {
+        let settled = self.acknowledged() + self.lost.load(Ordering::Relaxed);
+        self.emitted().saturating_sub(settled)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

@@ -15,8 +15,9 @@ use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
-use serin_wire::batch::{self, BatchWriter};
+use serin_wire::batch;
 use serin_wire::{Number, subject};
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -42,6 +43,9 @@ const TELEMETRY_EVERY: Duration = Duration::from_millis(250);
 /// The longest sleep: a full disk is tried again, and a lost wake-up would do no harm.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// JetStream's code for a message that is larger than the stream takes; it will not take it later.
+const MESSAGE_TOO_LARGE: u64 = 10_054;
+
 /// Makes one of the subjects of telemetry.
 type Subject = fn(&str, &str, &str) -> String;
 
@@ -56,6 +60,9 @@ pub(crate) struct Sender {
     /// The open batch, and when it was first seen.
     open_since: Option<(u64, Instant)>,
     retry_at: Option<Instant>,
+    /// When the disk, which refused or was full, is tried again.
+    disk_again_at: Option<Instant>,
+    is_disk_failing: bool,
     backoff: Duration,
     telemetry_at: Instant,
     is_stopping: bool,
@@ -87,6 +94,8 @@ impl Sender {
             spill,
             open_since: None,
             retry_at: None,
+            disk_again_at: None,
+            is_disk_failing: false,
             backoff: BACKOFF[0],
             telemetry_at: Instant::now(),
             is_stopping: false,
@@ -158,8 +167,7 @@ impl Sender {
 
     fn is_done(&self) -> bool {
         let disk_is_read = self.spill.as_ref().is_none_or(Spill::is_all_read);
-        let queue = &self.shared.queue;
-        self.window.is_empty() && disk_is_read && queue.emitted() == queue.acknowledged()
+        self.window.is_empty() && disk_is_read && self.shared.queue.pending() == 0
     }
 
     fn seal_old(&mut self, is_away: bool) {
@@ -232,7 +240,7 @@ impl Sender {
         let is_on_disk = spilled.is_some();
         let batch = match spilled {
             Some(Ok(batch)) => batch,
-            Some(Err(outline)) => self.empty(outline, Reason::SpillLost),
+            Some(Err(outline)) => self.lose(&outline, Reason::SpillLost),
             None => self.shared.queue.pop()?,
         };
         Some(Flight {
@@ -244,22 +252,21 @@ impl Sender {
         })
     }
 
-    /// A message without events in place of one that cannot be sent: its number must not be missing.
-    fn empty(&self, lost: Batch, reason: Reason) -> Batch {
-        let options = &self.shared.options;
-        for _ in 0..lost.events {
-            self.shared.queue.dropped.count(reason);
+    /// What goes in place of a batch that is lost.
+    fn lose(&self, lost: &Batch, reason: Reason) -> Batch {
+        self.shared.queue.lose(lost.events);
+        self.shared.emptied(lost, reason)
+    }
+
+    /// Has a message without events go in place of one that is larger than the bus takes.
+    fn give_up(&mut self, at: usize) {
+        let empty = self.lose(&self.window[at].batch, Reason::TooLarge);
+        let flight = &mut self.window[at];
+        if std::mem::take(&mut flight.is_held) {
+            self.shared.queue.release(&flight.batch);
         }
-        tracing::error!(
-            events = lost.events,
-            reason = reason.name(),
-            "events are lost"
-        );
-        let mut writer = BatchWriter::new(&options.service, &options.version, &options.instance, 0);
-        Batch {
-            payload: Bytes::from(writer.take()),
-            ..lost
-        }
+        flight.batch = empty;
+        flight.sent = None;
     }
 
     /// Sends one flight unless it is under way already; whether the next may follow.
@@ -289,12 +296,7 @@ impl Sender {
                 true
             }
             Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                let lost = self.window[at].batch.clone();
-                let empty = self.empty(lost.clone(), Reason::TooLarge);
-                if std::mem::take(&mut self.window[at].is_held) {
-                    self.shared.queue.release(&lost);
-                }
-                self.window[at].batch = empty;
+                self.give_up(at);
                 true
             }
             Ok(Err(_)) | Err(_) => {
@@ -339,68 +341,100 @@ impl Sender {
             .rsplit('.')
             .next()
             .and_then(|token| token.parse().ok());
-        let flight = self
-            .window
-            .iter_mut()
-            .find(|flight| Some(flight.batch.number) == number && !flight.is_acked);
-        let Some(flight) = flight else { return true };
-        if let Err(refusal) = read_ack(ack) {
-            tracing::debug!(
-                refusal,
-                "the bus refused events; they are kept and sent again"
-            );
-            return false;
+        let is_meant = |flight: &Flight| Some(flight.batch.number) == number && !flight.is_acked;
+        let Some(at) = self.window.iter().position(is_meant) else {
+            return true;
+        };
+        match read_ack(ack) {
+            Ok(()) => self.window[at].is_acked = true,
+            Err(Refusal::TooLarge) if self.window[at].batch.events > 0 => self.give_up(at),
+            Err(refusal) => {
+                tracing::debug!(
+                    %refusal,
+                    "the bus refused events; they are kept and sent again"
+                );
+                return false;
+            }
         }
-        flight.is_acked = true;
         true
     }
 
     /// Moves to disk what is not acknowledged: first what is under way, then what waits.
     fn move_to_disk(&mut self) {
-        let Some(spill) = &mut self.spill else { return };
-        let queue = &self.shared.queue;
+        let now = Instant::now();
+        if self.spill.is_none() || self.disk_again_at.is_some_and(|at| at > now) {
+            return;
+        }
         let mut is_full = false;
-        for flight in &mut self.window {
+        for at in 0..self.window.len() {
+            let flight = &self.window[at];
             if flight.is_on_disk || flight.is_acked {
                 continue;
             }
-            if !store(spill, &flight.batch, true) {
+            let batch = flight.batch.clone();
+            if !self.store(&batch, true) {
                 is_full = true;
                 break;
             }
+            let flight = &mut self.window[at];
             flight.is_on_disk = true;
             if std::mem::take(&mut flight.is_held) {
-                queue.release(&flight.batch);
+                self.shared.queue.release(&batch);
             }
         }
-        while !is_full && let Some(batch) = queue.pop() {
-            if store(spill, &batch, false) {
-                queue.release(&batch);
+        while !is_full && let Some(batch) = self.shared.queue.pop() {
+            if self.store(&batch, false) {
+                self.shared.queue.release(&batch);
             } else {
-                queue.put_back(batch);
+                self.shared.queue.put_back(batch);
                 is_full = true;
             }
         }
-        queue.set_spill_full(is_full);
+        self.disk_again_at = is_full.then(|| now + LOOK_EVERY);
+        self.shared.queue.set_spill_full(is_full);
+    }
+
+    /// Whether the disk took a batch; says once that it does not.
+    fn store(&mut self, batch: &Batch, is_read: bool) -> bool {
+        let Some(spill) = &mut self.spill else {
+            return false;
+        };
+        if !spill.has_room(batch) {
+            return false;
+        }
+        let stored = spill.append(batch, is_read);
+        if let Err(error) = &stored
+            && !self.is_disk_failing
+        {
+            let folder = spill.folder().display();
+            tracing::warn!(%error, %folder, "cannot keep events on disk while the bus is away");
+        }
+        self.is_disk_failing = stored.is_err();
+        stored.is_ok()
     }
 
     /// Telemetry that the bus does not get in time is not kept.
     async fn send_telemetry(&mut self) {
         let told = [
-            (&self.shared.spans.lines, subject::span as Subject),
-            (&self.shared.told, subject::request),
+            (
+                &self.shared.spans.lines,
+                subject::span as Subject,
+                Reason::SpanLost,
+            ),
+            (&self.shared.told, subject::request, Reason::RequestLost),
         ];
         let is_due = self.telemetry_at <= Instant::now() || self.is_stopping;
-        for (lines, subject) in told {
+        for (lines, subject, reason) in told {
             if !is_due && !lines.is_half_full() {
                 continue;
             }
             let Some(lines) = lines.take() else { continue };
             let subject = self.shared.subject(subject);
-            let handed = self.client.publish(subject, Bytes::from(lines));
+            let lines = Bytes::from(lines);
+            let handed = self.client.publish(subject, lines.clone());
             let handed = tokio::time::timeout(HAND_OVER_WITHIN, handed).await;
             if !matches!(handed, Ok(Ok(()))) {
-                tracing::debug!("spans and requests are lost, the bus is away");
+                self.shared.queue.dropped.add(reason, count(&lines));
             }
         }
         if is_due {
@@ -423,14 +457,15 @@ impl Sender {
             .fold(now + LOOK_EVERY, Instant::min)
     }
 
-    /// Leaves what is not acknowledged on disk for the next run; whether there was nothing.
+    /// Leaves what is not acknowledged on disk for the next run, and counts what nobody will send;
+    /// whether everything was acknowledged.
     async fn leave(mut self) -> bool {
         self.shared.queue.seal(clock::now_us());
         let is_done = self.is_done();
         if !is_done {
+            self.disk_again_at = None;
             self.move_to_disk();
-            let left = self.shared.queue.emitted() - self.shared.queue.acknowledged();
-            tracing::warn!(left, "ending with events that the bus has not acknowledged");
+            self.abandon();
         }
         if self.client.connection_state() == State::Connected {
             let flushed = tokio::time::timeout(HAND_OVER_WITHIN, self.client.flush()).await;
@@ -438,19 +473,33 @@ impl Sender {
         }
         is_done
     }
+
+    fn abandon(&self) {
+        let queue = &self.shared.queue;
+        let waiting = std::iter::from_fn(|| queue.pop()).map(|batch| batch.events);
+        let in_hand = self.window.iter();
+        let in_hand = in_hand.filter(|flight| !flight.is_on_disk && !flight.is_acked);
+        let abandoned = waiting.chain(in_hand.map(|flight| flight.batch.events));
+        let abandoned = abandoned.map(u64::from).sum();
+        queue.dropped.add(Reason::Abandoned, abandoned);
+        for (lines, reason) in [
+            (&self.shared.spans.lines, Reason::SpanLost),
+            (&self.shared.told, Reason::RequestLost),
+        ] {
+            let lines = lines.take().unwrap_or_default();
+            queue.dropped.add(reason, count(&lines));
+        }
+        tracing::warn!(
+            on_disk = queue.pending() - abandoned,
+            abandoned,
+            "ending with events that the bus has not acknowledged"
+        );
+    }
 }
 
-fn store(spill: &mut Spill, batch: &Batch, is_read: bool) -> bool {
-    if !spill.has_room(batch) {
-        return false;
-    }
-    match spill.append(batch, is_read) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(%error, "cannot keep events on disk while the bus is away");
-            false
-        }
-    }
+/// How many lines these are.
+fn count(lines: &[u8]) -> u64 {
+    lines.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
 /// The headers of a batch.
@@ -461,17 +510,30 @@ pub(crate) fn headers(number: &Number) -> HeaderMap {
     headers
 }
 
-/// Whether JetStream has the message; else its words.
-pub(crate) fn read_ack(ack: &async_nats::Message) -> Result<(), String> {
+/// Why JetStream does not have a message.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    /// It will not be taken later.
+    #[error("the message is larger than the bus takes")]
+    TooLarge,
+    /// The bus's words; the message may be taken later.
+    #[error("{0}")]
+    Later(String),
+}
+
+/// Whether JetStream has the message.
+pub(crate) fn read_ack(ack: &async_nats::Message) -> Result<(), Refusal> {
     if ack.status == Some(StatusCode::NO_RESPONDERS) {
-        return Err(String::from("no stream takes events"));
+        return Err(Refusal::Later(String::from("no stream takes events")));
     }
     let answer: serde_json::Value = serde_json::from_slice(&ack.payload).unwrap_or_default();
-    match answer.get("seq") {
-        Some(_) => Ok(()),
-        None => Err(answer["error"]["description"]
-            .as_str()
-            .unwrap_or("no answer")
-            .to_owned()),
+    // A refusal has a sequence as well: 0.
+    match answer.get("error") {
+        None if answer.get("seq").is_some() => Ok(()),
+        Some(error) if error["err_code"] == MESSAGE_TOO_LARGE => Err(Refusal::TooLarge),
+        error => {
+            let words = error.and_then(|error| error["description"].as_str());
+            Err(Refusal::Later(words.unwrap_or("no answer").to_owned()))
+        }
     }
 }

@@ -72,9 +72,7 @@ impl Serin {
     /// Connects. Returns at once: events wait in the queue until the bus is reached.
     pub fn connect(options: Options) -> Result<Serin, ConnectError> {
         options.check()?;
-        let parent = options.spill_dir.as_ref();
-        let host = options.host()?;
-        let parent = parent.map(|folder| folder.join(format!("{}@{host}", options.service)));
+        let parent = options.spill_parent();
         let shared = Arc::new(Shared::new(options));
         let spill_bytes_max = shared.options.spill_bytes_max;
         let spill = parent.as_deref();
@@ -86,21 +84,26 @@ impl Serin {
         let sending = Arc::clone(&shared);
         let sender = start("serin-send", move |runtime| {
             let result = runtime.block_on(async {
-                let counting = Arc::clone(&sending);
+                let watching = Arc::clone(&sending);
+                let host = sending.options.host().unwrap_or_default();
                 let client = connect(&sending.options, move |event| {
                     if event == Connection::Connected {
-                        counting.connections.fetch_add(1, Ordering::Relaxed);
+                        watching.connections.fetch_add(1, Ordering::Relaxed);
                     }
-                    counting.queue.wake.notify_one();
+                    watching.trouble.hear(&event, &host);
+                    watching.queue.wake.notify_one();
                 });
                 let client = client.await?;
                 let left = parent
                     .map(|parent| spill::left_under(&parent))
                     .unwrap_or_default();
-                let others = replay::replay(client.clone(), sending.batch_subject(), left);
+                let others = replay::replay(Arc::clone(&sending), client.clone(), left);
                 let others = tokio::spawn(others);
                 let is_done = Sender::new(sending, client, spill).run(stopped).await;
                 others.abort();
+                // Who finds that we are finished may take over the folders that it held.
+                let is_sent = others.await.is_ok();
+                tracing::trace!(is_sent, "what earlier runs left");
                 Ok::<bool, async_nats::ConnectError>(is_done)
             });
             let is_done = result.unwrap_or_else(|error| {
@@ -248,18 +251,23 @@ impl Serin {
 
     /// What was emitted, acknowledged and dropped so far.
     pub fn counts(&self) -> Counts {
-        Counts::of(&self.inner.shared.queue)
+        Counts::of(&self.inner.shared)
     }
 
-    /// Returns once everything emitted before is on the bus's disk, however long it takes.
-    pub async fn flush(&self) {
+    /// Returns once everything emitted before is on the bus's disk, however long it takes; `false`
+    /// where a drain ended before that was so.
+    pub async fn flush(&self) -> bool {
         let queue = &self.inner.shared.queue;
         let mut acked = queue.acked();
         let number = queue.seal(clock::now_us());
         queue.wake.notify_one();
-        // The queue lives as long as this handle, so that the wait does not end early.
-        let reached = acked.wait_for(|&acked| acked >= number).await;
-        debug_assert!(reached.is_ok());
+        let is_reached = |acked: &u64| *acked >= number;
+        let mut finished = self.inner.finished.clone();
+        tokio::select! {
+            biased;
+            reached = acked.wait_for(is_reached) => reached.is_ok(),
+            _ = finished.wait_for(Option::is_some) => is_reached(&queue.acked().borrow()),
+        }
     }
 
     /// Takes no more events, and waits until all are acknowledged or the deadline is over; whether
@@ -271,7 +279,8 @@ impl Serin {
         done.is_ok_and(|done| *done == Some(true))
     }
 
-    /// From now on SIGTERM drains within the deadline and then ends the process with code 143.
+    /// From now on SIGTERM drains within the deadline and then ends the process with code 143, also
+    /// when the last handle is gone.
     pub fn drain_on_sigterm(&self, deadline: Duration) -> Result<(), ConnectError> {
         use tokio::signal::unix::{SignalKind, signal};
         let inner = Arc::downgrade(&self.inner);
@@ -284,17 +293,23 @@ impl Serin {
                 let (Ok(mut listening), Ok(())) = (listening, is_sent) else {
                     return false;
                 };
-                tokio::select! {
-                    _ = listening.recv() => true,
-                    _ = finished.wait_for(Option::is_some) => false,
-                }
+                listening.recv().await.is_some()
             });
-            // Without an inner the last handle is being dropped, which drains as well.
-            if let Some(inner) = inner.upgrade().filter(|_| is_asked) {
-                inner.begin_drain(deadline);
-                inner.join();
-                std::process::exit(EXIT_SIGTERM);
+            if !is_asked {
+                return;
             }
+            match inner.upgrade() {
+                Some(inner) => {
+                    inner.begin_drain(deadline);
+                    inner.join();
+                }
+                // The last handle is gone, or being dropped, which drains as well.
+                None => {
+                    let is_over = runtime.block_on(finished.wait_for(Option::is_some)).is_ok();
+                    tracing::trace!(is_over, "asked to end after the last handle");
+                }
+            }
+            std::process::exit(EXIT_SIGTERM);
         })?;
         drop(thread);
         match is_ready.recv() {
@@ -388,15 +403,15 @@ fn write_and_push<T: Serialize + ?Sized>(
         return Err(Reason::NotAnObject);
     }
     let pushed = context::with_scope(|scope| {
-        let context = own.or(scope);
+        let both = || own.into_iter().chain(scope);
+        let own_trace = own.and_then(|own| own.trace);
         let entry = Entry {
             kind,
             data: scratch,
-            trace: own
-                .and_then(|own| own.trace)
+            trace: own_trace
                 .or_else(context::current_span)
-                .or_else(|| context.and_then(|context| context.trace)),
-            arm: context.and_then(|context| context.arm.as_deref()),
+                .or_else(|| scope.and_then(|scope| scope.trace)),
+            arm: both().find_map(|context| context.arm.as_deref()),
         };
         shared.queue.push(&entry, clock::now_us)
     });

@@ -5,17 +5,20 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use serin_wire::batch::BatchWriter;
 use serin_wire::time::Micros;
 use serin_wire::{Histogram, ProducerId, State, subject};
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::dropped::Reason;
 use crate::id::{Random, Ulids};
 use crate::lines::Lines;
 use crate::options::Options;
-use crate::queue::Queue;
+use crate::queue::{Batch, Queue};
 use crate::span::Spans;
+use crate::trouble::Trouble;
 
 type Gauge = Box<dyn Fn() -> f64 + Send + Sync>;
 
@@ -36,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) beat_now: Notify,
     /// Counts up with each connection of the sender, so that it knows which sendings died with one.
     pub(crate) connections: AtomicU64,
+    pub(crate) trouble: Trouble,
 }
 
 impl Shared {
@@ -65,6 +69,7 @@ impl Shared {
             state: AtomicU8::new(State::Ready as u8),
             beat_now: Notify::new(),
             connections: AtomicU64::new(0),
+            trouble: Trouble::default(),
             options,
         }
     }
@@ -92,6 +97,23 @@ impl Shared {
 
     pub(crate) fn batch_subject(&self) -> String {
         subject::batch(&self.options.service)
+    }
+
+    /// A message without events in place of one that is lost: its number must not be missing.
+    pub(crate) fn emptied(&self, lost: &Batch, reason: Reason) -> Batch {
+        let options = &self.options;
+        self.queue.dropped.add(reason, lost.events.into());
+        tracing::error!(
+            events = lost.events,
+            reason = reason.name(),
+            "events are lost"
+        );
+        let mut writer = BatchWriter::new(&options.service, &options.version, &options.instance, 0);
+        Batch {
+            payload: Bytes::from(writer.take()),
+            events: 0,
+            ..*lost
+        }
     }
 }
 

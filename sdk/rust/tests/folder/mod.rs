@@ -18,7 +18,7 @@ impl Folder {
             joined: None,
             port: None,
             events_bytes_max: 256 << 20,
-            server_binary: None,
+            server_binary: std::env::var_os("SERIN_NATS_SERVER").map(Into::into),
             search_path: std::env::var_os("PATH"),
             beside: None,
         });

@@ -1,13 +1,12 @@
 //! Batches on disk while the bus is away: written in order, read in order, gone when acknowledged.
 //!
-//! A run of a producer has a folder of its own, `<spill>/<service>@<bus>/<producer>.<epoch>/`, held
-//! by a file lock, with segments of some megabytes in it. A folder whose lock is free was left by a
-//! run that ended; `replay` sends it on under its old numbers. Records carry a checksum, so that a
-//! torn end is known. Nothing is synced: a spill survives its process, not a power cut.
-//!
-//! ```text
-//! record = length:u32 number:u64 sealed_us:i64 events:u32 checksum:u64 payload     (little-endian)
-//! ```
+//! A run of a producer has a folder of its own, `<spill>/<service>/<producer>.<epoch>/`, held by a
+//! file lock, with segments of some megabytes in it (`segment`). A folder whose lock is free was left
+//! by a run that ended (`left`); `replay` sends it on under its old numbers. All folders of a service
+//! share one bound. Nothing is synced: a spill survives its process, not a power cut.
+
+mod left;
+mod segment;
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -19,19 +18,23 @@ use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 use serin_wire::ProducerId;
 
+pub(crate) use self::left::{Left, left_under};
+use self::segment::{HEAD_BYTES, checksum, encode};
 use crate::queue::Batch;
 
 /// A segment is closed at this size; a whole one is removed at once when it is acknowledged.
 const SEGMENT_BYTES: u64 = 8 << 20;
-const HEAD_BYTES: usize = 4 + 8 + 8 + 4 + 8;
 const LOCK: &str = "lock";
 
 /// The folder of one run.
 #[derive(Debug)]
 pub(crate) struct Spill {
+    parent: PathBuf,
     folder: PathBuf,
     bytes_max: u64,
     bytes: u64,
+    /// What other runs of the service have on disk, when it was last looked at.
+    bytes_beside: u64,
     /// Made with the first record.
     lock: Option<File>,
     segments: VecDeque<Segment>,
@@ -67,9 +70,11 @@ impl Spill {
     /// The place for a run's batches; nothing is made on disk yet.
     pub(crate) fn new(parent: &Path, producer: &ProducerId, bytes_max: u64) -> Spill {
         Spill {
+            parent: parent.to_path_buf(),
             folder: parent.join(format!("{}.{}", producer.producer, producer.epoch)),
             bytes_max,
             bytes: 0,
+            bytes_beside: 0,
             lock: None,
             segments: VecDeque::new(),
             is_open: false,
@@ -79,14 +84,24 @@ impl Spill {
         }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Whether nothing waits to be read.
     pub(crate) fn is_all_read(&self) -> bool {
         self.read == self.records.len()
     }
 
-    /// Whether there is room for a batch.
-    pub(crate) fn has_room(&self, batch: &Batch) -> bool {
-        self.bytes + (HEAD_BYTES + batch.payload.len()) as u64 <= self.bytes_max
+    /// Whether there is room for a batch beside what all runs of the service have on disk.
+    pub(crate) fn has_room(&mut self, batch: &Batch) -> bool {
+        let more = (HEAD_BYTES + batch.payload.len()) as u64;
+        let has_room = |spill: &Spill| spill.bytes + spill.bytes_beside + more <= spill.bytes_max;
+        // Looked at again where it decides: what others left may have been sent meanwhile.
+        if self.segments.is_empty() || !has_room(self) {
+            self.bytes_beside = left::bytes_beside(&self.parent, &self.folder);
+        }
+        has_room(self)
     }
 
     /// Appends a batch. One that is in the sender's hands already is not read again from here.
@@ -101,8 +116,9 @@ impl Spill {
         }
         let segment = self.last_segment()?;
         if let Err(error) = segment.file.write_all_at(&record, segment.bytes) {
-            // A torn record would hide what follows it from a later run.
-            self.is_open = false;
+            // What is torn is cut off, and the next try writes there. A file that cannot be cut is
+            // left, so that its end is torn and nothing is behind that.
+            self.is_open = segment.file.set_len(segment.bytes).is_ok();
             return Err(error);
         }
         let kept = Record {
@@ -131,6 +147,7 @@ impl Spill {
             let mut options = OpenOptions::new();
             options.create_new(true).read(true).write(true).mode(0o600);
             let file = options.open(&path)?;
+            self.bytes_beside = left::bytes_beside(&self.parent, &self.folder);
             self.next_segment += 1;
             self.is_open = true;
             self.segments.push_back(Segment {
@@ -185,7 +202,8 @@ impl Spill {
             && oldest.is_none_or(|oldest| segment.index < oldest)
         {
             if let Err(error) = fs::remove_file(&segment.path) {
-                tracing::warn!(%error, path = %segment.path.display(), "cannot remove a spilled segment");
+                let path = segment.path.display();
+                tracing::warn!(%error, %path, "cannot remove a spilled segment");
             }
             self.bytes = self.bytes.saturating_sub(segment.bytes);
             self.segments.pop_front();
@@ -200,123 +218,6 @@ impl Drop for Spill {
             remove_folder(&self.folder);
         }
     }
-}
-
-/// A folder left by a run that ended, held by us from now on.
-#[derive(Debug)]
-pub(crate) struct Left {
-    pub(crate) producer: ProducerId,
-    folder: PathBuf,
-    _lock: File,
-}
-
-/// The folders under `parent` whose runs have ended, oldest first.
-pub(crate) fn left_under(parent: &Path) -> Vec<Left> {
-    let Ok(folders) = fs::read_dir(parent) else {
-        return Vec::new();
-    };
-    let mut left: Vec<Left> = folders
-        .filter_map(|entry| take_over(&entry.ok()?.path()))
-        .collect();
-    left.sort_by(|a, b| a.producer.cmp(&b.producer));
-    left
-}
-
-fn take_over(folder: &Path) -> Option<Left> {
-    let (producer, epoch) = folder.file_name()?.to_str()?.rsplit_once('.')?;
-    let lock = File::open(folder.join(LOCK)).ok()?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
-    Some(Left {
-        producer: ProducerId {
-            producer: producer.to_owned(),
-            epoch: epoch.parse().ok()?,
-        },
-        folder: folder.to_path_buf(),
-        _lock: lock,
-    })
-}
-
-impl Left {
-    /// Its segments, in order.
-    pub(crate) fn segments(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = fs::read_dir(&self.folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
-            .collect();
-        paths.sort();
-        paths
-    }
-
-    pub(crate) fn remove(self) {
-        remove_folder(&self.folder);
-    }
-}
-
-/// The batches in a segment, up to a torn end.
-pub(crate) fn read_segment(path: &Path) -> io::Result<Vec<Batch>> {
-    let all = Bytes::from(fs::read(path)?);
-    let mut at = 0;
-    let mut batches = Vec::new();
-    while let Some(batch) = decode(&all, &mut at) {
-        batches.push(batch);
-    }
-    Ok(batches)
-}
-
-fn encode(batch: &Batch) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEAD_BYTES + batch.payload.len());
-    record.extend_from_slice(&(batch.payload.len() as u32).to_le_bytes());
-    record.extend_from_slice(&batch.number.to_le_bytes());
-    record.extend_from_slice(&batch.sealed_us.to_le_bytes());
-    record.extend_from_slice(&batch.events.to_le_bytes());
-    record.extend_from_slice(&checksum(&batch.payload, batch.number).to_le_bytes());
-    record.extend_from_slice(&batch.payload);
-    record
-}
-
-fn decode(all: &Bytes, at: &mut usize) -> Option<Batch> {
-    let mut rest = all.get(*at..)?;
-    let length = u32::from_le_bytes(take(&mut rest)?) as usize;
-    let number = u64::from_le_bytes(take(&mut rest)?);
-    let sealed_us = i64::from_le_bytes(take(&mut rest)?);
-    let events = u32::from_le_bytes(take(&mut rest)?);
-    let sum = u64::from_le_bytes(take(&mut rest)?);
-    let from = *at + HEAD_BYTES;
-    let payload = rest.get(..length)?;
-    if number == 0 || checksum(payload, number) != sum {
-        return None;
-    }
-    *at = from + length;
-    Some(Batch {
-        number,
-        events,
-        sealed_us,
-        payload: all.slice(from..from + length),
-    })
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
-/// FNV-1a over eight bytes at a time: it must find a torn write, not an attacker.
-fn checksum(payload: &[u8], number: u64) -> u64 {
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let mut sum = 0xcbf2_9ce4_8422_2325 ^ number;
-    let (words, tail) = payload.as_chunks::<8>();
-    for word in words {
-        sum = (sum ^ u64::from_le_bytes(*word))
-            .wrapping_mul(PRIME)
-            .rotate_left(29);
-    }
-    for &byte in tail {
-        sum = (sum ^ u64::from(byte)).wrapping_mul(PRIME);
-    }
-    sum ^ payload.len() as u64
 }
 
 /// Makes a folder that only its owner can enter, and takes its lock.
@@ -393,18 +294,60 @@ mod tests {
         let left = left_under(folder.path()).pop().expect("the run ended");
         assert_eq!(left.producer, producer());
         let segment = left.segments().pop().expect("one segment");
-        let numbers = |path: &Path| -> Vec<u64> {
-            let batches = read_segment(path).expect("readable");
-            batches.iter().map(|batch| batch.number).collect()
+        let found = left.read(&segment, 0).expect("readable");
+        let numbers: Vec<u64> = found.whole.iter().map(|batch| batch.number).collect();
+        assert_eq!((numbers, found.damaged.len()), (vec![5, 6, 7], 0));
+    }
+
+    #[test]
+    fn what_was_left_first_is_sent_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (at, name) in ["b", "c", "a"].into_iter().enumerate() {
+            let run = folder.path().join(format!("{name}.0"));
+            let lock = make_folder(&run).expect("a folder");
+            let began = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at as u64);
+            lock.set_modified(began).expect("set");
+        }
+        let left = left_under(folder.path());
+        let names: Vec<&str> = left.iter().map(|left| &*left.producer.producer).collect();
+        assert_eq!(names, ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_disk_that_refuses_gets_no_more_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // In a process of its own, whose files may have 64 KiB and whose first record has not.
+        let child = std::process::Command::new("sh")
+            .args(["-c", r#"trap "" XFSZ; ulimit -f 128; exec "$0" "$@""#])
+            .arg(std::env::current_exe().expect("this test"))
+            .args(["--exact", "spill::tests::child_with_small_files"])
+            .env("SERIN_TEST_SPILL", folder.path())
+            .status();
+        assert!(child.expect("started").success());
+        let left = left_under(folder.path()).pop().expect("left");
+        let [segment] = &left.segments()[..] else {
+            panic!("{:?}", left.segments())
         };
-        assert_eq!(numbers(&segment), [5, 6, 7]);
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&segment)
-            .expect("there");
-        file.set_len(fs::metadata(&segment).expect("there").len() - 1)
-            .expect("cut");
-        assert_eq!(numbers(&segment), [5, 6]);
+        let found = left.read(segment, 0).expect("readable");
+        let numbers: Vec<u64> = found.whole.iter().map(|batch| batch.number).collect();
+        assert_eq!((numbers, found.damaged.len()), (vec![1, 2], 0));
+    }
+
+    /// Not a test by itself: what the test above starts.
+    #[test]
+    fn child_with_small_files() {
+        let Some(folder) = std::env::var_os("SERIN_TEST_SPILL") else {
+            return;
+        };
+        let mut spill = Spill::new(Path::new(&folder), &producer(), 1 << 30);
+        for _ in 0..20 {
+            spill.append(&batch(1, 100_000), false).expect_err("large");
+        }
+        spill.append(&batch(1, 30_000), false).expect("it fits");
+        for _ in 0..20 {
+            spill.append(&batch(2, 60_000), false).expect_err("large");
+        }
+        spill.append(&batch(2, 100), false).expect("it fits");
     }
 
     #[test]
@@ -416,5 +359,14 @@ mod tests {
             spill.append(&batch(number, 1000), false).expect("written");
         }
         assert!(!spill.has_room(&batch(3, 1000)));
+        // What another run holds counts as well, until it is sent.
+        let other = ProducerId {
+            epoch: 1,
+            ..producer()
+        };
+        let mut other = Spill::new(folder.path(), &other, 2_500);
+        assert!(!other.has_room(&batch(1, 1000)));
+        spill.acknowledge(2);
+        assert!(other.has_room(&batch(1, 1000)));
     }
 }
