@@ -213,8 +213,8 @@ class Core:
         options = self.options
         bus = Bus(options.bus, options.instance, self._wake_sender)
         spill, left = None, []
-        if options.spill_dir and IS_AVAILABLE:
-            parent = options.spill_dir / f"{options.service}@{options.host()}"
+        parent = options.spill_parent
+        if parent and IS_AVAILABLE:
             left = left_under(parent)
             spill = Spill(parent, self.producer, 0, options.spill_bytes_max)
         lines = {self.subject(one.what): one for one in (self.spans, self.logs, self.requests_told)}
@@ -227,7 +227,7 @@ class Core:
         if left:
             link = Link(options.bus, options.instance)
             await link.start()
-            replaying = asyncio.get_running_loop().create_task(replay(link, events, left))
+            replaying = asyncio.get_running_loop().create_task(replay(link, events, left, sender.emptied))
         self._stop_sender()
         self._is_done = await sender.run()
         if replaying:
@@ -248,7 +248,6 @@ class Core:
 
     def _fill_beat(self) -> Dict[str, Any]:
         requests, errors = self.requests.take()
-        acknowledged = self.queue.acknowledged
         mark = self.queue.mark()
         beat: Dict[str, Any] = {
             **self.who,
@@ -257,7 +256,7 @@ class Core:
             "started_us": self._started_us,
             "state": self._state,
             "in_flight": self.requests.in_flight,
-            "queued_events": max(0, self.queue.emitted - acknowledged),
+            "queued_events": self.queue.pending,
             "requests": requests.to_json(),
             "errors": errors,
             "gauges": self.gauges.sample(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 from urllib.parse import urlsplit
@@ -20,12 +20,17 @@ SPILL_BYTES_MAX = 1 << 30
 DRAIN_DEADLINE_S = 3.0
 
 
+#: Stands for a folder of the bus in the state folder of the user.
+_OF_THE_BUS = Path()
+
+
 def _variable(variable: str) -> Optional[str]:
     return os.environ.get(variable) or None
 
 
 def _state_folder() -> Optional[Path]:
-    """``$XDG_STATE_HOME/serin/spill``, else ``~/.local/state/serin/spill``; ``None`` without a home."""
+    """``$XDG_STATE_HOME/serin/spill``, else ``~/.local/state/serin/spill``; ``None`` without a home.
+    Buses have a folder each in there, by their address."""
     state = _variable("XDG_STATE_HOME")
     home = _variable("HOME")
     if state is None and home is None:
@@ -47,9 +52,10 @@ class Options:
     instance: str = ""
     #: Bytes of events kept in memory until the bus has them.
     queue_bytes_max: int = QUEUE_BYTES_MAX
-    #: Where events go while the bus is away; ``None`` keeps them in memory alone.
-    spill_dir: Optional[Path] = field(default_factory=_state_folder)
-    #: Bytes of events kept there.
+    #: Where events go while the bus is away; ``None`` keeps them in memory alone. What one run leaves
+    #: there a later one sends to its bus, so a folder is for one bus, whatever its address.
+    spill_dir: Optional[Path] = _OF_THE_BUS
+    #: Bytes of events that all runs of the service keep there.
     spill_bytes_max: int = SPILL_BYTES_MAX
     #: How long the end of the process waits for acknowledgements, in seconds.
     drain_deadline_s: float = DRAIN_DEADLINE_S
@@ -59,6 +65,9 @@ class Options:
             suffix = clock.secret_bits(24)
             self.instance = f"{self.service}-{self.version}-{suffix:06x}"
         self.check()
+        if self.spill_dir is _OF_THE_BUS:
+            state = _state_folder()
+            self.spill_dir = state and state / self._host()
 
     @staticmethod
     def from_env(service: Optional[str] = None) -> Options:
@@ -70,7 +79,7 @@ class Options:
             service=_variable("SERIN_SERVICE") or service or _needed("SERIN_SERVICE"),
             version=_variable("SERIN_VERSION") or "dev",
             instance=_variable("SERIN_INSTANCE") or "",
-            spill_dir=Path(folder) if folder else _state_folder(),
+            spill_dir=Path(folder) if folder else _OF_THE_BUS,
         )
 
     def check(self) -> None:
@@ -81,9 +90,14 @@ class Options:
             name.check_instance(self.instance)
         except name.BadName as error:
             raise ConnectError(str(error)) from error
-        self.host()
+        self._host()
 
-    def host(self) -> str:
+    @property
+    def spill_parent(self) -> Optional[Path]:
+        """The folder of this service's spills."""
+        return self.spill_dir and self.spill_dir / self.service
+
+    def _host(self) -> str:
         """The host and port of the bus, without credentials: ``<host>_<port>``."""
         text = self.bus if "://" in self.bus else f"nats://{self.bus}"
         try:

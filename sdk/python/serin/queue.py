@@ -79,6 +79,8 @@ class Queue:
         self.is_spill_full = False
         self.emitted = 0
         self.acknowledged = 0
+        #: Events in whose place a message without any went.
+        self.lost = 0
 
     def push(self, kind: str, data: bytes, trace: Optional[Trace], arm: Optional[str]) -> str:
         """Appends an event; the reason why not, else an empty text."""
@@ -149,7 +151,10 @@ class Queue:
         """The bus has this batch and all before it."""
         with self._lock:
             self._mark = Mark(sealed.number, sealed.sealed_us)
-            self.acknowledged += sealed.events
+            if sealed.payload == self.head:
+                self.lost += sealed.events
+            else:
+                self.acknowledged += sealed.events
             reached = [tell for number, tell in self._waiters if number <= sealed.number]
             self._waiters = [one for one in self._waiters if one[0] > sealed.number]
         for tell in reached:
@@ -175,6 +180,11 @@ class Queue:
             waiters, self._waiters = self._waiters, []
         for _, tell in waiters:
             tell(False)
+
+    @property
+    def pending(self) -> int:
+        """Events that were taken and neither reached the bus nor are lost."""
+        return max(0, self.emitted - self.acknowledged - self.lost)
 
     def mark(self) -> Mark:
         """Up to when everything emitted is acknowledged. With nothing under way that is this moment,

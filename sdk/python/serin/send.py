@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from typing import Deque, Dict, List, Optional, Tuple
+from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from nats.aio.msg import Msg
 from nats.errors import MaxPayloadError
@@ -33,6 +33,8 @@ WINDOW = 8
 ACK_WITHIN_S = 5.0
 #: A refused message is sent again after this, doubling up to the second.
 BACKOFF_S = (0.05, 2.0)
+#: JetStream's code for a message that is larger than the stream takes; it will not take it later.
+MESSAGE_TOO_LARGE = 10_054
 #: Spans, logs and requests go out this often.
 LINES_EVERY_S = 0.25
 #: The longest sleep: a full disk is tried again.
@@ -133,7 +135,7 @@ class Sender:
 
     def _is_done(self) -> bool:
         is_read = self._spill is None or self._spill.is_all_read()
-        return not self._window and is_read and self._queue.emitted == self._queue.acknowledged
+        return not self._window and is_read and not self._queue.pending
 
     def _seal_old(self, is_away: bool) -> None:
         number = self._queue.open_number()
@@ -190,11 +192,11 @@ class Sender:
         spilled = self._spill.next() if self._spill else None
         if spilled:
             batch, is_whole = spilled
-            return _Flight(batch if is_whole else self._empty(batch, dropped.SPILL_LOST), True)
+            return _Flight(batch if is_whole else self.emptied(batch, dropped.SPILL_LOST), True)
         popped = self._queue.pop()
         return _Flight(popped, False) if popped else None
 
-    def _empty(self, lost: Batch, reason: str) -> Batch:
+    def emptied(self, lost: Batch, reason: str) -> Batch:
         """A message without events in place of one that cannot be sent: numbers have no holes."""
         self._dropped.count(reason, lost.events)
         _log.error("%d events are lost: %s", lost.events, reason)
@@ -212,16 +214,21 @@ class Sender:
                 self._subject, batch.payload, reply, headers(self._producer, 0, batch.number)
             )
         except MaxPayloadError:
-            if flight.is_held:
-                flight.is_held = False
-                self._queue.release(batch)
-            flight.batch = self._empty(batch, dropped.TOO_LARGE)
+            self._give_up(flight)
             return await self._send(flight)
         except Away:
             self._back_off()
             return False
         flight.sent = sent
         return True
+
+    def _give_up(self, flight: _Flight) -> None:
+        """Has a message without events go in place of one that is larger than the bus takes."""
+        if flight.is_held:
+            flight.is_held = False
+            self._queue.release(flight.batch)
+        flight.batch = self.emptied(flight.batch, dropped.TOO_LARGE)
+        flight.sent = None
 
     async def _take(self, ack: Msg) -> None:
         self._acks.append(ack)
@@ -250,10 +257,14 @@ class Sender:
         for flight in self._window:
             if str(flight.batch.number) == number and not flight.is_acked:
                 refusal = read_ack(ack)
-                if refusal:
-                    _log.debug("the bus refused events, they are kept and sent again: %s", refusal)
+                if refusal and refusal.is_final and flight.batch.payload != self._queue.head:
+                    self._give_up(flight)
+                elif refusal:
+                    words = refusal.words
+                    _log.debug("the bus refused events, they are kept and sent again: %s", words)
                     return False
-                flight.is_acked = True
+                else:
+                    flight.is_acked = True
         return True
 
     def _move_to_disk(self) -> None:
@@ -335,12 +346,24 @@ def headers(producer: str, epoch: int, number: int) -> Dict[str, str]:
     }
 
 
-def read_ack(ack: Msg) -> str:
-    """The bus's words where JetStream does not have the message; else an empty text."""
+class Refusal(NamedTuple):
+    """Why JetStream does not have a message."""
+
+    words: str
+    #: Whether it will not be taken later either.
+    is_final: bool = False
+
+
+def read_ack(ack: Msg) -> Optional[Refusal]:
+    """``None`` where JetStream has the message."""
     if (ack.headers or {}).get("Status") == "503":
-        return "no stream takes events"
+        return Refusal("no stream takes events")
     try:
         answer = json.loads(ack.data)
-        return "" if "seq" in answer else str(answer["error"]["description"])
-    except (ValueError, KeyError, TypeError):
-        return "no answer"
+        # A refusal has a sequence as well: 0.
+        error = answer.get("error")
+        if error:
+            return Refusal(str(error["description"]), error["err_code"] == MESSAGE_TOO_LARGE)
+        return None if "seq" in answer else Refusal("no answer")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Refusal("no answer")

@@ -296,7 +296,7 @@ class Runner:
         with context.scope():
             first = step.get("from", 0)
             for n in range(first, first + step.get("times", 1)):
-                app.emit(step["type"], {**data, "n": n} if "times" in step else data)
+                app.emit(step["type"], {**data, "n": n} if "times" in step else filled(data))
 
     async def do_flush(self, step: Json) -> None:
         self.test.assertTrue(await self.handles[step["handle"]].app.flush(PATIENCE_S))
@@ -382,6 +382,9 @@ class Runner:
         else:
             await self.place.start()
             await self.raw.connected()
+
+    async def do_stream(self, step: Json) -> None:
+        await self.place.set_stream(step["set"])
 
     async def do_spilled(self, step: Json) -> None:
         await until(lambda: bool(list(self.place.spill.rglob("*.seg"))) == step["is"])

@@ -79,6 +79,16 @@ class Place:
             )
         )
 
+    async def set_stream(self, settings: Dict[str, Any]) -> None:
+        """Changes settings of the stream, by JetStream's names."""
+        config = (await self._api("INFO", b""))["config"]
+        answer = await self._api("UPDATE", json.dumps({**config, **settings}).encode())
+        assert "error" not in answer, answer
+
+    async def _api(self, verb: str, body: bytes) -> Any:
+        subject = f"$JS.API.STREAM.{verb}.EVENTS"
+        return json.loads((await self.client.request(subject, body, timeout=PATIENCE_S)).data)
+
     @property
     def url(self) -> str:
         """Where clients connect."""

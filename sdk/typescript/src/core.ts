@@ -189,7 +189,7 @@ export class Core implements Outlet {
   async flush(withinMs?: number): Promise<boolean> {
     const id = this.#nextFlush++;
     const emitted = this.shared.emitted;
-    if (this.shared.isAcknowledged(emitted)) return true;
+    if (this.shared.isSettled(emitted)) return true;
     if (this.shared.outcome !== "running") return false;
     let timer: NodeJS.Timeout | undefined;
     const done = new Promise<boolean>((tell) => {

@@ -23,9 +23,12 @@ export interface Options {
   instance?: string;
   /** Bytes of events kept in memory until the bus has them; 32 MiB unless said otherwise. */
   queueBytesMax?: number;
-  /** Where events go while the bus is away; `null` keeps them in memory alone. */
+  /**
+   * Where events go while the bus is away; `null` keeps them in memory alone. What one run leaves there a
+   * later one sends to its bus, so a folder is for one bus, whatever its address.
+   */
   spillDir?: string | null;
-  /** Bytes of events kept there; 1 GiB unless said otherwise. */
+  /** Bytes of events that all runs of the service keep there; 1 GiB unless said otherwise. */
   spillBytesMax?: number;
   /** How long an ending process waits for its last events to be acknowledged; 3 s unless said otherwise. */
   drainDeadlineMs?: number;
@@ -47,7 +50,7 @@ export interface Settings {
   readonly version: string;
   readonly instance: string;
   readonly queueBytesMax: number;
-  /** The folder of this service's spills for this bus. */
+  /** The folder of this service's spills. */
   readonly spillParent: string | null;
   readonly spillBytesMax: number;
   readonly drainDeadlineMs: number;
@@ -85,14 +88,14 @@ export function resolve(options: Options): Settings {
   const wrong = checkName("service", service) ?? checkName("version", version) ?? checkInstance(instance);
   if (wrong) throw new ConnectError(wrong);
   const address = parseAddress(options.bus);
-  const spillDir = options.spillDir === undefined ? stateFolder() : options.spillDir;
+  const spillDir = options.spillDir === undefined ? stateFolder(address) : options.spillDir;
   return {
     address,
     service,
     version,
     instance,
     queueBytesMax: Math.max(options.queueBytesMax ?? 32 << 20, QUEUE_BYTES_MIN),
-    spillParent: spillDir && join(spillDir, `${service}@${address.host}_${address.port}`),
+    spillParent: spillDir && join(spillDir, service),
     spillBytesMax: options.spillBytesMax ?? 1 << 30,
     drainDeadlineMs: options.drainDeadlineMs ?? 3000,
   };
@@ -114,8 +117,8 @@ function parseAddress(bus: string): Address {
     : { ...address, token: user };
 }
 
-/** `$XDG_STATE_HOME/serin/spill`, else `~/.local/state/serin/spill`. */
-function stateFolder(): string {
+/** A folder of the bus in `$XDG_STATE_HOME/serin/spill`, else in `~/.local/state/serin/spill`. */
+function stateFolder({ host, port }: Address): string {
   const state = process.env["XDG_STATE_HOME"] || join(homedir(), ".local/state");
-  return join(state, "serin/spill");
+  return join(state, "serin/spill", `${host}_${port}`);
 }

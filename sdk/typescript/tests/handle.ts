@@ -110,7 +110,7 @@ export async function runChain(app: Serin, step: Json) {
 }
 
 /** Data with what stands for more. */
-function filled(data: Json): Json {
+export function filled(data: Json): Json {
   const [text, times] = data["$repeat"] ?? [];
   return text === undefined ? data : { text: text.repeat(times) };
 }

@@ -70,6 +70,13 @@ export class Place {
     assert(!made["error"], JSON.stringify(made));
   }
 
+  /** Changes settings of the stream, by JetStream's names. */
+  async setStream(settings: object): Promise<void> {
+    const { config } = await this.#api("STREAM.INFO.EVENTS", {});
+    const changed = await this.#api("STREAM.UPDATE.EVENTS", { ...config, ...settings });
+    assert(!changed["error"], JSON.stringify(changed));
+  }
+
   /** Kills the server; its folder stays. */
   async stop(): Promise<void> {
     await this.#client?.close();

@@ -6,7 +6,7 @@ import { headers as newHeaders, type Msg } from "@nats-io/transport-node";
 
 import { slotOf } from "../dist/calls/route.js";
 import { CallError, Context } from "../dist/index.js";
-import { Gates, Handle, runChain } from "./handle.ts";
+import { filled, Gates, Handle, runChain } from "./handle.ts";
 import { mismatch } from "./matching.ts";
 import { PATIENCE_MS, Place, until } from "./place.ts";
 
@@ -174,7 +174,7 @@ export class Runner {
       const { type, data, traceparent, arm, times, from = 0 } = step;
       const { app } = this.#handle(step);
       Context.fromHeaders(traceparent, arm).run(() => {
-        if (times === undefined) app.emit(type, data);
+        if (times === undefined) app.emit(type, filled(data));
         else for (let n = from; n < from + times; n++) app.emit(type, { ...data, n });
       });
     },
@@ -218,6 +218,7 @@ export class Runner {
     open: async ({ gate }) => this.#gates.at(gate).open(),
     begun: async ({ gate }) => await this.#gates.at(gate).begun,
     bus: async (step) => await (step["is"] === "stop" ? this.#place.stop() : this.#place.start()),
+    stream: async ({ set }) => await this.#place.setStream(set),
     spilled: async (step) => await until(() => this.#place.isSpilled() === step["is"]),
     drain: async (step) => await this.#handle(step).app.drain({ deadlineMs: step["deadline_ms"] }),
     stop: async (step) => await this.#handle(step).service.stop({ deadlineMs: step["deadline_ms"] }),

@@ -27,7 +27,7 @@ const At = {
   sleep: 1,
   isEmitting: 2,
   emitted: 3,
-  acknowledged: 4,
+  settled: 4,
   state: 5,
   stopWithinMs: 6,
   outcome: 7,
@@ -37,7 +37,8 @@ const At = {
   lagMsMax: 11,
   errors: 12,
   requests: 13,
-  buckets: 14,
+  lost: 14,
+  buckets: 15,
 } as const;
 const INTS = At.buckets + BUCKETS;
 
@@ -161,7 +162,13 @@ export class Shared {
 
   /** Counts events that the bus has. */
   acknowledge(events: number): void {
-    Atomics.add(this.#ints, At.acknowledged, events);
+    Atomics.add(this.#ints, At.settled, events);
+  }
+
+  /** Counts events in whose place the bus has a message without any. */
+  lose(events: number): void {
+    Atomics.add(this.#ints, At.lost, events);
+    Atomics.add(this.#ints, At.settled, events);
   }
 
   /** Events that were emitted, in 32 bits. */
@@ -171,18 +178,18 @@ export class Shared {
 
   /** Events that the bus has, in 32 bits. */
   get acknowledged(): number {
-    return Atomics.load(this.#ints, At.acknowledged);
+    return Atomics.load(this.#ints, At.settled) - Atomics.load(this.#ints, At.lost);
   }
 
-  /** Whether the bus has so many events; right across the turn of the 32 bits. */
-  isAcknowledged(emitted: number): boolean {
-    return ((this.acknowledged - emitted) | 0) >= 0;
+  /** Whether the bus has so many events, but for those that are lost; right across the turn of the 32 bits. */
+  isSettled(emitted: number): boolean {
+    return ((Atomics.load(this.#ints, At.settled) - emitted) | 0) >= 0;
   }
 
-  /** Events that were emitted and are not acknowledged. */
+  /** Events that were emitted and neither reached the bus nor are lost. */
   get queued(): number {
-    const acknowledged = Atomics.load(this.#ints, At.acknowledged);
-    return (Atomics.load(this.#ints, At.emitted) - acknowledged) >>> 0;
+    const settled = Atomics.load(this.#ints, At.settled);
+    return (Atomics.load(this.#ints, At.emitted) - settled) >>> 0;
   }
 
   /** Counts something that was dropped; whether it is the first for this reason. */

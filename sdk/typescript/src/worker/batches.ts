@@ -111,7 +111,8 @@ export class Batches {
   /** The bus has this batch and all before it. */
   acknowledge(batch: Batch): void {
     this.#mark = { number: batch.number, timeUs: batch.sealedUs };
-    this.#shared.acknowledge(batch.events);
+    if (batch.payload === this.head) this.#shared.lose(batch.events);
+    else this.#shared.acknowledge(batch.events);
   }
 
   /** Up to when everything emitted is acknowledged; this moment, where nothing is under way. */

@@ -116,7 +116,7 @@ async function rest(ms: number): Promise<void> {
 }
 
 function tellFlushed(): void {
-  const there = waiting.filter((one) => shared.isAcknowledged(one.emitted));
+  const there = waiting.filter((one) => shared.isSettled(one.emitted));
   if (there.length === 0) return;
   waiting = waiting.filter((one) => !there.includes(one));
   for (const { id } of there) say({ kind: "flushed", id, isDone: true });

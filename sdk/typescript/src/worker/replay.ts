@@ -62,6 +62,9 @@ export async function replay({ bus, subject, emptied, warn }: ReplayParts, left:
       throw error;
     }
     const answer = await Promise.race([ack, pause(ACK_WITHIN_MS, undefined, { ref: false })]);
-    return answer !== undefined && readAck(answer) === undefined;
+    if (answer === undefined) return false;
+    const refusal = readAck(answer);
+    if (refusal?.isFinal && batch.events > 0) return await send(run, { ...emptied(batch), events: 0 });
+    return refusal === undefined;
   }
 }

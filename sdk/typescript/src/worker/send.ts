@@ -25,6 +25,8 @@ const WINDOW = 8;
 export const ACK_WITHIN_MS = 5_000;
 /** A refused message is sent again after the first, doubling up to the second. */
 const [BACKOFF_MS_MIN, BACKOFF_MS_MAX] = [50, 2_000];
+/** JetStream's code for a message that is larger than the stream takes; it will not take it later. */
+const MESSAGE_TOO_LARGE = 10_054;
 /** The longest sleep: a full disk is tried again. */
 const LOOK_EVERY_MS = 1_000;
 
@@ -196,7 +198,7 @@ export class Sender {
         headers: batchHeaders(producer, 0, number),
       });
     } catch (error) {
-      if (error instanceof TooLarge && payload !== this.#parts.batches.head) {
+      if (error instanceof TooLarge && !this.#isEmptied(flight)) {
         flight.batch = this.emptied(flight.batch, "too-large");
         return this.#send(flight, nowMs);
       }
@@ -213,7 +215,7 @@ export class Sender {
     if (acks.length === 0) return;
     this.#acks = [];
     const { spill, batches, warn } = this.#parts;
-    let refusal: string | undefined;
+    let refusal: Refusal | undefined;
     for (const ack of acks) refusal = this.#takeAck(ack) ?? refusal;
     while (this.#window[0]?.isAcked) {
       const { batch } = this.#window[0];
@@ -225,18 +227,27 @@ export class Sender {
       [this.#backoffMs, this.#retryAtMs] = [BACKOFF_MS_MIN, 0];
     } else {
       if (this.#backoffMs === BACKOFF_MS_MIN) {
-        warn(`the bus refused events, they are kept and sent again: ${refusal}`);
+        warn(`the bus refused events, they are kept and sent again: ${refusal.words}`);
       }
       this.#backOff(performance.now());
     }
   }
 
-  /** Marks the flight it is for; the bus's words where it refused. */
-  #takeAck(ack: Msg): string | undefined {
+  #isEmptied(flight: Flight): boolean {
+    return flight.batch.payload === this.#parts.batches.head;
+  }
+
+  /** Marks the flight it is for; why not, where the bus may take it later. */
+  #takeAck(ack: Msg): Refusal | undefined {
     const number = Number(ack.subject.slice(ack.subject.lastIndexOf(".") + 1));
     const flight = this.#window.find((one) => one.batch.number === number && !one.isAcked);
     if (!flight) return undefined;
     const refusal = readAck(ack);
+    if (refusal?.isFinal && !this.#isEmptied(flight)) {
+      flight.batch = this.emptied(flight.batch, "too-large");
+      flight.sent = undefined;
+      return undefined;
+    }
     if (refusal === undefined) flight.isAcked = true;
     return refusal;
   }
@@ -283,13 +294,24 @@ export function batchHeaders(producer: string, epoch: number, number: number): H
   ];
 }
 
-/** The bus's words where JetStream does not have the message. */
-export function readAck(ack: Msg): string | undefined {
-  if (header(ack, "Status") === "503" || ack.headers?.code === 503) return "no stream takes events";
+/** Why JetStream does not have a message. */
+export interface Refusal {
+  readonly words: string;
+  /** Whether it will not be taken later either. */
+  readonly isFinal: boolean;
+}
+
+/** `undefined` where JetStream has the message. */
+export function readAck(ack: Msg): Refusal | undefined {
+  const later = (words: string) => ({ words, isFinal: false });
+  if (header(ack, "Status") === "503" || ack.headers?.code === 503) return later("no stream takes events");
   try {
-    const answer = ack.json<{ seq?: number; error?: { description?: string } }>();
-    return answer.seq === undefined ? (answer.error?.description ?? "no reason given") : undefined;
+    const answer = ack.json<{ seq?: number; error?: { err_code?: number; description?: string } }>();
+    // A refusal has a sequence as well: 0.
+    if (!answer.error) return answer.seq === undefined ? later("no reason given") : undefined;
+    const { err_code, description = "no reason given" } = answer.error;
+    return { words: description, isFinal: err_code === MESSAGE_TOO_LARGE };
   } catch {
-    return "its answer cannot be read";
+    return later("its answer cannot be read");
   }
 }
