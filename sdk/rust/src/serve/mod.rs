@@ -145,7 +145,9 @@ impl Service {
             Box::new(move |incoming, _, body| {
                 let handler = Arc::clone(&handler);
                 async move {
-                    let request = serde_json::from_slice(&body).map_err(|error| {
+                    // Who calls without data may send nothing at all.
+                    let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+                    let request = serde_json::from_slice(body).map_err(|error| {
                         let message = format!("cannot read the request: {error}");
                         Failure::new(call::CODE_BAD_REQUEST, message)
                     })?;

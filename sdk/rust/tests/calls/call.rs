@@ -410,3 +410,20 @@ fn a_handle_calls_from_whatever_runtime() {
         drop(place);
     });
 }
+
+#[tokio::test]
+async fn a_call_without_data_carries_null() {
+    let place = Place::new().await;
+    let price = place.run("price", "v1", 1, |service| {
+        service.endpoint("list", |_, data: Value| async move {
+            Ok(json!({"was_null": data.is_null()}))
+        })
+    });
+    let price = price.await;
+    let client = place.client();
+    let answer = client.request("svc.price.v1.list", "".into());
+    let answer = answer.await.expect("answered");
+    let answer: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+    assert_eq!(answer, json!({"was_null": true}));
+    price.stop().await;
+}
