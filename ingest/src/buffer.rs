@@ -27,9 +27,11 @@ const SEAL_BYTES: usize = 8 << 20;
 const JOIN_ROWS_MAX: usize = 16_384;
 /// What files of every table are sorted by: a series lies together, in order of time.
 const SORT: [&str; 4] = ["service", "version", "instance", "time"];
+/// Of metrics a question names one, so these lie together first.
+const SORT_METRICS: [&str; 5] = ["name", "service", "version", "instance", "time"];
 
 /// The columns Serin's own tables begin with, beside the standard ones.
-const OWN_COLUMNS: [(&str, &[(&str, ColumnKind)]); 6] = [
+const OWN_COLUMNS: [(&str, &[(&str, ColumnKind)]); 7] = [
     (
         "decisions",
         &[
@@ -53,6 +55,7 @@ const OWN_COLUMNS: [(&str, &[(&str, ColumnKind)]); 6] = [
     ("spans", crate::telemetry::SPAN_COLUMNS),
     ("logs", crate::telemetry::LOG_COLUMNS),
     ("requests", crate::telemetry::REQUEST_COLUMNS),
+    ("metrics", crate::telemetry::METRIC_COLUMNS),
 ];
 
 /// Rows on their way into files; shared by the ingester, which fills it, and the lake, which reads it.
@@ -123,7 +126,7 @@ pub(crate) struct Fill {
 }
 
 impl Buffer {
-    /// An empty buffer that knows the tables of the catalogue.
+    /// An empty buffer that knows the tables of the catalogue, and Serin's own.
     pub(crate) fn new<'a>(known: impl IntoIterator<Item = (&'a str, &'a [Column])>) -> Buffer {
         let mut inner = Inner {
             tables: Vec::new(),
@@ -141,6 +144,11 @@ impl Buffer {
         };
         for (name, columns) in known {
             inner.add(name, columns.iter().cloned());
+        }
+        for (name, _) in OWN_COLUMNS {
+            if !inner.by_name.contains_key(name) {
+                inner.add(name, []);
+            }
         }
         Buffer {
             inner: Mutex::new(inner),
@@ -303,7 +311,7 @@ impl Inner {
                     name: table.name.clone(),
                     columns,
                     batches,
-                    sort: SORT.map(str::to_owned).to_vec(),
+                    sort: sort_of(&table.name),
                     is_import,
                 });
             }
@@ -404,7 +412,8 @@ impl Fresh for Buffer {
             table.imported.seal(&table.shape);
             let open = table.live.sealed.iter().chain(&table.imported.sealed);
             let mut open = open.peekable();
-            if open.peek().is_none() {
+            // Serin's own tables can be asked before they have a row: no rows are an answer too.
+            if open.peek().is_none() && !OWN_COLUMNS.iter().any(|(own, _)| *own == table.name) {
                 continue;
             }
             let fresh = tables
@@ -428,8 +437,16 @@ impl Fresh for Buffer {
     }
 }
 
+fn sort_of(name: &str) -> Vec<String> {
+    let columns: &[&str] = match name {
+        "metrics" => &SORT_METRICS,
+        _ => &SORT,
+    };
+    columns.iter().map(|&column| column.to_owned()).collect()
+}
+
 fn own_overflow(name: &str) -> Option<&'static str> {
-    let is_telemetry = ["beats", "spans", "logs"].contains(&name);
+    let is_telemetry = ["beats", "spans", "logs", "metrics"].contains(&name);
     is_telemetry.then_some(crate::telemetry::OVERFLOW)
 }
 

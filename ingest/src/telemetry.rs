@@ -1,4 +1,5 @@
-//! Beats, spans, logs and requests become rows of the tables `beats`, `spans`, `logs`, `requests`.
+//! Beats, spans, logs, requests and metrics become rows of the tables `beats`, `spans`, `logs`,
+//! `requests`, `metrics`.
 //!
 //! They come by a memory stream and are taken at most once: a beat lost in a restart is followed by
 //! the next within a second, and the disk is for events. They rest in the same flush as events. Who
@@ -9,7 +10,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 use serin_lake::ColumnKind;
-use serin_wire::{Arm, Beat, Event, Log, Request, Sealed, Span, Trace};
+use serin_wire::subject::UNKNOWN;
+use serin_wire::{Arm, Beat, Event, Log, Metric, Request, Sealed, Span, Trace};
 
 use crate::refuse::TIME_US_MIN;
 
@@ -56,6 +58,22 @@ pub(crate) const REQUEST_COLUMNS: &[(&str, ColumnKind)] = &[
     ("method", ColumnKind::Text),
     ("bytes", ColumnKind::Int),
 ];
+/// The columns of `metrics`; labels follow as `labels_<name>`, always text.
+pub(crate) const METRIC_COLUMNS: &[(&str, ColumnKind)] = &[
+    ("name", ColumnKind::Text),
+    ("kind", ColumnKind::Text),
+    ("unit", ColumnKind::Text),
+    ("value", ColumnKind::Double),
+    ("delta", ColumnKind::Double),
+    ("count", ColumnKind::Int),
+    ("sum", ColumnKind::Double),
+    ("min", ColumnKind::Double),
+    ("max", ColumnKind::Double),
+    ("p50", ColumnKind::Double),
+    ("p95", ColumnKind::Double),
+    ("p99", ColumnKind::Double),
+    ("buckets", ColumnKind::Text),
+];
 /// Where the parts go that find no column any more: one text, as JSON.
 pub(crate) const OVERFLOW: &str = "more";
 
@@ -88,11 +106,15 @@ pub(crate) struct Sender<'a> {
 /// Reads a subject of telemetry.
 pub(crate) fn sender(subject: &str) -> Option<Sender<'_>> {
     let mut words = subject.strip_prefix("tel.")?.split('.');
+    let known = |word| match word {
+        UNKNOWN => "",
+        word => word,
+    };
     let sender = Sender {
         what: words.next()?,
         service: words.next()?,
-        version: words.next()?,
-        instance: words.next()?,
+        version: known(words.next()?),
+        instance: known(words.next()?),
     };
     words.next().is_none().then_some(sender)
 }
@@ -117,6 +139,7 @@ pub(crate) fn rows<'a>(subject: &'a str, payload: &[u8], arrived_us: i64) -> Opt
         "req" => of_lines(payload, |request| {
             request_row(&sender, &request, arrived_us)
         }),
+        "metric" => of_lines(payload, |metric| metric_row(&sender, &metric, arrived_us)),
         _ => return None,
     };
     Some(found)
@@ -215,6 +238,37 @@ fn request_row<'a>(sender: &Sender<'a>, request: &Request<'_>, arrived_us: i64) 
     row
 }
 
+/// The row of a number that was told; of a histogram's buckets the quantiles are computed here.
+fn metric_row<'a>(sender: &Sender<'a>, metric: &Metric<'_>, arrived_us: i64) -> Row<'a> {
+    let observed = metric.observed.as_ref();
+    let quantile = |q| observed.and_then(|observed| observed.quantile(q));
+    let buckets = observed
+        .filter(|observed| !observed.bounds.is_empty())
+        .map(|observed| {
+            let (bounds, counts) = (&observed.bounds, &observed.counts);
+            serde_json::json!({"bounds": bounds, "counts": counts}).to_string()
+        });
+    let data = serde_json::json!({
+        "name": metric.name,
+        "kind": metric.kind,
+        "unit": metric.unit,
+        "value": metric.value,
+        "delta": metric.delta,
+        "count": observed.map(|observed| observed.count),
+        "sum": observed.and_then(|observed| observed.sum),
+        "min": observed.and_then(|observed| observed.min),
+        "max": observed.and_then(|observed| observed.max),
+        "p50": quantile(0.5),
+        "p95": quantile(0.95),
+        "p99": quantile(0.99),
+        "buckets": buckets,
+    });
+    let labels = serde_json::to_value(&metric.labels).unwrap_or_default();
+    let mut row = row(sender, "metrics", metric.time, arrived_us, data);
+    row.free = Some(("labels", labels));
+    row
+}
+
 impl Row<'_> {
     /// Gives the event its data: each of the free parts with a column of its own, or all of them in
     /// one text where there are more names than columns.
@@ -277,6 +331,8 @@ mod tests {
     fn subjects_name_the_sender() {
         let found = sender("tel.beat.cart.v8.cart-v8-1").expect("a beat");
         assert_eq!((found.what, found.instance), ("beat", "cart-v8-1"));
+        let nameless = sender("tel.span.cart._._").expect("a span");
+        assert_eq!((nameless.version, nameless.instance), ("", ""));
         for other in ["tel.beat.cart.v8", "tel.beat.a.b.c.d", "ev.a.b.c.d"] {
             assert_eq!(sender(other), None, "{other}");
         }

@@ -1,15 +1,23 @@
 //! The subjects on the bus, made and read in one place.
 //!
-//! `ev.` carries events and is stored on disk; `tel.` carries beats, logs, spans and requests and is
-//! stored in memory; `svc.` carries calls; `ctl.` carries routes. The tail of an event's subject is
-//! its type.
+//! `ev.` carries events and is stored on disk; `tel.` carries beats, logs, spans, requests and
+//! metrics and is stored in memory; `svc.` carries calls; `ctl.` carries routes. The tail of an
+//! event's subject is its type.
 
 /// What the stream of events captures.
 pub const EVENTS: &str = "ev.>";
 /// What the memory stream of telemetry captures.
-pub const TELEMETRY: [&str; 4] = ["tel.beat.>", "tel.log.>", "tel.span.>", "tel.req.>"];
+pub const TELEMETRY: [&str; 5] = [
+    "tel.beat.>",
+    "tel.log.>",
+    "tel.span.>",
+    "tel.req.>",
+    "tel.metric.>",
+];
 /// The last token of a subject that carries many events in one message.
 pub const BATCH: &str = "_batch";
+/// The word of a subject for a version or an instance that is not known.
+pub const UNKNOWN: &str = "_";
 /// Where changed [`crate::Routes`] are told.
 pub const ROUTES: &str = "ctl.routes";
 /// Where the routes of this moment are asked for; the answer is [`crate::Routes`] as JSON.
@@ -50,6 +58,11 @@ pub fn pulse(service: &str, version: &str, instance: &str) -> String {
 /// `tel.req.<service>.<version>.<instance>`: requests handled, see [`crate::request`].
 pub fn request(service: &str, version: &str, instance: &str) -> String {
     format!("tel.req.{service}.{version}.{instance}")
+}
+
+/// `tel.metric.<service>.<version>.<instance>`: numbers with labels, see [`crate::metric`].
+pub fn metric(service: &str, version: &str, instance: &str) -> String {
+    format!("tel.metric.{service}.{version}.{instance}")
 }
 
 /// `svc.<service>.<version>.<endpoint>`: a call to one version; the queue group is the version.

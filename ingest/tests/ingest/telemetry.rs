@@ -1,5 +1,5 @@
-//! What comes by the stream of telemetry becomes rows: beats, spans, logs, requests; over the real
-//! bus, recounted with DuckDB.
+//! What comes by the stream of telemetry becomes rows: beats, spans, logs, requests, metrics; over the
+//! real bus, recounted with DuckDB.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -60,10 +60,21 @@ async fn telemetry_becomes_rows() {
     .await;
     publish(&telemetry, "tel.span.cart.v1.cart-v1-1", &[span, json!(1)]).await;
     publish(&telemetry, "tel.log.cart.v1.cart-v1-1", &[log, json!({})]).await;
+    let counter = json!({
+        "time": now_us, "name": "jobs_total", "kind": "counter", "value": 7, "delta": 2,
+        "labels": {"queue": "mail", "code": "200"}
+    });
+    let histogram = json!({
+        "time": now_us, "name": "took", "kind": "histogram", "unit": "ms",
+        "observed": {"count": 4, "sum": 50, "max": 30, "bounds": [10, 20], "counts": [2, 2, 0]}
+    });
+    let unknown = json!({"time": now_us, "name": "x", "kind": "secret", "value": 1});
+    let metrics = [counter, histogram, unknown];
+    publish(&telemetry, "tel.metric.cart.v1.cart-v1-1", &metrics).await;
     publish(&telemetry, "tel.req.cart.v1.cart-v1-1", &[request, bare]).await;
     // The stream is read in order: the last are there when the two of them are.
     until(&ingest, "all are taken", |stats| {
-        stats.telemetry_bad == 3 && rows(&lake.snapshot(), "requests") == 2
+        stats.telemetry_bad == 4 && rows(&lake.snapshot(), "requests") == 2
     })
     .await;
     ingest.flush().await.expect("a flush");
@@ -76,6 +87,10 @@ async fn telemetry_becomes_rows() {
             "SELECT instance, level, message, source, dropped, trace_id, fields_order_id FROM lake.main.logs",
             "SELECT service, version, endpoint, caller, status, has_failed, duration_ms, queue_ms, method, \
              bytes, trace_id, _arm FROM lake.main.requests ORDER BY status DESC",
+            "SELECT service, instance, name, kind, value, delta, labels_queue, labels_code FROM lake.main.metrics \
+             WHERE kind = 'counter'",
+            "SELECT name, kind, unit, value, count, sum, min, max, p50, p95, buckets FROM lake.main.metrics \
+             WHERE kind = 'histogram'",
         ],
     );
     assert_eq!(
@@ -111,6 +126,36 @@ async fn telemetry_becomes_rows() {
                 "cart", "v1", "add", null, 200, false, 0.001, null, null, 0, null, null
             ],
         ])
+    );
+    assert_eq!(
+        found[4],
+        json!([[
+            "cart",
+            "cart-v1-1",
+            "jobs_total",
+            "counter",
+            7.0,
+            2.0,
+            "mail",
+            "200"
+        ]])
+    );
+    let buckets = r#"{"bounds":[10.0,20.0],"counts":[2,2,0]}"#;
+    assert_eq!(
+        found[5],
+        json!([[
+            "took",
+            "histogram",
+            "ms",
+            null,
+            4,
+            50.0,
+            null,
+            30.0,
+            10.0,
+            19.0,
+            buckets
+        ]])
     );
     place.end().await;
 }
