@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::binary::{self, Binary};
 use crate::error::BusError;
+use crate::monitor::{self, BusNumbers};
 use crate::owner::Owner;
 use crate::process::{self, Process};
 use crate::services::{self, BusUser, Services};
@@ -244,6 +245,14 @@ impl Bus {
             pid: watched.map(|watched| watched.pid.load(Ordering::Relaxed)),
             restarts: watched.map_or(0, |watched| watched.restarts.load(Ordering::Relaxed)),
         }
+    }
+
+    /// Numbers of a private bus, from its monitoring page; `None` of a joined one, or one that does
+    /// not answer now.
+    pub async fn numbers(&self) -> Option<BusNumbers> {
+        let port = self.private.as_ref()?.settings.monitor_port;
+        let read = tokio::time::timeout(CONNECT_TIMEOUT, monitor::read(port)).await;
+        read.ok()?.ok()
     }
 
     /// Stops a private bus and waits until it is gone; leaves a joined one alone.
