@@ -28,6 +28,11 @@ impl Clock {
         clock
     }
 
+    /// The last time heard of.
+    pub(crate) fn last_us(&self) -> Option<i64> {
+        self.last_us
+    }
+
     /// Hears a time; whether it can be believed.
     pub(crate) fn hear(&mut self, now_us: i64) -> bool {
         let jump_us = self.last_us.map_or(0, |last_us| now_us.abs_diff(last_us));

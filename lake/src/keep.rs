@@ -26,6 +26,8 @@ pub struct LakeTotals {
     pub snapshots: u64,
     /// Bytes of the catalogue.
     pub catalogue_bytes: u64,
+    /// When something was committed or expired last; `None` before the first time.
+    pub changed_us: Option<i64>,
 }
 
 impl Lake {
@@ -81,6 +83,7 @@ impl Lake {
             retired_files: shown.retired.len() as u64,
             snapshots,
             catalogue_bytes,
+            changed_us: locked(&self.inner.clock).last_us(),
             ..LakeTotals::default()
         };
         for stored in shown.tables.values().flat_map(|table| &table.files) {
