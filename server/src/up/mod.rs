@@ -217,6 +217,8 @@ async fn start(
         serin: serin.clone(),
         env: [
             ("PYTHONPATH", python.to_string_lossy().into_owned()),
+            // Else what is printed waits until it fills a buffer.
+            ("PYTHONUNBUFFERED", String::from("1")),
             ("SERIN_GATEWAY", format!("http://{}", gateway.address())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
