@@ -128,8 +128,13 @@ def abandon_again_and_again() -> None:
         abandon(time.time())
 
 
-if __name__ == "__main__":
+def prepare() -> None:
+    """Makes the tables where they are missing."""
     with closing(opened()) as db:
         db.executescript(SCHEMA)
+
+
+if __name__ == "__main__":
+    prepare()
     threading.Thread(target=abandon_again_and_again, daemon=True).start()
     app.run()

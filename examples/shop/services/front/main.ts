@@ -92,7 +92,7 @@ app.web((request: WebRequest) =>
 async function shelf({ country }: Visitor) {
   const [items, prices] = await Promise.all([
     app.call<pages.Item[]>("catalogue", "list"),
-    app.call<Record<string, number>>("price", "list", {}),
+    app.call<Record<string, number>>("price", "list"),
   ]);
   const gross = await app.call<Record<string, number>>("tax", "list", { prices, country });
   return { items: new Map(items.map((item) => [item.sku, item])), gross };

@@ -129,7 +129,8 @@ function waterfall(hops: readonly Hop[]): Markup {
       return markup`<tr><th>${hop.enhancer}</th><td><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="${hop.status}" x="${left.toFixed(1)}" width="${width.toFixed(1)}" height="8" rx="1"/></svg></td><td>${(hop.total_us / 1000).toFixed(1)} ms</td></tr>`;
     });
   });
-  return markup`<details class="made"><summary>Made by ${hops.length} services in ${(whole / 1000).toFixed(1)} ms</summary><table>${rows}</table></details>`;
+  const services = new Set(hops.map(({ enhancer }) => enhancer.split(".")[0]));
+  return markup`<details class="made"><summary>Made by ${services.size} services in ${(whole / 1000).toFixed(1)} ms</summary><table>${rows}</table></details>`;
 }
 
 /** What is in the cart, and the way to the checkout. */

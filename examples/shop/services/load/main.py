@@ -21,6 +21,8 @@ from serin import sync
 PLACES = 64
 #: Seconds that somebody looks at a page, in the mean.
 LOOKS_S = 1.2
+#: The hour at which the first day begins.
+OPENS_AT = 11
 ITEMS = [
     "seed-finch", "seed-tit", "suet-balls", "feeder-tube", "feeder-window", "bath-stone",
     "box-tit", "box-swift", "box-wren", "glass-8x32", "book-birds", "book-songs",
@@ -54,14 +56,14 @@ def share_of_peak(hour: float) -> float:
 
 
 def arrivals(rng: random.Random, peak: float, day_s: float, days: float) -> Iterator[float]:
-    """When visitors come, in seconds since the beginning, which is at eight in the morning."""
+    """When visitors come, in seconds since the first day began."""
     at = 0.0
     while True:
         # Thinning: as many as at the busiest time, of whom the hour lets in its share.
         at += rng.expovariate(peak)
         if at > days * day_s:
             return
-        if rng.random() < share_of_peak((8 + at / day_s * 24) % 24):
+        if rng.random() < share_of_peak((OPENS_AT + at / day_s * 24) % 24):
             yield at
 
 
@@ -172,7 +174,7 @@ def main() -> None:
     days = options.parse_args().days
     peak, day_s = float(os.environ.get("PEAK", "2")), float(os.environ.get("DAY_S", "600"))
     seed = int(os.environ.get("SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    print(f"seed {seed}: at most {peak:g} visitors a second, a day in {day_s:g} s", flush=True)
+    print(f"seed {seed}: at most {peak:g} visitors a second, a day in {day_s:g} s")
     rng = random.Random(seed)
     with sync.connect() as app:
         app.drain_on_sigterm()

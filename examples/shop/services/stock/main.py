@@ -91,7 +91,12 @@ def lines_of(db: sqlite3.Connection, order: str) -> list:
     return db.execute("SELECT sku, count FROM reserved WHERE order_id = ?", (order,)).fetchall()
 
 
-if __name__ == "__main__":
+def prepare() -> None:
+    """Makes the tables where they are missing."""
     with closing(opened()) as db:
         db.executescript(SCHEMA)
+
+
+if __name__ == "__main__":
+    prepare()
     app.run()
