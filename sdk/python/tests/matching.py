@@ -46,6 +46,8 @@ _RULES: Dict[str, Callable[[Any, Any], bool]] = {
     "$any": lambda _, found: found is not None,
     "$regex": lambda value, found: isinstance(found, str) and bool(re.fullmatch(value, found)),
     "$contains": lambda value, found: isinstance(found, str) and value in found,
+    "$lacks": lambda value, found: isinstance(found, str) and value not in found,
+    "$all": lambda value, found: all(not mismatch(one, found) for one in value),
     "$integer": lambda _, found: re.fullmatch(r"\d+", str(found)) is not None,
     "$between": _between,
     "$exactly": lambda value, found: value == found,

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use serin_wire::chain::{DATA_BYTES_MAX, DEPTH_MAX, ENHANCERS_MAX, STAGES_MAX};
-use serin_wire::{Hop, HopStatus, Packet};
+use serin_wire::{Hop, HopStatus, Packet, call};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -129,6 +129,20 @@ pub enum ChainError {
         /// How all went up to here.
         hops: Vec<Hop>,
     },
+}
+
+impl ChainError {
+    /// A code as HTTP has them.
+    pub fn code(&self) -> u16 {
+        match self {
+            ChainError::Stages { .. }
+            | ChainError::Enhancers { .. }
+            | ChainError::TooLarge { .. }
+            | ChainError::TooDeep { .. } => call::CODE_TOO_LARGE,
+            ChainError::Name { .. } | ChainError::NotAnObject { .. } => call::CODE_BAD_REQUEST,
+            ChainError::Required { .. } => call::CODE_FAILED,
+        }
+    }
 }
 
 impl Serin {

@@ -64,6 +64,16 @@ impl Context {
         self.deadline
     }
 
+    /// Calls that enclose the work.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Of these, calls of chains.
+    pub fn chain_depth(&self) -> u32 {
+        self.chain_depth
+    }
+
     /// The header `traceparent` to send along.
     pub fn traceparent(&self) -> Option<String> {
         self.trace.map(Trace::to_traceparent)

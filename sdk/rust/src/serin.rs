@@ -214,6 +214,13 @@ impl Serin {
         Ok(link)
     }
 
+    /// The revision of the routes that calls follow now; for tests that tell some.
+    #[doc(hidden)]
+    pub async fn routes_revision(&self) -> Option<u64> {
+        let link = self.link().await.ok()?;
+        Some(link.routing.now().revision)
+    }
+
     /// Becomes true when a drain begins.
     pub(crate) async fn stopping(&self) {
         let mut stop = self.inner.stop.subscribe();

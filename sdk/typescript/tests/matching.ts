@@ -25,17 +25,14 @@ export function mismatch(expected: unknown, found: unknown, at = "it"): string {
 
 const first = (problems: string[]) => problems.find((problem) => problem !== "") ?? "";
 const isThere = (found: unknown) => found !== undefined && found !== null;
-/** Inline flags are not JavaScript's: `(?s)` at the beginning becomes the flag. */
-const regex = (text: string) => {
-  const isDotAll = text.startsWith("(?s)");
-  return new RegExp(`^(?:${isDotAll ? text.slice(4) : text})$`, isDotAll ? "s" : "");
-};
 
 const RULES: Record<string, (value: any, found: unknown) => boolean> = {
   $absent: (_, found) => !isThere(found),
   $any: (_, found) => isThere(found),
-  $regex: (value, found) => typeof found === "string" && regex(value).test(found),
+  $regex: (value, found) => typeof found === "string" && new RegExp(`^(?:${value})$`).test(found),
   $contains: (value, found) => typeof found === "string" && found.includes(value),
+  $lacks: (value, found) => typeof found === "string" && !found.includes(value),
+  $all: (value, found) => value.every((one: unknown) => mismatch(one, found) === ""),
   $integer: (_, found) => /^\d+$/.test(String(found)),
   $between: (value, found) => isThere(found) && value[0] <= Number(found) && Number(found) <= value[1],
   $exactly: (value, found) => isDeepStrictEqual(value, found),

@@ -4,12 +4,16 @@ use bytes::Bytes;
 use serde::Serialize;
 use serin_wire::call;
 
+use crate::call::error::CallError;
+use crate::chain::ChainError;
+
 /// The longest message that travels, in characters: of a longer one, its beginning and its end,
 /// since the first cause stands last.
 const MESSAGE_CHARS_MAX: usize = 512;
 const BEGINNING_CHARS: usize = 160;
 
-/// Why a handler failed. Any error becomes one with code 500 by `?`.
+/// Why a handler failed. Any error becomes one by `?`: that of a call or chain keeps its code, any
+/// other has 500, and its text is not shown to visitors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub(crate) code: u16,
@@ -17,6 +21,8 @@ pub struct Failure {
     pub(crate) body: Bytes,
     /// Whether the handler ran.
     pub(crate) has_run: bool,
+    /// Whether it came as an error of the program, whose text is not meant for visitors.
+    pub(crate) is_fault: bool,
 }
 
 impl Failure {
@@ -29,6 +35,7 @@ impl Failure {
             message: cut(message),
             body: Bytes::new(),
             has_run: true,
+            is_fault: false,
         }
     }
 
@@ -60,8 +67,14 @@ impl Failure {
     }
 }
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
+        let known: &(dyn std::error::Error + 'static) = &error;
+        let code = match (known.downcast_ref(), known.downcast_ref()) {
+            (Some(call), _) => CallError::code(call),
+            (_, Some(chain)) => ChainError::code(chain),
+            _ => call::CODE_FAILED,
+        };
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
@@ -69,7 +82,10 @@ impl<E: std::error::Error> From<E> for Failure {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        Failure::new(call::CODE_FAILED, message)
+        Failure {
+            is_fault: true,
+            ..Failure::new(code, message)
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A call is refused at once, unrun, when too many wait, and unrun too when its time is over before
 //! its turn. A handler that began runs to its end, also past its deadline, since stopping halfway is
-//! worse than an answer nobody takes. A panic is the failure of its call alone.
+//! worse than a result nobody takes; the caller is answered at the deadline. A panic is the failure of
+//! its call alone.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::call::link::Link;
 use crate::call::read;
 use crate::clock;
+use crate::context::Context;
 use crate::dropped::Reason;
 use crate::lines::Pushed;
 use crate::serin::Serin;
@@ -137,46 +139,17 @@ impl Desk {
         let body = arrival.body.clone();
         let work = async { (served.handler)(incoming, headers, body).await };
         let work = AssertUnwindSafe(context.clone().scope(work)).catch_unwind();
-        let answer = work.await.unwrap_or_else(|_| {
-            let name = &served.endpoint.name;
-            tracing::error!(endpoint = name, "a handler panicked");
-            let failure =
-                Failure::new(call::CODE_FAILED, format!("the handler of {name} panicked"));
-            Err(failure)
-        });
-        let handler = started.elapsed();
-        let answer = match answer {
-            Err(failure) if served.is_web => {
-                let page = WebResponse::of(&failure);
-                let bytes = self
-                    .web(&arrival, page, queue, handler, Some(&failure))
-                    .await;
-                (failure.code, bytes, Some(failure))
-            }
-            Err(failure) => {
-                self.answer(&arrival, Err(&failure), queue, handler).await;
-                (failure.code, 0, Some(failure))
-            }
-            Ok(Answer::Web(response)) => {
-                let status = response.status;
-                let streamed = context
-                    .clone()
-                    .scope(self.web(&arrival, response, queue, handler, None));
-                (status, streamed.await, None)
-            }
-            Ok(Answer::Body(body)) => match self.fit(body) {
-                Ok(body) => {
-                    let bytes = body.len() as u64;
-                    self.answer(&arrival, Ok(body), queue, handler).await;
-                    (200, bytes, None)
-                }
-                Err(failure) => {
-                    self.answer(&arrival, Err(&failure), queue, handler).await;
-                    (failure.code, 0, Some(failure))
-                }
-            },
+        tokio::pin!(work);
+        let deadline = context.deadline.map(Into::into);
+        let (answer, is_late) = tokio::select! {
+            biased;
+            ended = &mut work => (ended.unwrap_or_else(|_| Err(panicked(served))), false),
+            () = over(deadline) => (Err(late()), true),
         };
-        let (status, bytes, failure) = answer;
+        let handler = started.elapsed();
+        let (status, bytes, failure) = self
+            .give(served, &arrival, &context, answer, queue, handler)
+            .await;
         let outcome = Outcome {
             status,
             queue,
@@ -185,6 +158,52 @@ impl Desk {
             failure,
         };
         self.tell(served, &arrival, span, context.arm(), outcome);
+        if is_late && work.await.is_err() {
+            panicked(served);
+        }
+    }
+
+    /// Answers with what the handler gave; its status, its bytes, and what went wrong.
+    async fn give(
+        &self,
+        served: &Served,
+        arrival: &Arrival,
+        context: &Context,
+        answer: Result<Answer, Failure>,
+        queue: Duration,
+        handler: Duration,
+    ) -> (u16, u64, Option<Failure>) {
+        match answer {
+            Err(failure) if served.is_web => {
+                let page = WebResponse::of(&failure);
+                let bytes = self
+                    .web(arrival, page, queue, handler, Some(&failure))
+                    .await;
+                (failure.code, bytes, Some(failure))
+            }
+            Err(failure) => {
+                self.answer(arrival, Err(&failure), queue, handler).await;
+                (failure.code, 0, Some(failure))
+            }
+            Ok(Answer::Web(response)) => {
+                let status = response.status;
+                let streamed = context
+                    .clone()
+                    .scope(self.web(arrival, response, queue, handler, None));
+                (status, streamed.await, None)
+            }
+            Ok(Answer::Body(body)) => match self.fit(body) {
+                Ok(body) => {
+                    let bytes = body.len() as u64;
+                    self.answer(arrival, Ok(body), queue, handler).await;
+                    (200, bytes, None)
+                }
+                Err(failure) => {
+                    self.answer(arrival, Err(&failure), queue, handler).await;
+                    (failure.code, 0, Some(failure))
+                }
+            },
+        }
     }
 
     fn begin(&self, arrival: &Arrival, above: Option<serin_wire::event::Trace>) -> OpenSpan {
@@ -370,6 +389,24 @@ impl Desk {
         };
         shared.end_span(span, &served.endpoint.name, status, attributes);
     }
+}
+
+/// Waits for a deadline, for ever where there is none.
+async fn over(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn late() -> Failure {
+    Failure::new(call::CODE_TIMEOUT, "the time was over before it ended")
+}
+
+fn panicked(served: &Served) -> Failure {
+    let name = &served.endpoint.name;
+    tracing::error!(endpoint = name, "a handler panicked");
+    Failure::new(call::CODE_FAILED, format!("the handler of {name} panicked"))
 }
 
 fn describe(failure: &Failure, headers: &mut HeaderMap) {

@@ -19,13 +19,18 @@ use crate::serve::failure::Failure;
 /// A larger body goes in chunks of this, below NATS's default of 1 MiB per message with headers.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 
+/// What a visitor reads of an error that the service did not mean for them.
+const FAULT_PAGE: &str = "the service failed; what went wrong is in its trace";
+
 /// An HTTP request as the gateway passed it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebRequest {
     /// `GET`.
     pub method: String,
-    /// The path, without the prefix the service is mounted at; begins with `/`.
+    /// The path, decoded, without the prefix the service is mounted at; begins with `/`.
     pub path: String,
+    /// The path as it came.
+    pub raw_path: String,
     /// What follows the `?`, not decoded; empty where there is none.
     pub query: String,
     /// Lower-case names with their values; repeated headers repeat.
@@ -81,7 +86,8 @@ impl WebRequest {
         fields.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(WebRequest {
             method: method.to_owned(),
-            path: path.to_owned(),
+            path: decoded(path),
+            raw_path: path.to_owned(),
             query: query.to_owned(),
             headers: fields,
             body,
@@ -156,7 +162,12 @@ impl WebResponse {
         } else {
             500
         };
-        WebResponse::text(failure.message.as_str()).status(status)
+        let page = if failure.is_fault {
+            FAULT_PAGE
+        } else {
+            failure.message.as_str()
+        };
+        WebResponse::text(page).status(status)
     }
 
     /// Status and headers, as they travel with the first chunk.
@@ -173,11 +184,12 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(name), decoded(value))
+        let text = |text: &str| decoded(&text.replace('+', " "));
+        (text(name), text(value))
     })
 }
 
-/// Percent-decoded, `+` as a space; what is no UTF-8 is replaced.
+/// Percent-decoded; what is no UTF-8 is replaced.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -190,7 +202,6 @@ fn decoded(text: &str) -> String {
                 rest = &after[2..];
                 continue;
             }
-            (b'+', _) => bytes.push(b' '),
             (byte, _) => bytes.push(byte),
         }
         rest = after;
