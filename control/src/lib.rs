@@ -5,6 +5,7 @@
 //! `serin.decision`, and remembers. This crate must never know dashboards. Modules stand in the order
 //! a decision passes them; start at [`run`].
 
+pub mod confine;
 pub mod service;
 pub mod shim;
 

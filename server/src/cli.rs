@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Rm(Named),
     /// Say what runs
     Status,
+    /// Write a systemd unit that keeps a folder's server running
+    Install(Install),
     /// Check a folder and what runs in it, and say what to do
     Doctor(Doctor),
     /// Serve the page and script of a folder, as an instance of a service
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     /// Own the instances of one service
     #[command(hide = true)]
     Shim(Shim),
+    /// Become a program within limits
+    #[command(hide = true)]
+    Launch(Launch),
     /// Be the gateway, on the listener that is standard input
     #[command(hide = true)]
     Gateway(Gateway),
@@ -380,6 +385,49 @@ pub(crate) struct Shim {
     /// With credentials, so never on the command line.
     #[arg(long, env = "SERIN_BUS", hide_env_values = true)]
     pub(crate) bus: String,
+}
+
+/// Write a systemd unit that runs `serin up` in a folder, starts it again after a crash, and starts it
+/// with the machine.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin install shop                a unit of yours, under ~/.config/systemd/user
+  sudo serin install shop --system  a unit of the system, run as you
+  serin install shop --print        only show it
+
+The unit is checked by systemd-analyze where there is one. A crash leaves services, gateway and
+bus, which the restart adopts; `systemctl --user stop` ends them all.")]
+pub(crate) struct Install {
+    /// The folder.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// A unit of the system instead of one of yours.
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// Print the unit and write nothing.
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Write over a unit that says something else.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Where the API and the dashboards are served.
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Where the gateway serves web services.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub(crate) gateway: SocketAddr,
+}
+
+/// What a shim starts instead of a program that has limits.
+#[derive(Debug, Args)]
+pub(crate) struct Launch {
+    #[arg(long = "group")]
+    pub(crate) groups: Vec<PathBuf>,
+    #[arg(long)]
+    pub(crate) data_bytes: Option<u64>,
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
 }
 
 /// The process in front of web services, which outlives `serin up`.

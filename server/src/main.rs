@@ -24,8 +24,8 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 use commands::{
-    check, config, decisions, doctor, down, emit, flush, gateway, import as import_command, kpi,
-    logs, new, open, query, remark, render, serve, service, shim, status,
+    check, config, decisions, doctor, down, emit, flush, gateway, import as import_command,
+    install, kpi, launch, logs, new, open, query, remark, render, serve, service, shim, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -47,6 +47,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     // A worker, a check and the settings want no runtime and no server.
     match &cli.command {
         Command::Shim(args) => return shim::main(args),
+        Command::Launch(args) => return launch::main(args),
         Command::Gateway(args) => return gateway::main(args),
         Command::QueryWorker => return Ok(serin_query::worker_main()),
         Command::Check(args) => return check::run(&cli.global, args),
@@ -71,6 +72,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Decisions(args) => decisions::run(global, args).await?,
             Command::Flush => flush::run(global).await?,
             Command::Status => status::run(global).await?,
+            Command::Install(args) => install::run(global, args)?,
             Command::Doctor(args) => return doctor::run(global, args).await,
             Command::Logs(args) => logs::run(global, args).await?,
             Command::New(args) => new::run(global, args)?,
@@ -83,6 +85,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             | Command::Config(_)
             | Command::Shim(_)
             | Command::Gateway(_)
+            | Command::Launch(_)
             | Command::QueryWorker => {}
         }
         Ok(ExitCode::SUCCESS)

@@ -229,6 +229,7 @@ impl Shims {
             dir,
             env,
             port,
+            limits: service.limits,
         };
         let status = client.start(launch).await?;
         self.hear(&service.name, status.clone());

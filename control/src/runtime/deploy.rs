@@ -308,10 +308,16 @@ impl Runtime {
         })?
     }
 
-    /// Waits until every caller goes to a version that serves; for people, which of them do not in
-    /// time.
-    async fn not_taken(&self, name: &str, version: &str) -> Vec<String> {
+    /// Waits until every caller goes to a version that serves; for people, what is not as it should
+    /// be: callers who do not in time, limits that are not held.
+    async fn shortcomings(&self, name: &str, version: &str) -> Vec<String> {
         let mut notes = Vec::new();
+        let missing = self.views().borrow().iter().find_map(|service| {
+            let mut of = service.instances.iter();
+            let of = of.find(|one| service.name == name && one.version == version)?;
+            of.limits_missing.clone()
+        });
+        notes.extend(missing);
         if !self.routes_taken().await {
             notes.push(String::from(
                 "the bus has not taken over the routes: calls without a version, from clients \
@@ -344,7 +350,7 @@ impl Runtime {
                     }
                 }
                 Some((of, _)) if of.phase == Phase::Serving => {
-                    for text in self.not_taken(name, &version).await {
+                    for text in self.shortcomings(name, &version).await {
                         tell(stages, Stage::Note { text }).await;
                     }
                     let took_ms = took_ms();

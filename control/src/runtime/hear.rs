@@ -11,6 +11,10 @@ use tokio::sync::watch;
 
 /// Without any pulse for this long it is the bus that is silent, not the instances.
 const BUS_SILENT_US: i64 = 1_000_000;
+/// A shim tells beats for an instance whose last pulse is older (`shim::teller`).
+const OWN_PULSE_US: i64 = 3_000_000;
+/// Whoever was silent for so long has ended.
+const FORGET_US: i64 = 600_000_000;
 /// Routes are told again after this, for whoever missed them.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -25,6 +29,8 @@ pub(super) struct Heard {
 struct Inner {
     /// Of each instance, the last pulse.
     pulses_us: BTreeMap<String, i64>,
+    /// Of each instance, the last beat; a shim tells some for those that tell none.
+    beats_us: BTreeMap<String, i64>,
     /// The last pulse of any.
     last_us: i64,
     /// Since when pulses come without a pause.
@@ -33,20 +39,49 @@ struct Inner {
     ready: BTreeMap<String, bool>,
 }
 
+impl Inner {
+    fn heard_us(&self, instance: &str, now_us: i64) -> Option<i64> {
+        let pulse_us = *self.pulses_us.get(instance)?;
+        if now_us - self.last_us > BUS_SILENT_US {
+            return None;
+        }
+        // While its pulses come its beats are its own, and one that pulses without a beat hangs too.
+        let beat_us = self.beats_us.get(instance);
+        let beat_us = beat_us.filter(|_| now_us - pulse_us < OWN_PULSE_US);
+        let at_us = beat_us.map_or(pulse_us, |beat_us| pulse_us.min(*beat_us));
+        Some(at_us.max(self.since_us))
+    }
+
+    /// Forgets who was not heard for long.
+    fn forget(&mut self, now_us: i64) {
+        self.pulses_us
+            .retain(|_, at_us| now_us - *at_us < FORGET_US);
+        self.beats_us.retain(|_, at_us| now_us - *at_us < FORGET_US);
+        let beats_us = &self.beats_us;
+        self.ready
+            .retain(|instance, _| beats_us.contains_key(instance));
+    }
+}
+
 impl Heard {
-    pub(super) fn start(client: Client, now_us: fn() -> i64) -> Heard {
-        let inner = Arc::new(Mutex::new(Inner::default()));
-        let heard = Heard { client, inner };
-        tokio::spawn(heard.clone().pulses(now_us));
-        tokio::spawn(heard.clone().beats());
-        heard
+    /// Nothing is heard before [`Heard::listen`].
+    pub(super) fn new(client: Client) -> Heard {
+        Heard {
+            client,
+            inner: Arc::default(),
+        }
+    }
+
+    /// Listens until it is dropped.
+    pub(super) async fn listen(&self, now_us: fn() -> i64) {
+        tokio::join!(self.pulses(now_us), self.beats(now_us));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn pulses(self, now_us: fn() -> i64) {
+    async fn pulses(&self, now_us: fn() -> i64) {
         let Ok(mut messages) = self.client.subscribe(subject::PULSES).await else {
             return;
         };
@@ -62,19 +97,24 @@ impl Heard {
             inner.last_us = now;
             match inner.pulses_us.get_mut(instance) {
                 Some(at_us) => *at_us = now,
-                None => drop(inner.pulses_us.insert(instance.to_owned(), now)),
+                None => {
+                    inner.forget(now);
+                    inner.pulses_us.insert(instance.to_owned(), now);
+                }
             }
         }
     }
 
-    async fn beats(self) {
+    async fn beats(&self, now_us: fn() -> i64) {
         let Ok(mut messages) = self.client.subscribe(subject::beat("*", "*", "*")).await else {
             return;
         };
         while let Some(message) = messages.next().await {
             if let Ok(beat) = serde_json::from_slice::<Beat>(&message.payload) {
                 let is_ready = beat.state == State::Ready;
-                self.inner().ready.insert(beat.instance, is_ready);
+                let mut inner = self.inner();
+                inner.beats_us.insert(beat.instance.clone(), now_us());
+                inner.ready.insert(beat.instance, is_ready);
             }
         }
     }
@@ -84,13 +124,10 @@ impl Heard {
         self.inner().ready.get(instance) == Some(&true)
     }
 
-    /// When an instance's pulse was heard last, or the moment since when it could have been heard;
+    /// Since when an instance with an SDK is silent, or the moment since when it could have been heard;
     /// `None` where it never was, or where nothing is heard at all: then silence says nothing.
-    pub(super) fn pulse_us(&self, instance: &str, now_us: i64) -> Option<i64> {
-        let inner = self.inner();
-        let at_us = *inner.pulses_us.get(instance)?;
-        let is_bus_silent = now_us - inner.last_us > BUS_SILENT_US;
-        (!is_bus_silent).then_some(at_us.max(inner.since_us))
+    pub(super) fn heard_us(&self, instance: &str, now_us: i64) -> Option<i64> {
+        self.inner().heard_us(instance, now_us)
     }
 
     /// Tells routes when they change, now and then, and whoever asks.
@@ -117,5 +154,35 @@ impl Heard {
                 tracing::debug!(%error, "cannot tell the routes");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_that_of_pulses_or_of_beats_while_the_bus_is_heard() {
+        const S: i64 = 1_000_000;
+        let mut inner = Inner::default();
+        inner.pulses_us.insert("a".to_owned(), 100 * S);
+        inner.last_us = 100 * S;
+        let heard = |inner: &Inner, now_us| inner.heard_us("a", now_us);
+        assert_eq!(heard(&inner, 100 * S), Some(100 * S));
+        assert_eq!(inner.heard_us("b", 100 * S), None, "never heard");
+        assert_eq!(heard(&inner, 102 * S), None, "nobody is heard");
+        inner.beats_us.insert("a".to_owned(), 80 * S);
+        assert_eq!(heard(&inner, 100 * S), Some(80 * S), "pulses without beats");
+        inner.since_us = 90 * S;
+        assert_eq!(heard(&inner, 100 * S), Some(90 * S), "the bus was away");
+        inner.last_us = 110 * S;
+        inner.beats_us.insert("a".to_owned(), 110 * S);
+        assert_eq!(
+            heard(&inner, 110 * S),
+            Some(100 * S),
+            "a shim's beats count nothing"
+        );
+        inner.forget(1_000 * S);
+        assert_eq!(heard(&inner, 110 * S), None);
     }
 }

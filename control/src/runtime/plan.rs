@@ -225,8 +225,8 @@ fn instances(
         let hang_us =
             i64::try_from(version.service.hang_after_ms).unwrap_or(i64::MAX / 1_000) * 1_000;
         let hangs = |one: &&SeenInstance| {
-            one.pulse_us
-                .is_some_and(|pulse_us| now_us - pulse_us > hang_us)
+            one.heard_us
+                .is_some_and(|heard_us| now_us - heard_us > hang_us)
         };
         actions.extend(
             running()

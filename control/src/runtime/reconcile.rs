@@ -119,7 +119,7 @@ impl Runtime {
             let one = one.map_err(|error| RuntimeError::Damaged(name.clone(), error))?;
             wanted.insert(name, one);
         }
-        let heard = Heard::start(options.client.clone(), options.now_us);
+        let heard = Heard::new(options.client.clone());
         let shims = Shims::find(&options).await;
         let runtime = Arc::new(Runtime {
             options,
@@ -150,6 +150,7 @@ impl Runtime {
 
     /// Looks, plans and acts until the task is dropped. Services live on.
     pub async fn run(self: Arc<Runtime>) {
+        let hearing = self.heard.listen(self.options.now_us);
         let answering = self.heard.answer_routes(self.routes());
         let spreading = self.spread();
         let mut ticks = tokio::time::interval(TICK);
@@ -164,7 +165,7 @@ impl Runtime {
                 self.reconcile().await;
             }
         };
-        tokio::join!(answering, spreading, reconciling);
+        tokio::join!(hearing, answering, spreading, reconciling);
     }
 
     /// Has calls without a version spread as the routes say, whenever they change.
@@ -258,6 +259,9 @@ impl Runtime {
         let now_us = (self.options.now_us)();
         let actions = plan(&self.wanted(), &seen, now_us);
         self.admit(&seen, &actions).await;
+        if actions.is_empty() {
+            return self.show_seen(&seen);
+        }
         for action in actions {
             if let Err(error) = self.act(&action).await {
                 self.tell(&action, &error);
@@ -392,7 +396,7 @@ impl Runtime {
             .into_iter()
             .map(|(service, statuses)| {
                 let instances = statuses.into_iter().map(|status| SeenInstance {
-                    pulse_us: self.heard.pulse_us(&status.instance, now_us),
+                    heard_us: self.heard.heard_us(&status.instance, now_us),
                     status,
                 });
                 (service, instances.collect())
@@ -423,11 +427,14 @@ impl Runtime {
 
     /// Shows what is, where it changed.
     fn show(&self) {
-        let seen = self.seen();
+        self.show_seen(&self.seen());
+    }
+
+    fn show_seen(&self, seen: &Seen) {
         let wanted = self.wanted();
         let views: Vec<_> = wanted
             .values()
-            .map(|one| ServiceView::of(one, &seen))
+            .map(|one| ServiceView::of(one, seen))
             .collect();
         let services = wanted.values().map(|one| (one.name.clone(), one.route()));
         let services = services.collect();

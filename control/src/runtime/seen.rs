@@ -16,8 +16,8 @@ pub struct Seen {
 pub struct SeenInstance {
     /// As its shim says.
     pub status: Status,
-    /// When its own pulse was heard last; absent where it never was.
-    pub pulse_us: Option<i64>,
+    /// Since when one with an SDK was not heard; absent where it never was.
+    pub heard_us: Option<i64>,
 }
 
 impl SeenInstance {

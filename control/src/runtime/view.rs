@@ -66,6 +66,10 @@ pub struct InstanceView {
     pub ended_us: Option<i64>,
     /// How it ended, `signal 9`.
     pub exit: Option<String>,
+    /// How its limits are held, `memory 256 MiB (cgroup v2)`; empty where it has none.
+    pub limits: String,
+    /// What of its limits is not held, and why.
+    pub limits_missing: Option<String>,
 }
 
 impl ServiceView {
@@ -135,6 +139,8 @@ impl InstanceView {
             started_us: status.started_us,
             ended_us: status.exit.map(|exit| exit.time_us),
             exit: status.exit.map(|exit| exit.to_string()),
+            limits: status.limits.clone(),
+            limits_missing: status.limits_missing.clone(),
         }
     }
 }

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serin_yaml::Problem;
 
+use crate::confine::Limits;
+
 /// The file in a service's folder.
 pub const FILE: &str = "service.yaml";
 /// Names that services may not have: Serin itself and its gateway.
@@ -51,6 +53,9 @@ pub struct Service {
     pub sticky: Option<Sticky>,
     /// Whether it runs once, to its end.
     pub is_job: bool,
+    /// What an instance may use.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Where an unmodified program listens.

@@ -27,7 +27,19 @@ pub(super) struct RawService {
     pub(super) sticky: Option<RawSticky>,
     #[serde(default)]
     pub(super) job: bool,
+    pub(super) limits: Option<RawLimits>,
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) memory: Option<Spanned<RawSize>>,
+    pub(super) cpu: Option<Spanned<f64>>,
+}
+
+/// Bytes, written `512KiB`, `256MiB` or `2GiB`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawSize(pub(super) u64);
 
 /// A command line, or its words.
 #[derive(Debug)]
@@ -159,6 +171,37 @@ impl<'de> Deserialize<'de> for RawPort {
 
             fn visit_i64<E: Error>(self, number: i64) -> Result<RawPort, E> {
                 self.visit_u64(u64::try_from(number).unwrap_or_default())
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawSize, D::Error> {
+        struct Written;
+        impl Visitor<'_> for Written {
+            type Value = RawSize;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a size such as 512KiB, 256MiB or 2GiB")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<RawSize, E> {
+                let unknown = || E::invalid_value(serde::de::Unexpected::Str(text), &self);
+                let at = text.find(|c: char| !c.is_ascii_digit());
+                let (number, unit) = text.split_at(at.ok_or_else(unknown)?);
+                let shift = match unit.trim_start() {
+                    "KiB" => 10,
+                    "MiB" => 20,
+                    "GiB" => 30,
+                    _ => return Err(unknown()),
+                };
+                let number: u64 = number.parse().map_err(|_| unknown())?;
+                number
+                    .checked_mul(1 << shift)
+                    .map(RawSize)
+                    .ok_or_else(unknown)
             }
         }
         deserializer.deserialize_any(Written)

@@ -6,8 +6,9 @@ use serin_wire::name;
 use serin_yaml::{Place, Problem, Span, Spanned, code};
 
 use super::command::split;
-use super::raw::{RawCommand, RawPort, RawReady, RawScale, RawService, RawSticky};
+use super::raw::{RawCommand, RawLimits, RawPort, RawReady, RawScale, RawService, RawSticky};
 use super::{Instances, OWN_NAMES, Port, Ready, Service, Sticky};
+use crate::confine::Limits;
 
 /// A pair, so that one may die.
 const INSTANCES: Instances = Instances { min: 2, max: 2 };
@@ -16,6 +17,11 @@ const INSTANCES_MAX: u32 = 64;
 const READY_WITHIN_MS: u64 = 30_000;
 const STOP_WITHIN_MS: u64 = 10_000;
 const HANG_AFTER_MS: u64 = 10_000;
+/// A process alone needs some.
+const MEMORY_BYTES_MIN: u64 = 4 << 20;
+/// Parts of a core that the kernel can count, and more cores than any machine has.
+const CPU_MIN: f64 = 0.01;
+const CPU_MAX: f64 = 1_024.0;
 /// A line that a service's path must not pass: an operating system's environment is bounded.
 const ENV_BYTES_MAX: usize = 32 << 10;
 
@@ -48,6 +54,7 @@ pub(super) fn resolve(file: &str, folder: &str, raw: RawService) -> Result<Servi
         idempotent: raw.idempotent.0.clone(),
         sticky: to.sticky(raw.sticky.as_ref()),
         is_job: raw.job,
+        limits: to.limits(raw.limits.as_ref()),
         port,
         name,
     };
@@ -231,6 +238,41 @@ impl Resolver<'_> {
             );
         }
         instances
+    }
+
+    fn limits(&mut self, raw: Option<&RawLimits>) -> Limits {
+        let Some(raw) = raw else {
+            return Limits::default();
+        };
+        if let Some(memory) = raw
+            .memory
+            .as_ref()
+            .filter(|one| one.value.0 < MEMORY_BYTES_MIN)
+        {
+            let message = format!("{} KiB of memory", memory.value.0 >> 10);
+            self.problem(
+                Place::of(memory),
+                message,
+                "no program starts with less than 4MiB",
+            );
+        }
+        let is_share = |cpu: f64| (CPU_MIN..=CPU_MAX).contains(&cpu);
+        if let Some(cpu) = raw.cpu.as_ref().filter(|one| !is_share(one.value)) {
+            let message = format!("{} of a core", cpu.value);
+            self.problem(
+                Place::of(cpu),
+                message,
+                "write 0.5 for half a core, 2 for two; from 0.01 to 1024",
+            );
+        }
+        Limits {
+            memory_bytes: raw.memory.as_ref().map(|memory| memory.value.0),
+            // Within bounds, and told where it is not.
+            cpu_milli: raw
+                .cpu
+                .as_ref()
+                .map(|cpu| (cpu.value * 1_000.0).round() as u32),
+        }
     }
 
     fn after(&mut self, name: &str, raw: &RawService) -> Vec<String> {

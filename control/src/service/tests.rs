@@ -44,6 +44,32 @@ fn a_program_with_a_port_is_asked_by_http() {
 }
 
 #[test]
+fn limits_are_sizes_and_parts_of_a_core() {
+    let service = good("run: x\nlimits: {memory: 256MiB, cpu: 0.5}\n");
+    let expected = Limits {
+        memory_bytes: Some(256 << 20),
+        cpu_milli: Some(500),
+    };
+    assert_eq!(service.limits, expected);
+    wrong(
+        "run: x\nlimits: {memory: 256, cpu: 0}",
+        expect![
+            "service.yaml:2:10: found integer `256`, expected a size such as 512KiB, 256MiB or 2GiB"
+        ],
+    );
+    wrong(
+        "run: x\nlimits: {memory: 1MiB, cpu: 0}",
+        expect![[r#"
+        service.yaml:2:18: 1024 KiB of memory; no program starts with less than 4MiB
+        service.yaml:2:29: 0 of a core; write 0.5 for half a core, 2 for two; from 0.01 to 1024"#]],
+    );
+    wrong(
+        "run: x\nlimits: {mem: 1GiB}",
+        expect![[r#"service.yaml:2:10: unknown key "mem"; there are memory, cpu"#]],
+    );
+}
+
+#[test]
 fn what_is_wrong_has_its_place() {
     wrong(
         "runn: x",

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::output::Tail;
 use super::protocol::{Exit, Launch, Status};
+use crate::confine::Group;
 
 /// What of the shim's own environment an instance gets.
 const INHERITED: [&str; 8] = [
@@ -35,9 +36,20 @@ pub(super) struct Instance {
     pub(super) stop: watch::Sender<Option<Duration>>,
 }
 
-/// Starts the process of an instance in a group of its own.
-pub(super) fn spawn(launch: &Launch) -> std::io::Result<Child> {
-    let (program, arguments) = launch.command.split_first().ok_or_else(|| {
+/// Ourselves, also when another file has taken the place of ours.
+const OURSELVES: &str = "/proc/self/exe";
+/// How an instance ends whose program cannot be started; the shells' number for it.
+pub(super) const NOT_STARTED: i32 = 127;
+
+/// Starts the process of an instance in a process group of its own, and within its limits.
+pub(super) fn spawn(launch: &Launch, group: Option<&Group>) -> std::io::Result<Child> {
+    let command = match group {
+        Some(group) => group
+            .entry()
+            .command(OURSELVES.to_owned(), launch.command.clone()),
+        None => launch.command.clone(),
+    };
+    let (program, arguments) = command.split_first().ok_or_else(|| {
         std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty")
     })?;
     let inherited = INHERITED
@@ -109,5 +121,6 @@ fn exit(status: Option<ExitStatus>, time_us: i64) -> Exit {
         time_us,
         code: status.and_then(|status| status.code()),
         signal: status.and_then(|status| status.signal()),
+        was_out_of_memory: false,
     }
 }

@@ -10,6 +10,7 @@ mod left;
 mod output;
 mod protocol;
 mod run;
+mod strays;
 mod teller;
 mod usage;
 

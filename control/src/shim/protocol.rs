@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::confine::Limits;
+
 /// Longest line: an environment of many variables fits.
 pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -70,6 +72,9 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// The port it was given.
     pub port: Option<u16>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// How an instance is.
@@ -91,6 +96,12 @@ pub struct Status {
     pub is_ready: bool,
     /// Whether it was asked to end.
     pub is_stopping: bool,
+    /// How its limits are held; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub limits: String,
+    /// What of its limits is not held, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits_missing: Option<String>,
     /// How it ended; absent while it runs.
     pub exit: Option<Exit>,
 }
@@ -104,6 +115,9 @@ pub struct Exit {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// Whether the kernel killed something of it for want of memory, within its limit.
+    #[serde(default)]
+    pub was_out_of_memory: bool,
 }
 
 impl std::fmt::Display for Exit {
@@ -112,6 +126,10 @@ impl std::fmt::Display for Exit {
             (Some(code), _) => write!(f, "code {code}"),
             (None, Some(signal)) => write!(f, "signal {signal}"),
             (None, None) => f.write_str("an unknown end"),
+        }?;
+        if self.was_out_of_memory {
+            f.write_str(", out of the memory that its limit allows")?;
         }
+        Ok(())
     }
 }

@@ -14,16 +14,19 @@ use serin_wire::subject;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::client::ShimError;
-use super::instance::{Instance, spawn, wait};
+use super::instance::{Instance, NOT_STARTED, spawn, wait};
 use super::left;
 use super::output::{self, Tail};
-use super::protocol::{Ask, LINE_BYTES_MAX, Launch, Say, Status, What};
+use super::protocol::{Ask, Exit, LINE_BYTES_MAX, Launch, Say, Status, What};
+use super::strays;
 use super::teller::Teller;
+use crate::confine::{Ground, Group};
 
 /// Lines of an instance that wait to be told.
 const LINES_QUEUE: usize = 1024;
@@ -216,12 +219,9 @@ impl Connection {
                 instances: self.shared.statuses(),
                 ..Say::default()
             },
-            What::Start(launch) => match self.start(&launch) {
-                Ok(status) => Say {
-                    instances: vec![status],
-                    ..Say::default()
-                },
-                Err(error) => refused(format!("cannot start {:?}: {error}", launch.command[0])),
+            What::Start(launch) => Say {
+                instances: vec![self.start(*launch)],
+                ..Say::default()
             },
             What::Stop { instance, grace_ms } => self.with(&instance, |one| {
                 one.status.is_stopping = true;
@@ -253,25 +253,65 @@ impl Connection {
         }
     }
 
-    /// Starts an instance; once again for a name is once only.
-    fn start(&self, launch: &Launch) -> std::io::Result<Status> {
+    /// Starts an instance; once again for a name is once only. One whose program cannot be started
+    /// has ended, so that it is seen like any other that does.
+    fn start(&self, launch: Launch) -> Status {
         if let Some(known) = self.shared.instances().get(&launch.instance) {
-            return Ok(known.status.clone());
+            return known.status.clone();
         }
-        let mut child = spawn(launch)?;
-        let pid = child.id().unwrap_or_default();
-        let status = Status {
+        let now_us = self.shared.now_us;
+        let group = launch.limits.are_any().then(|| {
+            let name = format!("serin-{}-{}", std::process::id(), launch.instance);
+            Group::make(&Ground::find(), &name, &launch.limits)
+        });
+        let held = group.as_ref().map(Group::held).cloned().unwrap_or_default();
+        let tail = Tail::default();
+        let spawned = free(launch.port).and_then(|()| spawn(&launch, group.as_ref()));
+        let mut status = Status {
             instance: launch.instance.clone(),
             version: launch.version.clone(),
             number: launch.number,
-            pid,
+            pid: spawned
+                .as_ref()
+                .ok()
+                .and_then(Child::id)
+                .unwrap_or_default(),
             port: launch.port,
-            started_us: (self.shared.now_us)(),
+            started_us: now_us(),
             is_ready: false,
             is_stopping: false,
+            limits: held.text,
+            limits_missing: held.missing,
             exit: None,
         };
-        let (tail, now_us) = (Tail::default(), self.shared.now_us);
+        if let Err(error) = &spawned {
+            tail.push(&format!("cannot start {:?}: {error}", launch.command[0]));
+            status.exit = Some(not_started(now_us()));
+        }
+        let (stop, stopped) = watch::channel(None);
+        let one = Instance {
+            status: status.clone(),
+            tail: tail.clone(),
+            stop,
+        };
+        self.shared.instances().insert(launch.instance.clone(), one);
+        left::write(&self.shared.left, &self.shared.running());
+        if let Ok(child) = spawned {
+            self.attend(launch, child, group, tail, stopped);
+        }
+        status
+    }
+
+    /// Reads what an instance writes and waits for its end, beside the rest.
+    fn attend(
+        &self,
+        launch: Launch,
+        mut child: Child,
+        group: Option<Group>,
+        tail: Tail,
+        stopped: watch::Receiver<Option<Duration>>,
+    ) {
+        let now_us = self.shared.now_us;
         let (lines, told) = mpsc::channel(LINES_QUEUE);
         let mut reading = JoinSet::new();
         if let Some(out) = child.stdout.take() {
@@ -284,35 +324,51 @@ impl Connection {
             ));
         }
         if let Some(err) = child.stderr.take() {
-            reading.spawn(output::read(err, "stderr", tail.clone(), lines, now_us));
+            reading.spawn(output::read(err, "stderr", tail, lines, now_us));
         }
         let subject = subject::log(&self.service, &launch.version, &launch.instance);
         tokio::spawn(self.teller.clone().lines(subject, told));
-        let (stop, stopped) = watch::channel(None);
-        let one = Instance {
-            status: status.clone(),
-            tail,
-            stop,
-        };
-        self.shared.instances().insert(launch.instance.clone(), one);
-        left::write(&self.shared.left, &self.shared.running());
-        let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let (shared, name) = (Arc::clone(&self.shared), launch.instance.clone());
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let processes = pid.and_then(Pid::from_raw);
+        let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            let exit = wait(child, group, stopped, now_us).await;
-            // Its last lines say why it ended; a process that left its group may hold the pipes.
+            let mut exit = wait(child, processes, stopped, now_us).await;
+            strays::end(&launch, group.as_ref()).await;
+            exit.was_out_of_memory = group.as_ref().is_some_and(Group::was_out_of_memory);
+            drop(group);
+            // Its last lines say why it ended; a process that escaped may hold the pipes.
             let all_read = async { while reading.join_next().await.is_some() {} };
             if tokio::time::timeout(READ_WITHIN, all_read).await.is_err() {
                 reading.detach_all();
             }
-            ended(&shared, &name, exit);
+            ended(&shared, &launch.instance, exit);
         });
-        Ok(status)
+    }
+}
+
+/// That nobody else listens on a port: whoever does would be taken for the instance.
+fn free(port: Option<u16>) -> std::io::Result<()> {
+    let Some(port) = port else { return Ok(()) };
+    match std::net::TcpListener::bind(("127.0.0.1", port)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(std::io::Error::new(
+            error.kind(),
+            format!("port {port} is taken by another program; end that, or write another port"),
+        )),
+    }
+}
+
+fn not_started(time_us: i64) -> Exit {
+    Exit {
+        time_us,
+        code: Some(NOT_STARTED),
+        signal: None,
+        was_out_of_memory: false,
     }
 }
 
 /// Remembers how an instance ended and tells it to whoever is connected.
-fn ended(shared: &Shared, name: &str, exit: super::Exit) {
+fn ended(shared: &Shared, name: &str, exit: Exit) {
     let mut instances = shared.instances();
     let Some(one) = instances.get_mut(name) else {
         return;

@@ -120,31 +120,31 @@ impl Teller {
         });
         let mut ticks = tokio::time::interval(BEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before: BTreeMap<u32, Usage> = usage::by_group();
+        let mut before: BTreeMap<u32, Usage> = BTreeMap::new();
         let mut number = 0;
         loop {
             ticks.tick().await;
             if hearing.is_finished() {
                 return;
             }
-            let usage = usage::by_group();
+            let mut used: BTreeMap<u32, Usage> = BTreeMap::new();
             number += 1;
             let now = now_us();
             for status in shared.running() {
                 if pulses.is_young(&status.instance, now) {
                     continue;
                 }
-                let of = |usages: &BTreeMap<u32, Usage>| {
-                    usages.get(&status.pid).copied().unwrap_or_default()
-                };
-                let (used, was) = (of(&usage), of(&before));
-                let beat = beat(&service, &status, used, used.cpu_s - was.cpu_s, number, now);
+                let usage = usage::of(status.pid);
+                let was = before.get(&status.pid).unwrap_or(&usage);
+                let cpu = usage.cpu_s - was.cpu_s;
+                used.insert(status.pid, usage);
+                let beat = beat(&service, &status, usage, cpu, number, now);
                 let subject = subject::beat(&service, &status.version, &status.instance);
                 self.tell(&subject, serde_json::to_vec(&beat).unwrap_or_default())
                     .await;
             }
             pulses.forget(now);
-            before = usage;
+            before = used;
         }
     }
 }

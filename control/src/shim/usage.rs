@@ -1,43 +1,69 @@
-//! What the processes of an instance use: processor time and resident memory, whole group together.
+//! What the processes of an instance use: processor time and resident memory, all together.
+//!
+//! Found by going down from its process to its children, so that a machine with hundreds of services
+//! is not read through by each of them. What left its parent (`setsid` and an early end) is missed.
 
-use std::collections::BTreeMap;
+use procfs::process::Process;
 
-use procfs::process::all_processes;
+/// Processes of one instance that are looked at; more are a fork bomb.
+const PROCESSES_MAX: usize = 1_024;
 
-/// Totals of a process group.
+/// Totals of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Usage {
+    /// Also of children that have ended and were waited for.
     pub(super) cpu_s: f64,
     pub(super) memory_bytes: u64,
 }
 
-/// Reads the totals of every group at this moment, by the group's number; empty where the system
-/// does not tell.
-pub(super) fn by_group() -> BTreeMap<u32, Usage> {
-    let mut groups: BTreeMap<u32, Usage> = BTreeMap::new();
+/// Reads the totals at this moment; nothing where the system does not tell.
+pub(super) fn of(pid: u32) -> Usage {
     let ticks = procfs::ticks_per_second() as f64;
     let page = procfs::page_size();
-    // A process may end while it is looked at: it is left out.
-    let stats = all_processes().into_iter().flatten().flatten();
-    for stat in stats.filter_map(|process| process.stat().ok()) {
-        let Ok(group) = u32::try_from(stat.pgrp) else {
+    let mut usage = Usage::default();
+    let mut waiting = vec![pid];
+    let mut seen = 0;
+    while let Some(pid) = waiting.pop() {
+        seen += 1;
+        if seen > PROCESSES_MAX {
+            break;
+        }
+        // A process may end while it is looked at: it is left out.
+        let process = i32::try_from(pid)
+            .ok()
+            .and_then(|pid| Process::new(pid).ok());
+        let Some((process, stat)) = process.and_then(|process| {
+            let stat = process.stat().ok()?;
+            Some((process, stat))
+        }) else {
             continue;
         };
-        let usage = groups.entry(group).or_default();
-        usage.cpu_s += (stat.utime + stat.stime) as f64 / ticks;
+        let own = stat.utime + stat.stime;
+        let ended = u64::try_from(stat.cutime + stat.cstime).unwrap_or_default();
+        usage.cpu_s += (own + ended) as f64 / ticks;
         usage.memory_bytes += stat.rss * page;
+        let tasks = process.tasks().into_iter().flatten().flatten();
+        waiting.extend(tasks.filter_map(|task| task.children().ok()).flatten());
     }
-    groups
+    usage
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
-    fn our_own_group_uses_memory() {
-        let group = rustix::process::getpgrp().as_raw_nonzero().get();
-        let usage = by_group()[&u32::try_from(group).expect("a group")];
-        assert!(usage.memory_bytes > 1 << 20, "{usage:?}");
+    fn a_process_is_counted_with_its_children() {
+        let own = std::process::id();
+        let alone = of(own).memory_bytes;
+        assert!(alone > 1 << 20, "{alone}");
+        let mut child = Command::new("sleep").arg("10").spawn().expect("started");
+        let of_child = of(child.id()).memory_bytes;
+        let both = of(own).memory_bytes;
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        assert!(of_child > 0 && both > of_child, "{both} {of_child}");
+        assert_eq!(of(child.id()), Usage::default());
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
+use serin_control::confine::Ground;
 use serin_lake::check::Audit;
 
 use super::{print, remark};
@@ -105,6 +106,7 @@ pub(crate) async fn run(global: &Global, doctor: &Doctor) -> Result<ExitCode> {
     let mut report = Report::default();
     permissions(&data, &mut report);
     disk(&data, &mut report);
+    limits(&mut report);
     clock(&data, &mut report);
     files_people_write(&dir, &mut report);
     let is_running = server(global, &dir, &mut report).await?;
@@ -200,6 +202,18 @@ fn disk(data: &Path, report: &mut Report) {
     if found.f_files > 0 && found.f_favail < 10_000 {
         let told = format!("only {} more files can be made", found.f_favail);
         report.warn("disk", told, "remove small files from this file system");
+    }
+}
+
+/// By what services are held to the limits they ask for.
+fn limits(report: &mut Report) {
+    match Ground::find().describe() {
+        Ok(how) => report.ok("limits", how),
+        Err(why) => report.warn(
+            "limits",
+            why,
+            "it matters to services with `limits:` alone; `serin install` makes a unit with a cgroup of its own",
+        ),
     }
 }
 

@@ -41,6 +41,11 @@ async fn services(client: &Client) -> Result<()> {
             .filter(|one| one["state"] != "ended")
             .map(|one| format!("{} {}", text(&one["name"]), text(&one["state"])))
             .collect();
+        let missing = service["instances"].as_array().into_iter().flatten();
+        let missing = missing.filter(|one| one["state"] != "ended");
+        let missing = missing
+            .filter_map(|one| one["limits_missing"].as_str())
+            .next();
         print(&format!(
             "{:<12} {} {} {}: {}",
             "service",
@@ -49,6 +54,13 @@ async fn services(client: &Client) -> Result<()> {
             text(&service["state"]),
             running.join(", ")
         ));
+        if let Some(missing) = missing {
+            print(&format!(
+                "{:<12} {}: {missing}",
+                "limits",
+                text(&service["name"])
+            ));
+        }
     }
     Ok(())
 }

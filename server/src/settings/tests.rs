@@ -43,7 +43,7 @@ fn every_setting_is_explained() {
     let settings = Settings::parse(text).expect("a right file");
     expect![[r#"
         setting                            value  unit        origin        what it bounds
-        ────────────────────────────────  ──────  ──────────  ────────────  ──────────────────────────────────────────────────────────────
+        ────────────────────────────────  ──────  ──────────  ────────────  ─────────────────────────────────────────────────────────────────────
         query.deadline_s                      30  s           default       how long a query may take
         query.memory_mib                     512  MiB         default       memory of one query
         query.rows_max                    100000  rows        default       rows of an answer; more are cut off and told

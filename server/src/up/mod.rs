@@ -86,6 +86,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
             "note: {address} can be reached from other machines; whoever has the token can read and write everything"
         ));
     }
+    serin_control::confine::prepare();
     raise_files();
     let stop = CancellationToken::new();
     let token = edge::random_token();

@@ -1,8 +1,11 @@
 //! Services from a folder to running instances.
 //!
 //! `lifecycle` is the usual life, `scaffolds` what `serin new` writes, `saved` deploys on save, `load`
-//! deploys and deaths under load, `upgrade` what Serin's own death and upgrade do to visitors.
+//! deploys and deaths under load, `upgrade` what Serin's own death and upgrade do to visitors, `bad_input` what
+//! services should not do, `install` the unit of systemd.
 
+mod bad_input;
+mod install;
 mod lifecycle;
 mod load;
 mod saved;

@@ -8,7 +8,7 @@ use serin_tests::wait::until;
 use super::SOON;
 
 /// Asks a service's endpoint over the bus, as a client that knows no versions.
-async fn ask(
+pub(super) async fn ask(
     serin: &Serin,
     subject: &str,
     web: Option<&str>,

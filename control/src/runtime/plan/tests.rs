@@ -63,14 +63,17 @@ impl Case {
                 started_us: 0,
                 is_ready,
                 is_stopping,
+                limits: String::new(),
+                limits_missing: None,
                 exit: exit.map(|time_us| Exit {
                     time_us,
                     code: Some(1),
                     signal: None,
+                    was_out_of_memory: false,
                 }),
             },
-            pulse_us: match how {
-                How::Silent(pulse_us) => Some(pulse_us),
+            heard_us: match how {
+                How::Silent(heard_us) => Some(heard_us),
                 _ => None,
             },
         });
