@@ -144,7 +144,11 @@ pub(crate) async fn emit(
         }
         first += EVENTS_PER_BURST;
         tokio::select! {
-            () = sdk.flush() => desk.acknowledge(keys),
+            is_out = sdk.flush() => {
+                if is_out {
+                    desk.acknowledge(keys);
+                }
+            }
             // What the bus has not acknowledged by now is promised to nobody.
             _ = stopped.wait_for(|stopped| *stopped) => break,
         }
