@@ -12,6 +12,9 @@ pub const TYPE_BYTES_MAX: usize = 128;
 /// Event types under this prefix are Serin's own and only accepted from Serin.
 pub const OWN_TYPE_PREFIX: &str = "serin.";
 
+/// Names that services may not have: Serin itself and its gateway.
+pub const OWN_SERVICES: [&str; 2] = ["serin", "gateway"];
+
 /// Names of tables that are not event types; an event type may not take one of them.
 pub const OWN_TABLES: [&str; 9] = [
     "beats",
