@@ -3,13 +3,16 @@
 //! One subscription takes all answers; the last word of a reply's subject names the request. An
 //! answer of many chunks comes as many messages, and NATS has no way to tell a service to slow down:
 //! what a slow client has not taken yet waits here, up to bounds, beyond which its answer breaks off.
+//! A chunk names a subject of its service: a message there says that nobody reads any more.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, Message, Subject, Subscriber};
+use bytes::Bytes;
 use futures::StreamExt;
+use serin_wire::call;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +21,8 @@ use crate::counts::Counts;
 
 /// Messages of one answer that wait for their client; at the SDKs' 512 KiB a chunk, 32 MiB.
 const CHUNKS_MAX: usize = 64;
+/// Services that wait to be told that nobody reads; one that is not is told at its next chunk.
+const LEFT_MAX: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -27,6 +32,15 @@ pub(crate) struct Inbox {
     waiting: Mutex<HashMap<u64, mpsc::Sender<Chunk>>>,
     budget: Arc<Budget>,
     counts: Arc<Counts>,
+    left: mpsc::Sender<Subject>,
+}
+
+/// What comes from the bus, and what is to be told there; for [`run`].
+#[derive(Debug)]
+pub(crate) struct Answers {
+    client: Client,
+    subscriber: Subscriber,
+    left: mpsc::Receiver<Subject>,
 }
 
 /// A message of an answer.
@@ -42,6 +56,8 @@ pub(crate) struct Replies {
     inbox: Arc<Inbox>,
     number: u64,
     chunks: mpsc::Receiver<Chunk>,
+    /// Where its service learns that nobody reads; `None` where no more is to come.
+    service: Option<Subject>,
 }
 
 impl Inbox {
@@ -50,17 +66,24 @@ impl Inbox {
         client: &Client,
         budget: Arc<Budget>,
         counts: Arc<Counts>,
-    ) -> Result<(Arc<Inbox>, Subscriber), async_nats::SubscribeError> {
+    ) -> Result<(Arc<Inbox>, Answers), async_nats::SubscribeError> {
         let prefix = client.new_inbox();
         let subscriber = client.subscribe(format!("{prefix}.*")).await?;
+        let (tx, left) = mpsc::channel(LEFT_MAX);
         let inbox = Inbox {
             prefix,
             last: AtomicU64::new(0),
             waiting: Mutex::default(),
             budget,
             counts,
+            left: tx,
         };
-        Ok((Arc::new(inbox), subscriber))
+        let answers = Answers {
+            client: client.clone(),
+            subscriber,
+            left,
+        };
+        Ok((Arc::new(inbox), answers))
     }
 
     /// A place for the answers to one request.
@@ -72,6 +95,7 @@ impl Inbox {
             inbox: Arc::clone(self),
             number,
             chunks,
+            service: None,
         }
     }
 
@@ -84,9 +108,11 @@ impl Inbox {
         let Some(number) = word.and_then(|word| word.parse().ok()) else {
             return;
         };
+        let service = message.reply.clone();
         let mut waiting = self.waiting();
         // Who asked may have given up.
         let Some(tx) = waiting.get(&number) else {
+            self.leave(service);
             return;
         };
         let held = self.budget.hold(message.payload.len());
@@ -94,20 +120,34 @@ impl Inbox {
         if !is_taken {
             waiting.remove(&number);
             self.counts.cut_answers.rise();
+            self.leave(service);
+        }
+    }
+
+    /// Has a service told that nobody reads its stream any more.
+    fn leave(&self, service: Option<Subject>) {
+        if let Some(service) = service
+            && self.left.try_send(service).is_err()
+        {
+            tracing::debug!("a service is told with its next chunk that nobody reads");
         }
     }
 }
 
 /// Hands answers on until the gateway ends.
-pub(crate) async fn run(inbox: Arc<Inbox>, mut subscriber: Subscriber, end: CancellationToken) {
+pub(crate) async fn run(inbox: Arc<Inbox>, mut answers: Answers, end: CancellationToken) {
     loop {
-        let message = tokio::select! {
-            message = subscriber.next() => message,
+        tokio::select! {
+            message = answers.subscriber.next() => match message {
+                Some(message) => inbox.take(message),
+                None => return,
+            },
+            Some(service) = answers.left.recv() => {
+                if let Err(error) = answers.client.publish(service, Bytes::new()).await {
+                    tracing::debug!(%error, "cannot tell a service that nobody reads");
+                }
+            }
             () = end.cancelled() => return,
-        };
-        match message {
-            Some(message) => inbox.take(message),
-            None => return,
         }
     }
 }
@@ -120,12 +160,17 @@ impl Replies {
 
     /// The next one; `None` where the client took the earlier ones too slowly.
     pub(crate) async fn next(&mut self) -> Option<Chunk> {
-        self.chunks.recv().await
+        let chunk = self.chunks.recv().await?;
+        let headers = chunk.message.headers.as_ref();
+        let has_more = headers.is_some_and(|headers| headers.get(call::WEB_MORE).is_some());
+        self.service = chunk.message.reply.clone().filter(|_| has_more);
+        Some(chunk)
     }
 }
 
 impl Drop for Replies {
     fn drop(&mut self) {
         self.inbox.waiting().remove(&self.number);
+        self.inbox.leave(self.service.take());
     }
 }

@@ -53,7 +53,8 @@ pub const WEB_ENDPOINT: &str = "http";
 pub const WEB_REQUEST: &str = "serin-http";
 /// Reply: the status, `200`.
 pub const WEB_STATUS: &str = "serin-http-status";
-/// Reply: more chunks of the body follow on the same subject; absent on the last.
+/// Reply: more chunks of the body follow on the same subject; absent on the last. Chunks of a stream
+/// carry a reply subject: a message there, or that nobody listens, ends the stream.
 pub const WEB_MORE: &str = "serin-http-more";
 /// Before the lower-case name of each HTTP header, both ways; repeated headers repeat.
 pub const WEB_HEADER_PREFIX: &str = "h-";

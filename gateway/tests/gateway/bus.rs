@@ -1,5 +1,6 @@
 //! Requests over the bus: what the service sees, what comes back, and what is refused.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -112,20 +113,31 @@ async fn a_service_of_the_sdk_streams_its_answer() {
         ..Options::new(place.bus.url(), "cart")
     });
     let serin = serin.expect("the options are right");
-    let web = serin.service().web(|_, request| async move {
-        let response = WebResponse::new(200).header("content-type", "text/plain");
-        match request.path.as_str() {
-            "/long" => Ok(response.body(vec![b'x'; 3 << 20])),
-            "/broken" => Ok(response.stream(futures::stream::iter([
-                Ok("begun".into()),
-                Err(serin_sdk::Failure::new(500, "no more")),
-            ]))),
-            _ => {
-                let ticks = futures::stream::iter(0..3).then(|n| async move {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    Ok(format!("{n}\n").into())
-                });
-                Ok(response.stream(ticks))
+    let (read, is_read) = tokio::sync::watch::channel(());
+    let held = Arc::new(Mutex::new(Some(read)));
+    let web = serin.service().web(move |_, request| {
+        let held = Arc::clone(&held);
+        async move {
+            let response = WebResponse::new(200).header("content-type", "text/plain");
+            match request.path.as_str() {
+                "/endless" => {
+                    let read = held.lock().expect("no panic").take();
+                    let begun = futures::stream::iter([Ok("begun".into())]);
+                    let endless = begun.chain(futures::stream::pending());
+                    Ok(response.stream(endless.inspect(move |_| assert!(read.is_some()))))
+                }
+                "/long" => Ok(response.body(vec![b'x'; 3 << 20])),
+                "/broken" => Ok(response.stream(futures::stream::iter([
+                    Ok("begun".into()),
+                    Err(serin_sdk::Failure::new(500, "no more")),
+                ]))),
+                _ => {
+                    let ticks = futures::stream::iter(0..3).then(|n| async move {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        Ok(format!("{n}\n").into())
+                    });
+                    Ok(response.stream(ticks))
+                }
             }
         }
     });
@@ -149,6 +161,15 @@ async fn a_service_of_the_sdk_streams_its_answer() {
         broken.bytes().await.is_err(),
         "the client sees that it is not whole"
     );
+    let mut endless = place.get("/cart/endless").await;
+    let first = endless.chunk().await.expect("a chunk");
+    assert_eq!(first.as_deref(), Some(&b"begun"[..]));
+    assert!(is_read.has_changed().is_ok(), "the service waits");
+    drop(endless);
+    crate::kit::until("the service's stream ends with its visitor", async || {
+        is_read.has_changed().is_err()
+    })
+    .await;
     stop.send(()).expect("it runs");
     running.await.expect("no panic").expect("served");
 }

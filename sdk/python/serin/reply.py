@@ -78,7 +78,8 @@ async def stream_web(
 ) -> None:
     """Sends a web answer: status and headers with the first chunk, ``more`` on all but the last.
 
-    A stream carries a reply subject of ours, so that the bus tells when nobody listens any more.
+    A stream carries a reply subject of ours, where we are told when nobody reads any more: by the
+    gateway, or by the bus where nobody listens. Then its iterator is cancelled and closed.
     """
     head = headers + response.head()
     if not response.is_stream():
@@ -90,16 +91,14 @@ async def stream_web(
         return
     token, gone = link.expect()
     try:
-        async for piece in _pieces(response.body, threads):
-            if gone.done():
-                _log.debug("nobody listens to a stream any more")
-                return
+        async for piece in _pieces(response.body, threads, gone):
             more = Repeated(head + [(wire.WEB_MORE, "1")])
             await link.bus.publish(reply, to_bytes(piece), link.inbox(token), more)
             head = []
             if link.bus.pending_bytes > PENDING_BYTES_MAX:
                 await link.bus.flush()
-        await link.bus.publish(reply, b"", "", Repeated(head) if head else None)
+        if not gone.done():
+            await link.bus.publish(reply, b"", "", Repeated(head) if head else None)
     except (Away, MaxPayloadError):
         raise
     except Exception as error:  # noqa: BLE001, whatever the service's iterator raises
@@ -116,16 +115,35 @@ async def stream_web(
             await close()
 
 
-async def _pieces(body: Any, threads: Executor) -> AsyncIterator[Any]:
-    """The pieces of an iterator; a plain one is asked in a thread, since it may wait."""
-    if hasattr(body, "__anext__"):
-        async for piece in body:
-            yield piece
-        return
+async def _pieces(
+    body: Any, threads: Executor, gone: "asyncio.Future[Any]"
+) -> AsyncIterator[Any]:
+    """The pieces of an iterator, until nobody reads them; a plain one is asked in a thread, since it
+    may wait."""
     loop = asyncio.get_running_loop()
     copied = contextvars.copy_context()
-    while True:
-        piece = await loop.run_in_executor(threads, lambda: copied.run(next, body, _END))
+
+    async def ask() -> Any:
+        if hasattr(body, "__anext__"):
+            return await body.__anext__()
+        return await loop.run_in_executor(threads, lambda: copied.run(next, body, _END))
+
+    while not gone.done():
+        asking = loop.create_task(ask())
+        try:
+            await asyncio.wait([asking, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asking.cancel()
+        if gone.done():
+            # It comes to rest before it is closed.
+            await asyncio.wait([asking])
+            failure = None if asking.cancelled() else asking.exception()
+            _log.debug("nobody reads a stream any more; it ended with %r", failure)
+            return
+        try:
+            piece = asking.result()
+        except StopAsyncIteration:
+            return
         if piece is _END:
             return
         yield piece

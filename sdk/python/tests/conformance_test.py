@@ -6,7 +6,7 @@ import asyncio
 import json
 import unittest
 from pathlib import Path
-from typing import Any, Awaitable, Dict, List, Optional
+from typing import Any, AsyncIterator, Awaitable, Dict, List, Optional
 
 from nats.aio.msg import Msg
 
@@ -146,10 +146,21 @@ class Handle:
                     "headers": request.headers,
                 }
             web = behaviour["web"]
-            body = iter(web["chunks"]) if "chunks" in web else web.get("body", "")
+            body: Any = iter(web["chunks"]) if "chunks" in web else web.get("body", "")
+            if "hold" in web:
+                body = self._held(web)
             return serin.Response(body, web["status"], web["headers"])
 
         return handle
+
+
+    async def _held(self, web: Json) -> AsyncIterator[str]:
+        try:
+            for chunk in web["chunks"]:
+                yield chunk
+            await asyncio.Event().wait()
+        finally:
+            self._gates.begun(web["hold"]).set()
 
 
 def context_shape(context: serin.Context) -> Json:
@@ -323,7 +334,7 @@ class Runner:
         inbox, answers = self.place.client.new_inbox(), asyncio.Queue()
 
         async def keep(message: Msg) -> None:
-            answers.put_nowait(message_shape(message))
+            answers.put_nowait({**message_shape(message), "reply": message.reply})
 
         await self.raw.subscribe(inbox, keep)
         headers = Repeated(step["headers"].items()) if step.get("headers") else None
@@ -333,6 +344,8 @@ class Runner:
 
     async def _answers(self, step: Json, answers: asyncio.Queue[Json]) -> Optional[Json]:
         messages = [await answers.get() for _ in range(step.get("replies", 1))]
+        if step.get("leave"):
+            await self.raw.publish(messages[-1]["reply"], b"")
         if "replies" not in step:
             return messages[0]
         wanted = step["expect"]["messages"]

@@ -51,7 +51,7 @@ export class Handle {
       const idempotent = spec["idempotent"]?.includes(name) ?? false;
       this.service.endpoint(name, (data) => this.#behave(behaviour, data), { idempotent });
     }
-    if (spec["web"]) this.service.web((request) => answerWeb(spec["web"], request));
+    if (spec["web"]) this.service.web((request) => answerWeb(spec["web"], gates, request));
   }
 
   async start(): Promise<void> {
@@ -82,14 +82,31 @@ export class Handle {
   }
 }
 
-function answerWeb(behaviour: Json, request: import("../dist/index.js").WebRequest): unknown {
+function answerWeb(behaviour: Json, gates: Gates, request: import("../dist/index.js").WebRequest): unknown {
   if (behaviour["throw"]) throw new RangeError(behaviour["throw"]);
   if (behaviour["web_echo"]) {
     const { method, path, query, headers } = request;
     return { method, path, query, headers, body: request.text() };
   }
-  const { status, headers, body, chunks } = behaviour["web"];
+  const { status, headers, body, chunks, hold } = behaviour["web"];
+  if (hold) return new WebResponse(held(chunks, gates.at(hold)), { status, headers });
   return new WebResponse(chunks ? chunks.values() : (body ?? ""), { status, headers });
+}
+
+/** Chunks, and then a wait for ever, until it is asked to return. */
+function held(chunks: string[], gate: Gate): AsyncIterable<string> {
+  const left = [...chunks];
+  const iterator: AsyncIterator<string> = {
+    next: async () => {
+      const value = left.shift();
+      return value === undefined ? await new Promise<never>(() => {}) : { done: false, value };
+    },
+    return: async () => {
+      gate.begin();
+      return { done: true, value: undefined };
+    },
+  };
+  return { [Symbol.asyncIterator]: () => iterator };
 }
 
 function shapeOf(context: Context): Json {

@@ -191,15 +191,16 @@ export class Runner {
       }
       return found;
     },
-    request: async ({ subject, headers, body, text, replies }) => {
+    request: async ({ subject, headers, body, text, replies, leave }) => {
       const { client } = this.#place;
       const inbox = `_INBOX.runner.${Math.random().toString(36).slice(2)}`;
       const kept = new Kept();
-      client.subscribe(inbox, { callback: (_, message) => kept.push(shapeOf(message)) });
+      client.subscribe(inbox, { callback: (_, message) => kept.push({ ...shapeOf(message), reply: message.reply }) });
       const payload = text ?? JSON.stringify(body ?? null);
       client.publish(subject, payload, { reply: inbox, ...(headers ? { headers: toHeaders(headers) } : {}) });
       const messages: Json[] = [];
       while (messages.length < (replies ?? 1)) messages.push(await kept.next(PATIENCE_MS, []));
+      if (leave) client.publish(messages.at(-1)!["reply"]);
       return replies === undefined ? messages[0] : { messages };
     },
     serve_raw: async (step) => {

@@ -66,6 +66,14 @@ pub(crate) struct Post {
     waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
 }
 
+/// A subject of ours that whoever reads a stream knows.
+pub(crate) struct Reader<'a> {
+    pub(crate) subject: String,
+    /// The first message there says that nobody reads any more, or the bus says so itself.
+    pub(crate) gone: oneshot::Receiver<Message>,
+    _waiting: Waiting<'a>,
+}
+
 /// Takes the token back when the waiting ends, however it ends.
 struct Waiting<'a> {
     post: &'a Post,
@@ -127,6 +135,16 @@ impl Post {
         match message.status {
             Some(StatusCode::NO_RESPONDERS) => Err(Lost::NoResponders),
             _ => Ok(message),
+        }
+    }
+
+    /// Whoever reads a stream that begins.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        let (token, gone, waiting) = self.register();
+        Reader {
+            subject: format!("{}.{token}", self.inbox),
+            gone,
+            _waiting: waiting,
         }
     }
 

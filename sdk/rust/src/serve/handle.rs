@@ -29,7 +29,7 @@ use crate::serin::Serin;
 use crate::serve::endpoint::{Answer, Served};
 use crate::serve::failure::Failure;
 use crate::serve::incoming::{Incoming, context_of};
-use crate::serve::web::{WebBody, WebResponse, pieces};
+use crate::serve::web::{Chunks, WebBody, WebResponse, pieces};
 use crate::span::{OpenSpan, micros};
 
 /// What our own headers of a reply may take.
@@ -255,7 +255,7 @@ impl Desk {
             describe(failure, &mut headers);
             self.fit(failure.body.clone()).unwrap_or_default()
         });
-        self.publish(arrival, headers, body).await;
+        self.publish(arrival, headers, body, None).await;
     }
 
     /// Answers a web request, in as many messages as it takes; the bytes of its body.
@@ -282,51 +282,81 @@ impl Desk {
                     if pieces.peek().is_some() {
                         headers.insert(call::WEB_MORE, "1");
                     }
-                    self.publish(arrival, headers, piece).await;
+                    self.publish(arrival, headers, piece, None).await;
                 }
             }
-            WebBody::Chunks(mut chunks) => {
-                let mut end = HeaderMap::new();
-                loop {
-                    // A stream that panics breaks its answer off, as a failure does.
-                    let next = AssertUnwindSafe(chunks.next()).catch_unwind().await;
-                    let next = next.unwrap_or_else(|_| {
-                        Some(Err(Failure::new(call::CODE_FAILED, "the stream panicked")))
-                    });
-                    match next {
-                        Some(Ok(chunk)) => {
-                            sent += chunk.len() as u64;
-                            for piece in pieces(&chunk) {
-                                let mut headers = std::mem::take(&mut headers);
-                                headers.insert(call::WEB_MORE, "1");
-                                self.publish(arrival, headers, piece).await;
-                            }
-                        }
-                        Some(Err(failure)) => {
-                            describe(&failure, &mut end);
-                            break;
-                        }
-                        None => break,
-                    }
-                }
-                for (name, values) in std::mem::take(&mut headers).iter() {
-                    values
-                        .iter()
-                        .for_each(|value| end.append(name.clone(), value.clone()));
-                }
-                self.publish(arrival, end, Bytes::new()).await;
-            }
+            WebBody::Chunks(chunks) => sent += self.stream(arrival, headers, chunks).await,
         }
         sent
     }
 
-    async fn publish(&self, arrival: &Arrival, headers: HeaderMap, body: Bytes) {
+    /// Sends a body as it comes, until nobody reads it any more; its bytes.
+    async fn stream(&self, arrival: &Arrival, mut headers: HeaderMap, mut chunks: Chunks) -> u64 {
+        let mut reader = self.link.post.reader();
+        let (mut sent, mut end) = (0, HeaderMap::new());
+        loop {
+            // A stream that panics breaks its answer off, as a failure does.
+            let next = AssertUnwindSafe(chunks.next()).catch_unwind();
+            let next = tokio::select! {
+                biased;
+                _ = &mut reader.gone => {
+                    tracing::debug!("nobody reads a stream any more");
+                    return sent;
+                }
+                next = next => next,
+            };
+            let next = next.unwrap_or_else(|_| {
+                Some(Err(Failure::new(call::CODE_FAILED, "the stream panicked")))
+            });
+            match next {
+                Some(Ok(chunk)) => {
+                    sent += chunk.len() as u64;
+                    for piece in pieces(&chunk) {
+                        let mut headers = std::mem::take(&mut headers);
+                        headers.insert(call::WEB_MORE, "1");
+                        let answers = Some(reader.subject.as_str());
+                        self.publish(arrival, headers, piece, answers).await;
+                    }
+                }
+                Some(Err(failure)) => {
+                    describe(&failure, &mut end);
+                    break;
+                }
+                None => break,
+            }
+        }
+        for (name, values) in headers.iter() {
+            values
+                .iter()
+                .for_each(|value| end.append(name.clone(), value.clone()));
+        }
+        self.publish(arrival, end, Bytes::new(), None).await;
+        sent
+    }
+
+    /// Sends a message of an answer; `answers` is where whoever reads it may say something.
+    async fn publish(
+        &self,
+        arrival: &Arrival,
+        headers: HeaderMap,
+        body: Bytes,
+        answers: Option<&str>,
+    ) {
         // Published without a reply subject: nobody waits.
         let Some(reply) = arrival.reply.clone() else {
             return;
         };
         let client = &self.link.post.client;
-        if let Err(error) = client.publish_with_headers(reply, headers, body).await {
+        let sent = match answers {
+            Some(answers) => {
+                let answers = answers.to_owned();
+                client
+                    .publish_with_reply_and_headers(reply, answers, headers, body)
+                    .await
+            }
+            None => client.publish_with_headers(reply, headers, body).await,
+        };
+        if let Err(error) = sent {
             tracing::warn!(%error, "cannot answer a call");
         }
     }

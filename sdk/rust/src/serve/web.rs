@@ -48,8 +48,10 @@ pub struct WebResponse {
 
 pub(crate) enum WebBody {
     Whole(Bytes),
-    Chunks(BoxStream<'static, Result<Bytes, Failure>>),
+    Chunks(Chunks),
 }
+
+pub(crate) type Chunks = BoxStream<'static, Result<Bytes, Failure>>;
 
 impl WebRequest {
     /// The first header of this lower-case name.
@@ -146,7 +148,8 @@ impl WebResponse {
         self
     }
 
-    /// Sends the body chunk by chunk, as they come. A failure breaks the answer off.
+    /// Sends the body chunk by chunk, as they come. A failure breaks the answer off. Where nobody reads
+    /// any more, since the visitor left, the stream is dropped.
     pub fn stream(
         mut self,
         chunks: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 use serin_sdk::{
     CallError, Chain, ChainError, Context, Endpoint, Enhanced, Failure, Incoming, Options, Serin,
@@ -34,6 +35,21 @@ impl Gates {
     pub(crate) fn at(&self, name: &str) -> Arc<Gate> {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(by_name.entry(name.to_owned()).or_default())
+    }
+}
+
+/// A stream that waits for ever; its gate is passed when it is dropped.
+struct Held(Arc<Gate>);
+
+impl Held {
+    fn hold(&self) {
+        self.0.begun.send_replace(false);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.begun.send_replace(true);
     }
 }
 
@@ -135,7 +151,10 @@ fn serving(spec: &Value, mut service: Service, gates: &Arc<Gates>) -> Service {
     }
     if let Some(behaviour) = spec.get("web") {
         let behaviour = Arc::new(behaviour.clone());
-        service = service.web(move |_, request| behave_on_web(Arc::clone(&behaviour), request));
+        let gates = Arc::clone(gates);
+        service = service.web(move |_, request| {
+            behave_on_web(Arc::clone(&behaviour), Arc::clone(&gates), request)
+        });
     }
     service
 }
@@ -201,7 +220,11 @@ fn context_shape(incoming: &Incoming) -> Value {
     })
 }
 
-async fn behave_on_web(behaviour: Arc<Value>, request: WebRequest) -> Result<WebResponse, Failure> {
+async fn behave_on_web(
+    behaviour: Arc<Value>,
+    gates: Arc<Gates>,
+    request: WebRequest,
+) -> Result<WebResponse, Failure> {
     if let Some(text) = behaviour["throw"].as_str() {
         return Err(std::io::Error::other(text).into());
     }
@@ -238,7 +261,18 @@ async fn behave_on_web(behaviour: Arc<Value>, request: WebRequest) -> Result<Web
     Ok(match web["chunks"].as_array() {
         Some(chunks) => {
             let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(text(chunk).into())).collect();
-            response.stream(futures::stream::iter(chunks))
+            let chunks = stream::iter(chunks);
+            match web["hold"].as_str() {
+                None => response.stream(chunks),
+                Some(name) => {
+                    let held = Held(gates.at(name));
+                    response.stream(
+                        chunks
+                            .chain(stream::pending())
+                            .inspect(move |_| held.hold()),
+                    )
+                }
+            }
         }
         None => response.body(text(&web["body"])),
     })

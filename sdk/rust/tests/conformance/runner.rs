@@ -332,13 +332,18 @@ impl Runner {
             client.publish_with_reply_and_headers(subject, inbox, headers(step), body.into());
         sent.await?;
         client.flush().await?;
-        let replies = step["replies"].as_u64();
+        let (replies, leaves) = (step["replies"].as_u64(), step["leave"] == true);
         Ok(async move {
-            let mut messages = Vec::new();
+            let (mut messages, mut service) = (Vec::new(), None);
             for _ in 0..replies.unwrap_or(1) {
                 let next = tokio::time::timeout(PATIENCE, answers.next()).await;
                 let message = next.context("no answer in time")?;
-                messages.push(shape_of(&message.context("the connection ended")?));
+                let message = message.context("the connection ended")?;
+                messages.push(shape_of(&message));
+                service = message.reply;
+            }
+            if let Some(service) = service.filter(|_| leaves) {
+                client.publish(service, Bytes::new()).await?;
             }
             Ok(match replies {
                 None => Outcome::Message(messages.remove(0)),

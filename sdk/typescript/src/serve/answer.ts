@@ -61,7 +61,8 @@ export function answerOfWeb(web: WebResponse): Answer {
 /**
  * Sends a web answer: status and headers with the first chunk, `more` on all but the last.
  *
- * A stream carries a reply subject of ours, so that the bus tells when nobody listens any more.
+ * A stream carries a reply subject of ours, where we are told when nobody reads any more: by the gateway,
+ * or by the bus where nobody listens. Then the service's iterator is asked to return.
  */
 export async function sendWeb(link: Link, reply: string, web: WebResponse, own: HeaderPairs, warn: (text: string) => void): Promise<void> {
   const head = [...own, ...web.head()];
@@ -85,16 +86,14 @@ async function sendStream(
   warn: (text: string) => void,
 ): Promise<void> {
   const { token, answer } = link.expect();
-  let isGone = false;
-  const noteGone = () => (isGone = true);
-  answer.then(noteGone, noteGone);
+  const asked = new Asked(chunks);
+  const leave = () => asked.leave();
+  answer.then(leave, leave);
   let headers = head;
   let unflushed = 0;
   try {
-    for await (const chunk of chunks) {
+    for (let chunk = await asked.next(); chunk !== undefined; chunk = await asked.next()) {
       for (const piece of pieces(toBytes(chunk))) {
-        // Leaving the loop ends the service's iterator as well.
-        if (isGone) return;
         link.bus.publish(reply, piece, { reply: link.inbox(token), headers: [...headers, ...MORE] });
         headers = [];
         unflushed += piece.length;
@@ -104,7 +103,7 @@ async function sendStream(
         unflushed = 0;
       }
     }
-    link.bus.publish(reply, NOTHING, { headers });
+    if (!asked.isLeft) link.bus.publish(reply, NOTHING, { headers });
   } catch (error) {
     if (error instanceof Away || error instanceof TooLarge) throw error;
     warn(`a stream failed: ${String(error)}`);
@@ -113,6 +112,51 @@ async function sendStream(
     link.bus.publish(reply, NOTHING, { headers: [...status, ...failed.headers] });
   } finally {
     link.forget(token);
+    asked.close(warn);
+  }
+}
+
+/** The chunks of a service's iterator, until it ends or nobody reads them any more. */
+class Asked {
+  readonly #iterator: Iterator<string | Uint8Array> | AsyncIterator<string | Uint8Array>;
+  #isOver = false;
+  #tellLeft = () => {};
+  isLeft = false;
+
+  constructor(chunks: Chunks) {
+    this.#iterator = Symbol.asyncIterator in chunks ? chunks[Symbol.asyncIterator]() : chunks[Symbol.iterator]();
+  }
+
+  /** Nobody reads any more. */
+  leave(): void {
+    this.isLeft = true;
+    this.#tellLeft();
+  }
+
+  async next(): Promise<string | Uint8Array | undefined> {
+    return await new Promise((tell, fail) => {
+      this.#tellLeft = () => tell(undefined);
+      if (this.isLeft) tell(undefined);
+      else this.#ask().then(tell, fail);
+    });
+  }
+
+  async #ask(): Promise<string | Uint8Array | undefined> {
+    try {
+      const { done, value } = await this.#iterator.next();
+      this.#isOver = done === true;
+      return done ? undefined : value;
+    } catch (error) {
+      this.#isOver = true;
+      throw error;
+    }
+  }
+
+  /** Ends an iterator that has more. Not awaited: a generator that waits for something returns when that has come. */
+  close(warn: (text: string) => void): void {
+    if (this.#isOver) return;
+    const returning = Promise.resolve().then(() => this.#iterator.return?.());
+    returning.catch((error: unknown) => warn(`the end of a stream failed: ${String(error)}`));
   }
 }
 
