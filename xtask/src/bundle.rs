@@ -1,7 +1,8 @@
-//! Builds the browser application with npm, and skips what has not changed.
+//! Builds with npm what goes into the binary, the browser application and the SDK for Node, and
+//! skips what has not changed.
 //!
 //! A stamp in the tools folder holds the hash of the inputs of the last good build. Nothing here
-//! knows what the application is. Start at [`build`].
+//! knows what is built. Start at [`build`].
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,24 +15,32 @@ use crate::project::Project;
 use crate::steps::{on_path, run, step};
 use crate::tools;
 
-/// The oldest Node the packages of the browser application run on.
+/// The oldest Node that the browser application is built with and the SDK runs on.
 const NODE_MIN: u32 = 20;
 
-/// Leaves an up-to-date bundle in `ui/web/dist`, and what the Python SDK needs beside it.
+/// Leaves an up-to-date bundle in `ui/web/dist`, and beside it the SDKs that go into the binary: for
+/// Python with what it needs, for Node compiled.
 pub(crate) fn build(project: &Project) -> Result<()> {
     tools::python_vendor(project)?;
+    let node_sdk = project.root.join("sdk/typescript");
+    npm_build(project, &node_sdk, "the SDK for Node", "dist/index.js")?;
     let web = project.web();
-    packages(project, &web)?;
-    let inputs = hash(&files(&web)?)?;
-    let stamp = stamp(project, &web, "built");
-    let is_built = web.join("dist/index.html").is_file();
+    npm_build(project, &web, "the browser application", "dist/index.html")
+}
+
+/// `npm run build` in a folder, unless what it `makes` was made from the same files.
+fn npm_build(project: &Project, folder: &Path, what: &str, makes: &str) -> Result<()> {
+    packages(project, folder)?;
+    let inputs = hash(&files(folder)?)?;
+    let stamp = stamp(project, folder, "built");
+    let is_built = folder.join(makes).is_file();
     if is_built && fs::read_to_string(&stamp).is_ok_and(|text| text == inputs) {
         return Ok(());
     }
-    step("build the browser application", || {
+    step(&format!("build {what}"), || {
         run(Command::new("npm")
             .args(["run", "build", "--silent"])
-            .current_dir(&web))
+            .current_dir(folder))
     })?;
     write_stamp(&stamp, &inputs)
 }
@@ -77,10 +86,10 @@ fn has_node() -> Result<()> {
     }
 }
 
-/// The application's own files: all but what npm and the build itself put there.
-fn files(web: &Path) -> Result<Vec<PathBuf>> {
+/// A folder's own files: all but what npm and the build itself put there.
+fn files(of: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut folders = vec![web.to_owned()];
+    let mut folders = vec![of.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries =
             fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
