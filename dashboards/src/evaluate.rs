@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use serin_query::calendar::rfc3339;
-use serin_query::kpi::{Better, KpiAnswer, KpiPlan, KpiRequest};
+use serin_query::kpi::{Better, Kind, KpiAnswer, KpiPlan, KpiRequest};
 use serin_query::{Engine, QueryError, Range, Snapshot, nice_step_us, render};
 
 use crate::library::Library;
@@ -182,12 +182,20 @@ impl Asker<'_> {
     async fn kpis(&self, plans: &[&Arc<KpiPlan>]) -> Result<Found, Failed> {
         match self.panel.draw {
             Draw::Line => self.series(plans).await,
+            Draw::Bar if self.shows_steps(plans) => self.bars(plans).await,
             Draw::Bar if self.panel.has_columns_over_time() => self.series(plans).await,
             Draw::Bar => self.bars(plans).await,
             Draw::Stat => self.stat(plans[0]).await,
             Draw::Table => self.table(plans).await,
             Draw::Heatmap => self.heatmap(plans[0]).await,
         }
+    }
+
+    /// Whether the steps of a funnel stand side by side, and not each over time.
+    fn shows_steps(&self, plans: &[&Arc<KpiPlan>]) -> bool {
+        let is_funnel =
+            |plan: &&Arc<KpiPlan>| matches!(plan.definition().kind, Kind::Funnel { .. });
+        !self.panel.is_stacked && self.panel.step_us.is_none() && plans.iter().all(is_funnel)
     }
 
     fn step_us(&self) -> i64 {

@@ -127,7 +127,14 @@ pub(crate) fn table(
         kind: "double".to_owned(),
         unit: plan.unit().map(str::to_owned),
     };
-    let columns = by
+    // A funnel's groups have its step beside what was asked for.
+    let first_of = |answer: &KpiAnswer| Some(answer.series.first()?.by.clone());
+    let named = answers.first().and_then(first_of);
+    let names: Vec<String> = match named {
+        Some(named) => named.into_iter().map(|(name, _)| name).collect(),
+        None => by.to_vec(),
+    };
+    let columns = names
         .iter()
         .map(text)
         .chain(plans.iter().map(number))
