@@ -56,6 +56,8 @@ fn tell(name: &str, stage: Stage) {
         Stage::Ended { version, took_ms } => {
             print(&format!("{name} {version} ended well after {took_ms} ms"));
         }
+        // A build may take minutes.
+        Stage::Building => print(&format!("{name} is being built")),
         Stage::Note { text } => remark(&format!("note: {name}: {text}")),
         Stage::Failed {
             version,
@@ -68,9 +70,6 @@ fn tell(name: &str, stage: Stage) {
                 "note: {name}{version} does not serve, what served before goes on: {why}{said}"
             ));
         }
-        Stage::Copied { .. }
-        | Stage::Building
-        | Stage::Starting { .. }
-        | Stage::Unchanged { .. } => {}
+        Stage::Copied { .. } | Stage::Starting { .. } | Stage::Unchanged { .. } => {}
     }
 }
