@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 
-import { CallError, chain, html, service, stage, WebResponse, type WebRequest } from "serin-sdk";
+import { CallError, chain, service, stage, WebResponse, type WebRequest } from "serin-sdk";
 
 import { bird } from "./icons.ts";
 import type { Markup } from "./markup.ts";
@@ -103,9 +103,9 @@ function viewed({ visitor, country }: Visitor, what: { page: string; sku?: strin
 }
 
 function shown(visitor: Visitor, title: string, content: Markup, status = 200): WebResponse {
-  const { headers } = html("");
   const cookies = visitor.isNew ? [kept("visitor", visitor.visitor)] : [];
-  return new WebResponse(pages.page(title, visitor, content), { status, headers: [...headers, ...cookies] });
+  const headers = [["content-type", "text/html; charset=utf-8"], ...cookies] as const;
+  return new WebResponse(pages.page(title, visitor, content), { status, headers });
 }
 
 function seeOther(path: string, ...headers: (readonly [string, string])[]): WebResponse {
