@@ -11,6 +11,7 @@ use serin_tests::wait::until;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::scaffolds::ask;
 use super::{SOON, instances};
 
 /// Clients that never stop asking for a page.
@@ -115,4 +116,27 @@ async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
     .await?;
     visitors.more(100).await?;
     visitors.all_were_served().await
+}
+
+/// The moment a deploy says "serves" is the moment from which nobody gets the version before, or
+/// nobody at all: clients that know no versions, and visitors.
+#[tokio::test]
+async fn who_serves_is_reached_by_everybody_at_once() -> Result<()> {
+    let serin = Serin::start().await?;
+    serin.run(&["new", "page"]).await?;
+    let page = serin.dir().join("services/page/page.html");
+    let text = fs::read_to_string(&page)?;
+    for round in 0..6 {
+        let mark = format!("round {round}");
+        fs::write(&page, format!("{text}<!-- {mark} -->\n"))?;
+        serin.run(&["deploy", "page"]).await?;
+        let (status, over_bus) = ask(&serin, "svc.page.http", Some("GET /"), "").await?;
+        assert_eq!(status, "200", "{mark}: {over_bus}");
+        assert!(over_bus.contains(&mark), "{mark}: {over_bus}");
+        let answer = reqwest::get(format!("{}/page/", serin.gateway())).await?;
+        assert_eq!(answer.status(), 200, "{mark}");
+        let through_gateway = answer.text().await?;
+        assert!(through_gateway.contains(&mark), "{mark}: {through_gateway}");
+    }
+    Ok(())
 }

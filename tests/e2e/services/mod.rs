@@ -2,12 +2,14 @@
 //!
 //! `lifecycle` is the usual life, `scaffolds` what `serin new` writes, `saved` deploys on save, `load`
 //! deploys and deaths under load, `upgrade` what Serin's own death and upgrade do to visitors, `bad_input` what
-//! services should not do, `install` the unit of systemd.
+//! services should not do, `install` the unit of systemd, `rolling` and `many` are measured.
 
 mod bad_input;
 mod install;
 mod lifecycle;
 mod load;
+mod many;
+mod rolling;
 mod saved;
 mod scaffolds;
 mod upgrade;
