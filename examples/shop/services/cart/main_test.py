@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 import unittest
+from contextlib import ExitStack
 from unittest import mock
 
 import main
@@ -13,9 +14,11 @@ from serin.testing import recording
 
 class Cart(unittest.TestCase):
     def setUp(self) -> None:
-        folder = self.enterContext(tempfile.TemporaryDirectory())
-        self.enterContext(mock.patch.dict(os.environ, SERIN_DATA=folder))
-        self.events = self.enterContext(recording(main.app))
+        around = ExitStack()
+        self.addCleanup(around.close)
+        folder = around.enter_context(tempfile.TemporaryDirectory())
+        around.enter_context(mock.patch.dict(os.environ, SERIN_DATA=folder))
+        self.events = around.enter_context(recording(main.app))
         main.prepare()
 
     def test_items_add_up(self) -> None:

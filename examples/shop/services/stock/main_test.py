@@ -3,6 +3,7 @@
 import os
 import tempfile
 import unittest
+from contextlib import ExitStack
 from unittest import mock
 
 import main
@@ -17,9 +18,11 @@ def order(number: str, count: int) -> serin.Packet:
 
 class Stock(unittest.TestCase):
     def setUp(self) -> None:
-        folder = self.enterContext(tempfile.TemporaryDirectory())
-        self.enterContext(mock.patch.dict(os.environ, SERIN_DATA=folder))
-        self.events = self.enterContext(recording(main.app))
+        around = ExitStack()
+        self.addCleanup(around.close)
+        folder = around.enter_context(tempfile.TemporaryDirectory())
+        around.enter_context(mock.patch.dict(os.environ, SERIN_DATA=folder))
+        self.events = around.enter_context(recording(main.app))
         main.prepare()
 
     def level(self, sku: str) -> int:
