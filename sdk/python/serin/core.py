@@ -20,12 +20,13 @@ from .bus import Bus
 from .context import Context
 from .dropped import Dropped
 from .encode import to_json
+from .left import IS_AVAILABLE, left_under
 from .link import Link
 from .options import Options
 from .queue import Queue
-from .replay import replay
+from .replay import Replay
 from .send import Sender
-from .spill import IS_AVAILABLE, Spill, left_under
+from .spill import Spill
 from .telemetry import Lines
 from .wire import batch, subject
 
@@ -227,11 +228,14 @@ class Core:
         if left:
             link = Link(options.bus, options.instance)
             await link.start()
-            replaying = asyncio.get_running_loop().create_task(replay(link, events, left, sender.emptied))
+            replaying = asyncio.get_running_loop().create_task(
+                Replay(link, events, sender.emptied).run(left)
+            )
         self._stop_sender()
         self._is_done = await sender.run()
         if replaying:
             replaying.cancel()
+            await asyncio.wait([replaying])
             await link.close()
         await self.close_link()
         await bus.close()

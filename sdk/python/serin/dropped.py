@@ -21,6 +21,8 @@ BAD_TYPE = "bad-type"
 DRAINED = "drained"
 #: The spill folder did not give it back.
 SPILL_LOST = "spill-lost"
+#: At the end it was neither acknowledged nor on disk.
+ABANDONED = "abandoned"
 
 
 class Dropped:

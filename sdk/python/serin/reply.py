@@ -115,9 +115,7 @@ async def stream_web(
             await close()
 
 
-async def _pieces(
-    body: Any, threads: Executor, gone: "asyncio.Future[Any]"
-) -> AsyncIterator[Any]:
+async def _pieces(body: Any, threads: Executor, gone: "asyncio.Future[Any]") -> AsyncIterator[Any]:
     """The pieces of an iterator, until nobody reads them; a plain one is asked in a thread, since it
     may wait."""
     loop = asyncio.get_running_loop()

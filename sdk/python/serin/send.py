@@ -84,6 +84,9 @@ class Sender:
         #: The open batch, and when it was first seen.
         self._open_since: Optional[Tuple[int, float]] = None
         self._retry_at = 0.0
+        #: When the disk, which refused or was full, is tried again.
+        self._disk_again_at = 0.0
+        self._is_disk_failing = False
         self._backoff_s = BACKOFF_S[0]
         self._lines_at = 0.0
         self._deadline: Optional[float] = None
@@ -269,7 +272,8 @@ class Sender:
 
     def _move_to_disk(self) -> None:
         """Moves to disk what is not acknowledged: first what is under way, then what waits."""
-        if self._spill is None:
+        now = clock.monotonic()
+        if self._spill is None or self._disk_again_at > now:
             return
         is_full = False
         for flight in self._window:
@@ -291,6 +295,7 @@ class Sender:
             else:
                 self._queue.put_back(batch)
                 is_full = True
+        self._disk_again_at = now + LOOK_EVERY_S if is_full else 0.0
         self._queue.is_spill_full = is_full
 
     def _store(self, batch: Batch, is_read: bool) -> bool:
@@ -300,8 +305,12 @@ class Sender:
         try:
             self._spill.append(batch, is_read)
         except OSError as error:
-            _log.warning("cannot keep events on disk while the bus is away: %s", error)
+            if not self._is_disk_failing:
+                folder = self._spill.folder
+                _log.warning("cannot keep events in %s while the bus is away: %s", folder, error)
+            self._is_disk_failing = True
             return False
+        self._is_disk_failing = False
         return True
 
     async def _send_lines(self) -> None:
@@ -314,8 +323,8 @@ class Sender:
             if taken:
                 try:
                     await self._bus.publish(subject, taken)
-                except (Away, MaxPayloadError) as error:
-                    _log.debug("lines are lost: %r", error)
+                except (Away, MaxPayloadError):
+                    lines.lose(taken)
 
     def _wake_at(self) -> float:
         """When there is something to do by the clock."""
@@ -328,14 +337,32 @@ class Sender:
         return min(at, self._retry_at) if self._retry_at > now else at
 
     def _leave(self) -> bool:
-        """Leaves what is not acknowledged on disk for the next run; whether there was nothing."""
+        """Leaves what is not acknowledged on disk for the next run, and counts what nobody will send;
+        whether there was nothing."""
         self._queue.seal()
         is_done = self._is_done()
         if not is_done:
+            self._disk_again_at = 0.0
             self._move_to_disk()
+            self._abandon()
         if self._spill:
             self._spill.close()
         return is_done
+
+    def _abandon(self) -> None:
+        batches = [
+            flight.batch for flight in self._window if not flight.is_on_disk and not flight.is_acked
+        ]
+        batch = self._queue.pop()
+        while batch is not None:
+            batches.append(batch)
+            batch = self._queue.pop()
+        abandoned = sum(batch.events for batch in batches)
+        if abandoned:
+            self._dropped.count(dropped.ABANDONED, abandoned)
+            _log.error("%d events are lost: neither the bus nor the disk took them", abandoned)
+        for lines in self._lines.values():
+            lines.lose(lines.take())
 
 
 def headers(producer: str, epoch: int, number: int) -> Dict[str, str]:

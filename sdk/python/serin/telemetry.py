@@ -27,7 +27,7 @@ class Lines:
     def __init__(self, what: str, dropped: Dropped) -> None:
         #: The telemetry's name in subjects: ``span``, ``log``, ``req``.
         self.what = what
-        self._reason = {"req": "request"}.get(what, what) + "-full"
+        self._name = {"req": "request"}.get(what, what)
         self._dropped = dropped
         self._lock = threading.Lock()
         self._lines = bytearray()
@@ -43,7 +43,12 @@ class Lines:
             if has_room:
                 self._lines += line
         if not has_room:
-            self._dropped.count(self._reason)
+            self._dropped.count(f"{self._name}-full")
+
+    def lose(self, taken: bytes) -> None:
+        """Counts lines that the bus did not get in time."""
+        if taken:
+            self._dropped.count(f"{self._name}-lost", taken.count(b"\n"))
 
     def take(self) -> bytes:
         """All lines; empty where there are none."""

@@ -112,6 +112,46 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         producers = {event["message_id"].split("/")[0] for event in found}
         self.assertEqual(len(producers), 2)
 
+    async def test_damage_on_disk_is_counted_and_costs_no_more_than_its_batch(self) -> None:
+        await self.place.stop()
+        earlier = await self.connect()
+        emit_numbers(earlier, 0, 5000)
+        self.assertFalse(await earlier.drain(0.1))
+        (segment,) = self.segments()
+        with open(segment, "r+b") as file:
+            file.seek(segment.stat().st_size // 2)
+            file.write(bytes(4))
+        # A segment that cannot be read; the run's others are sent, and it stays.
+        unreadable = segment.with_name("00000000.seg")
+        unreadable.mkdir()
+        await self.place.start()
+        later = await self.connect()
+        later.emit("order.paid", n=5000)
+        await self.flush(later)
+
+        async def are_sent() -> bool:
+            return len(await self.place.events()) > 2000
+
+        await until(are_sent)
+        self.assertTrue(await later.drain(PATIENCE_S))
+        self.assertEqual(later.counts()["dropped"], {})
+        unreadable.rmdir()
+        last = await self.connect()
+        await until(lambda: not self.segments())
+        lost = last.counts()["dropped"]["spill-lost"]
+        self.assertTrue(0 < lost < 2000, lost)
+        self.assertEqual(len(await self.place.events()) + lost, 5001)
+
+    async def test_what_nobody_will_send_is_counted(self) -> None:
+        await self.place.stop()
+        app = await self.connect(spill_dir=None)
+        emit_numbers(app, 0, 5000)
+        self.assertFalse(await app.drain(0.1))
+        self.assertFalse(await app.flush())
+        counts = app.counts()
+        self.assertEqual((counts["emitted"], counts["acknowledged"]), (5000, 0))
+        self.assertEqual(counts["dropped"], {"abandoned": 5000})
+
     async def test_events_wait_on_disk_and_the_bound_holds(self) -> None:
         await self.place.stop()
         app = await self.connect(queue_bytes_max=1 << 20, spill_bytes_max=2 << 20)

@@ -153,7 +153,6 @@ class Handle:
 
         return handle
 
-
     async def _held(self, web: Json) -> AsyncIterator[str]:
         try:
             for chunk in web["chunks"]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import datetime
 import enum
 import json
+import os
 import random
+import subprocess
+import sys
 import tempfile
+import textwrap
 import unittest
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +18,15 @@ from typing import Any, Dict, List, Optional
 from unittest import mock
 
 import serin
-from serin import typed
+from serin import left, segment, typed
 from serin.beats import next_due
 from serin.clock import Ulids
 from serin.encode import to_json
+from serin.left import left_under
 from serin.queue import Batch, Queue
+from serin.segment import checksum
 from serin.span import Span
-from serin.spill import Spill, checksum, decode, encode, left_under
+from serin.spill import Spill
 from serin.testing import recording
 from serin.web import Router, WebRequest
 from serin.wire import batch, name
@@ -135,13 +141,85 @@ class ValuesTest(unittest.TestCase):
         for now, next_at in [(10.0, 11.0), (10.4, 11.0), (11.0, 12.0), (13.5, 14.5)]:
             self.assertEqual(next_due(10.0, 1.0, now), next_at)
 
-    def test_a_torn_record_ends_a_segment(self) -> None:
-        records = b"".join(encode(Batch(n, 3, 7, bytes([n]) * 1001)) for n in (5, 6, 7))
-        self.assertEqual([one.number for one in decode(records)], [5, 6, 7])
-        self.assertEqual([one.number for one in decode(records[:-1])], [5, 6])
-        flipped = bytearray(records)
-        flipped[1100] ^= 1
-        self.assertEqual([one.number for one in decode(bytes(flipped))], [5])
+    def check_read(self, data: bytes, after: int, whole: List[int], damaged: List[Any]) -> None:
+        found = segment.read(data, after)
+        self.assertEqual([one.number for one in found.whole], whole)
+        self.assertEqual([(one.number, one.events) for one in found.damaged], damaged)
+
+    def test_what_is_behind_damage_is_read(self) -> None:
+        def records(*numbers: int) -> bytearray:
+            """Of 100 bytes, with three events each."""
+            batches = [Batch(n, 3, 7, bytes([n]) * 68) for n in numbers]
+            return bytearray(b"".join(map(segment.encode, batches)))
+
+        self.check_read(bytes(records(5, 6, 8)), 4, [5, 6, 8], [])
+        # A bit of the payload, of the number, of the length.
+        for at, lost in [(150, (6, 3)), (105, (6, 1)), (102, (6, 3))]:
+            flipped = records(5, 6, 7)
+            flipped[at] ^= 0x10
+            self.check_read(bytes(flipped), 4, [5, 7], [lost])
+        # Zeros over two records, and over the first of a segment.
+        zeros = records(5, 6, 7, 8)
+        zeros[120:250] = bytes(130)
+        self.check_read(bytes(zeros), 4, [5, 8], [(6, 1), (7, 1)])
+        zeros = records(5, 6)
+        zeros[:40] = bytes(40)
+        self.check_read(bytes(zeros), 4, [6], [(5, 1)])
+        self.check_read(bytes(zeros), 0, [6], [(5, 1)])
+        # A torn end.
+        for cut in (1, 60, 67):
+            self.check_read(bytes(records(5, 6)[:-cut]), 0, [5], [(6, 3)])
+        self.check_read(bytes(records(5, 6)[:120]), 0, [5], [(6, 1)])
+        self.check_read(b"", 0, [], [])
+        for length in range(200):
+            noise = bytes(random.Random(length).randrange(4) for _ in range(length))
+            self.assertEqual(segment.read(noise, 0).whole, [])
+
+    def test_a_disk_that_refuses_gets_no_more_files(self) -> None:
+        program = """
+            import resource, sys
+            from pathlib import Path
+            from serin.queue import Batch
+            from serin.spill import Spill
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+            spill = Spill(Path(sys.argv[1]), "p", 0, 1 << 30)
+            for number, large, small in [(1, 100_000, 30_000), (2, 60_000, 100)]:
+                for _ in range(20):
+                    try:
+                        spill.append(Batch(number, 1, 0, bytes(large)), is_read=False)
+                    except OSError:
+                        continue
+                    sys.exit("the limit does not hold")
+                spill.append(Batch(number, 1, 0, bytes(small)), is_read=False)
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            child = [sys.executable, "-c", textwrap.dedent(program), folder]
+            subprocess.run(child, check=True)
+            (run,) = left_under(Path(folder))
+            (path,) = run.segments()
+            found = run.read(path, 0)
+            self.assertEqual([one.number for one in found.whole], [1, 2])
+            self.assertEqual(found.damaged, [])
+
+    def test_the_bound_of_a_spill_is_that_of_all_runs(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            own, other = (Spill(Path(folder), name, 0, 2_500) for name in "ab")
+            for number in (1, 2):
+                self.assertTrue(own.has_room(Batch(number, 1, 0, bytes(1000))))
+                own.append(Batch(number, 1, 0, bytes(1000)), is_read=True)
+            self.assertFalse(own.has_room(Batch(3, 1, 0, bytes(1000))))
+            self.assertFalse(other.has_room(Batch(1, 1, 0, bytes(1000))))
+            own.acknowledge(2)
+            self.assertTrue(other.has_room(Batch(1, 1, 0, bytes(1000))))
+            own.close()
+
+    def test_what_was_left_first_is_sent_first(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for at, name in enumerate("bca"):
+                left.make_folder(Path(folder, f"{name}.0")).close()
+                os.utime(Path(folder, f"{name}.0", "lock"), (at, at))
+            self.assertEqual([run.producer for run in left_under(Path(folder))], ["b", "c", "a"])
 
     def test_a_spill_comes_back_in_order_and_leaves_nothing(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
