@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serin_query::kpi::{Rule, RuleSet};
-use serin_query::{Engine, QueryError, Snapshot, render};
+use serin_query::{Engine, Newest, QueryError, Snapshot, render};
 use serin_sdk::Serin;
 use serin_wire::{Decision, decision};
 use tokio::time::MissedTickBehavior;
@@ -19,9 +19,8 @@ use crate::observe::{observe, window};
 
 /// How often rules are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// The last decisions of the rules, newest first; more rules than this nobody writes by hand.
-const LAST_DECISIONS: &str =
-    "SELECT rule, action, to_us FROM decisions ORDER BY time DESC LIMIT 10000";
+/// How many of the last decisions are read; more rules than this nobody writes by hand.
+const LAST_DECISIONS: usize = 10_000;
 
 /// What the loop works with.
 pub struct Parts {
@@ -162,18 +161,20 @@ async fn last_states(
     snapshot: &Arc<Snapshot>,
 ) -> Result<BTreeMap<String, State>, QueryError> {
     let mut states = BTreeMap::new();
-    if snapshot
-        .tables
-        .get("decisions")
-        .is_none_or(|table| table.time_range_us().is_none())
-    {
-        return Ok(states);
-    }
-    let answer = Box::pin(engine.sql(snapshot, LAST_DECISIONS, None)).await?;
-    let table = render::json_table(&answer);
-    for row in table["rows"].as_array().into_iter().flatten() {
+    let asked = Newest {
+        table: "decisions",
+        columns: &["rule", "action", "to_us"],
+        range: None,
+        having: Vec::new(),
+        rows_max: LAST_DECISIONS,
+    };
+    let answer = engine.newest(snapshot, &asked).await?;
+    for row in render::rows(&answer) {
+        let [rule, action, to_us] = &row[..] else {
+            continue;
+        };
         let (Some(rule), Some(action), Some(to_us)) =
-            (row[0].as_str(), row[1].as_str(), row[2].as_i64())
+            (rule.as_str(), action.as_str(), to_us.as_i64())
         else {
             continue;
         };

@@ -1,13 +1,14 @@
 //! Asks the query engine what a panel shows, and makes [`PanelData`] of it.
 //!
 //! KPIs are asked in process, statements guarded and apart. A panel that fails is a panel with an
-//! error: the others of the dashboard go on. Start at [`panel`].
+//! error: the others of the dashboard go on. Start at [`evaluate`].
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use serin_query::calendar::rfc3339;
 use serin_query::kpi::{Better, Kind, KpiAnswer, KpiPlan, KpiRequest};
-use serin_query::{Engine, QueryError, Range, Snapshot, nice_step_us, render};
+use serin_query::{Engine, Newest, QueryError, Range, Snapshot, nice_step_us, render};
 
 use crate::library::Library;
 use crate::model::{Dashboard, Draw, Panel, Source};
@@ -16,6 +17,8 @@ use crate::shape;
 
 /// Most points of a line; more are not seen on any screen.
 const POINTS_MAX: usize = 400;
+/// Most points of a line whose panel insists on a step: more than any screen has pixels.
+const FINE_POINTS_MAX: i64 = 6_000;
 /// Pixels that one point should have at least.
 const PIXELS_PER_POINT: u32 = 3;
 /// Columns over time are wider than points of a line.
@@ -26,6 +29,12 @@ const SPARK_POINTS: usize = 60;
 const SERIES_MAX: usize = 1_000;
 /// Most cells of a heat map: a year of days by hour.
 const CELLS_MAX: usize = 9_000;
+/// Most rows of a statement that are drawn; more are no picture, and much larger as JSON.
+const ROWS_MAX: usize = 10_000;
+/// Most rows of a statement in a table, unless it asks for more.
+const TABLE_ROWS: usize = 1_000;
+/// Panels of a dashboard that are under way at a time; the engine bounds what they cost.
+const PANELS_AT_ONCE: usize = 16;
 /// Most marks of one panel.
 const MARKS_MAX: usize = 200;
 /// The table of decisions.
@@ -40,19 +49,6 @@ pub struct Asked {
     pub width_px: u32,
 }
 
-/// What the panel of a dashboard shows; `None` where there is no such dashboard or panel.
-pub async fn panel(
-    engine: &Engine,
-    snapshot: &Arc<Snapshot>,
-    library: &Library,
-    dashboard: &str,
-    panel: &str,
-    asked: Asked,
-) -> Option<PanelData> {
-    let panel = library.dashboards.get(dashboard)?.panel(panel)?;
-    Some(evaluate(engine, snapshot, library, panel, asked).await)
-}
-
 /// All panels of a dashboard, in the order of its file.
 pub async fn dashboard(
     engine: &Engine,
@@ -61,11 +57,14 @@ pub async fn dashboard(
     dashboard: &Dashboard,
     asked: Asked,
 ) -> Vec<PanelData> {
-    let mut shown = Vec::new();
-    for panel in &dashboard.panels {
-        shown.push(evaluate(engine, snapshot, library, panel, asked).await);
-    }
-    shown
+    let panels = dashboard.panels.iter();
+    let shown: Vec<_> = panels
+        .map(|panel| evaluate(engine, snapshot, library, panel, asked))
+        .collect();
+    futures::stream::iter(shown)
+        .buffered(PANELS_AT_ONCE)
+        .collect()
+        .await
 }
 
 /// What one panel shows.
@@ -106,8 +105,9 @@ pub async fn evaluate(
                 Better::Higher => "higher",
                 Better::Lower => "lower",
             });
-            shown.marks = asker.marks(names).await;
-            asker.kpis(&plans).await
+            let (marks, found) = futures::join!(asker.marks(names), asker.kpis(&plans));
+            shown.marks = marks;
+            found
         }
     };
     match found {
@@ -119,6 +119,7 @@ pub async fn evaluate(
             };
             shown.data = Some(found.data);
             shown.series_dropped = found.dropped;
+            shown.truncated = found.is_truncated;
             shown
         }
         Err(Failed::Query(error)) => failed(shown, error.code(), error.to_string()),
@@ -139,6 +140,7 @@ struct Found {
     data: Data,
     is_empty: bool,
     dropped: usize,
+    is_truncated: bool,
 }
 
 enum Failed {
@@ -172,7 +174,7 @@ impl Asker<'_> {
             range: self.asked.range,
             step_us,
             by: by.to_vec(),
-            filters: Vec::new(),
+            filters: self.panel.filters.clone(),
             shift_us,
             series_max,
         };
@@ -207,8 +209,8 @@ impl Asker<'_> {
         let points = (self.asked.width_px / pixels).clamp(20, POINTS_MAX as u32) as usize;
         let fits = nice_step_us(self.asked.range, points);
         match self.panel.step_us {
-            // A panel may ask for a finer step than fits, as long as an answer can hold it.
-            Some(step_us) if self.asked.range.span_us() / step_us <= 6_000 => step_us,
+            // A panel may ask for a finer step than fits.
+            Some(step_us) if self.asked.range.span_us() / step_us <= FINE_POINTS_MAX => step_us,
             _ => fits,
         }
     }
@@ -245,6 +247,7 @@ impl Asker<'_> {
             data,
             is_empty,
             dropped,
+            is_truncated: false,
         })
     }
 
@@ -275,6 +278,7 @@ impl Asker<'_> {
             data,
             is_empty: value.is_none(),
             dropped: 0,
+            is_truncated: false,
         })
     }
 
@@ -292,6 +296,7 @@ impl Asker<'_> {
             data: Data::Bars { bars },
             is_empty,
             dropped,
+            is_truncated: false,
         })
     }
 
@@ -312,6 +317,7 @@ impl Asker<'_> {
             data: Data::Table { columns, rows },
             is_empty,
             dropped,
+            is_truncated: false,
         })
     }
 
@@ -328,47 +334,45 @@ impl Asker<'_> {
             data: shape::heatmap(x, y, &answer),
             is_empty,
             dropped,
+            is_truncated: false,
         })
     }
 
     async fn sql(&self, sql: &str) -> Result<Found, Failed> {
-        let answer = Box::pin(self.engine.sql(self.snapshot, sql, Some(self.asked.range))).await?;
-        let table = render::json_table(&answer);
-        let (columns, rows) = shape::json_table(&table);
+        let answer = self
+            .engine
+            .panel_sql(self.snapshot, sql, self.asked.range)
+            .await?;
+        let rows_max = match self.panel.draw {
+            Draw::Table => self.panel.top.max(TABLE_ROWS),
+            _ => ROWS_MAX,
+        };
+        let columns = shape::columns(&answer);
+        let rows: Vec<_> = render::rows(&answer).take(rows_max).collect();
+        let in_all: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();
+        let is_truncated = answer.is_truncated || in_all > rows.len();
         let is_empty = rows.is_empty();
         let data = shape::of_sql(self.panel, columns, rows).map_err(Failed::Shape)?;
         Ok(Found {
             data,
             is_empty,
             dropped: 0,
+            is_truncated,
         })
     }
 
-    /// Decisions on the KPIs within the range. Without such a table no statement is run; a chart
-    /// without its marks is still a chart, so a failure here is only logged.
+    /// Decisions on the KPIs within the range. A chart without its marks is still a chart, so a
+    /// failure here is only logged.
     async fn marks(&self, kpis: &[String]) -> Vec<Mark> {
-        let range = self.asked.range;
-        let times = self
-            .snapshot
-            .tables
-            .get(DECISIONS)
-            .and_then(|table| table.time_range_us());
-        if times.is_none_or(|(first, last)| last < range.from_us || first >= range.to_us) {
-            return Vec::new();
-        }
-        let names: Vec<String> = kpis
-            .iter()
-            .map(|kpi| format!("'{}'", kpi.replace('\'', "''")))
-            .collect();
-        let sql = format!(
-            "SELECT time, action, rule, why FROM {DECISIONS} WHERE $__range AND kpi IN ({}) ORDER BY time DESC LIMIT {MARKS_MAX}",
-            names.join(", ")
-        );
-        match Box::pin(self.engine.sql(self.snapshot, &sql, Some(range))).await {
-            Ok(answer) => {
-                let (_, rows) = shape::json_table(&render::json_table(&answer));
-                shape::marks(rows)
-            }
+        let asked = Newest {
+            table: DECISIONS,
+            columns: &["time", "action", "rule", "why"],
+            range: Some(self.asked.range),
+            having: kpis.iter().map(|kpi| ("kpi", kpi.as_str())).collect(),
+            rows_max: MARKS_MAX,
+        };
+        match self.engine.newest(self.snapshot, &asked).await {
+            Ok(answer) => shape::marks(&answer),
             Err(error) => {
                 tracing::warn!(code = error.code(), %error, "cannot read the decisions for a chart");
                 Vec::new()

@@ -42,6 +42,9 @@ pub struct PanelData {
     /// How many series are not shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub series_dropped: usize,
+    /// Whether a statement has more rows than are shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// The range it was asked for: from, to.
     pub range: (String, String),
     /// Up to when the data are complete.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
-use serin_query::Range;
+use serde_json::{Value, json};
 use serin_query::calendar::rfc3339;
 use serin_query::kpi::{KpiAnswer, KpiPlan, Series};
+use serin_query::{Range, SqlAnswer, render};
 use std::sync::Arc;
 
 use crate::model::{Draw, Panel};
@@ -31,6 +31,7 @@ pub(crate) fn nothing(panel: &Panel, range: Range) -> PanelData {
         thresholds: panel.thresholds.clone(),
         marks: Vec::new(),
         series_dropped: 0,
+        truncated: false,
         range: (rfc3339(range.from_us), rfc3339(range.to_us)),
         watermark: None,
         served_from: "raw",
@@ -227,39 +228,23 @@ fn axis(dimension: &str, places: Vec<String>) -> Axis {
     }
 }
 
-/// Columns and rows of an answer to a statement, in the API's own JSON.
-pub(crate) fn json_table(table: &Value) -> (Vec<TableColumn>, Vec<Vec<Value>>) {
-    let text = |object: &Map<String, Value>, key: &str| {
-        object
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let columns = table["columns"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object);
-    let columns = columns
-        .map(|column| TableColumn {
-            name: text(column, "name"),
-            kind: text(column, "type"),
+/// The columns of an answer to a statement.
+pub(crate) fn columns(answer: &SqlAnswer) -> Vec<TableColumn> {
+    let columns = render::columns(answer).into_iter();
+    columns
+        .map(|(name, kind)| TableColumn {
+            name,
+            kind: kind.to_owned(),
             unit: None,
         })
-        .collect();
-    let rows = table["rows"].as_array().into_iter().flatten();
-    let rows = rows
-        .map(|row| row.as_array().cloned().unwrap_or_default())
-        .collect();
-    (columns, rows)
+        .collect()
 }
 
 /// What a statement's rows mean for the way the panel is drawn.
 pub(crate) fn of_sql(
     panel: &Panel,
     mut columns: Vec<TableColumn>,
-    mut rows: Vec<Vec<Value>>,
+    rows: Vec<Vec<Value>>,
 ) -> Result<Data, String> {
     let find = |wanted: &Option<String>, fits: &dyn Fn(&TableColumn) -> bool, what: &str| {
         let found = match wanted {
@@ -281,7 +266,11 @@ pub(crate) fn of_sql(
             if let Some(last) = columns.iter_mut().rev().find(|column| is_number(column)) {
                 last.unit = panel.unit.clone();
             }
-            rows.truncate(panel.top.max(1_000));
+            for column in &mut columns {
+                if let Some(unit) = panel.units.get(&column.name) {
+                    column.unit = Some(unit.clone());
+                }
+            }
             Ok(Data::Table { columns, rows })
         }
         Draw::Stat => {
@@ -399,15 +388,20 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// Rows of time, action, rule and reason, newest first, as marks in order of time.
-pub(crate) fn marks(rows: Vec<Vec<Value>>) -> Vec<Mark> {
-    let mark = |row: &Vec<Value>| match &row[..] {
-        [time, action, rule, why] => Some(Mark {
-            time: plain(time),
-            text: format!("{}: {}", plain(rule), plain(why)),
-            kind: plain(action),
-        }),
-        _ => None,
+/// Decisions, newest first, as marks in order of time.
+pub(crate) fn marks(decisions: &SqlAnswer) -> Vec<Mark> {
+    let columns = render::columns(decisions);
+    let of = |row: &[Value], column: &str| {
+        let at = columns.iter().position(|(name, _)| name == column);
+        at.and_then(|at| row.get(at))
+            .map_or_else(|| NO_VALUE.to_owned(), plain)
     };
-    rows.iter().rev().filter_map(mark).collect()
+    let mark = |row: Vec<Value>| Mark {
+        time: of(&row, "time"),
+        text: format!("{}: {}", of(&row, "rule"), of(&row, "why")),
+        kind: of(&row, "action"),
+    };
+    let mut marks: Vec<Mark> = render::rows(decisions).map(mark).collect();
+    marks.reverse();
+    marks
 }

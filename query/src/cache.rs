@@ -57,6 +57,11 @@ impl Cache {
         }
     }
 
+    /// How much it keeps.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept().bytes
+    }
+
     /// The answer that is kept, or else the one that `compute` finds.
     pub(crate) async fn answer(
         &self,

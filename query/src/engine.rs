@@ -6,28 +6,25 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 use datafusion::prelude::SessionContext;
-use futures::StreamExt;
-use serin_lake::{CheckedStore, ColumnKind, Snapshot, TableView};
+use serin_lake::{CheckedStore, Snapshot};
+use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
-use crate::calendar;
-use crate::error::{KpiRunError, QueryError};
+use crate::error::QueryError;
 use crate::guard;
-use crate::kpi::funnel::{self, Tries};
-use crate::kpi::gauge::{self, Levels};
-use crate::kpi::plan::{Funnel, Gauge, KpiPlan, Node, Simple, names};
-use crate::kpi::run::{self, Finds, Found, Source, Wanted};
-use crate::kpi::scan::{self, Cells, Cut, Key, Span};
-use crate::kpi::{KpiAnswer, KpiRequest};
+use crate::kpi::{KpiAnswer, KpiPlan, KpiRequest};
 use crate::limits::{Limits, Range};
+use crate::measure;
+use crate::newest::{self, Newest};
 use crate::session;
+use crate::stats::{Counters, QueryStats};
 use crate::worker::pool::Pool;
+
+/// KPIs that are computed at a time; more would only share the same two threads.
+const KPIS_AT_ONCE: usize = 4;
 
 /// How a worker process is started: the program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +53,11 @@ pub struct Engine {
     limits: Arc<Limits>,
     asker: Arc<Asker>,
     workers: Option<Arc<Pool>>,
+    /// For statements of panels.
+    panel_turns: Semaphore,
     threads: Option<tokio::runtime::Runtime>,
+    kpis: Counters,
+    statements: Counters,
 }
 
 impl Engine {
@@ -96,12 +97,16 @@ impl Engine {
             limits: Arc::clone(&limits),
             context: session::context(runtime),
             cache: Cache::new(limits.cache_bytes),
+            kpi_turns: Semaphore::new(KPIS_AT_ONCE),
         };
         Engine {
+            panel_turns: Semaphore::new(limits.running_max.max(1)),
             limits,
             asker: Arc::new(asker),
             workers,
             threads: Some(threads),
+            kpis: Counters::default(),
+            statements: Counters::default(),
         }
     }
 
@@ -115,15 +120,76 @@ impl Engine {
         let (asker, snapshot) = (Arc::clone(&self.asker), Arc::clone(snapshot));
         let (plan, request) = (plan.clone(), request.clone());
         let asked = Box::pin(async move {
-            let compute = asker.kpi(&snapshot, &plan, &request);
+            let compute = async {
+                // Whoever waits for a turn is not out of time yet.
+                let _turn = asker.kpi_turns.acquire().await;
+                let (context, limits) = (&asker.context, &asker.limits);
+                let work = measure::kpi(context, limits, &snapshot, &plan, &request);
+                in_time(limits, work).await
+            };
             let cache = &asker.cache;
             cache.answer(&snapshot, &plan, &request, compute).await
         });
-        self.run(asked).await
+        self.kpis.count(self.spawn(asked)).await
+    }
+
+    /// The newest rows of a table; never waits for anyone's statement.
+    pub async fn newest(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        asked: &Newest<'_>,
+    ) -> Result<SqlAnswer, QueryError> {
+        let plan =
+            newest::plan(snapshot, asked).map_err(|error| session::explain(error, &self.limits))?;
+        let (asker, watermark_us) = (Arc::clone(&self.asker), snapshot.watermark_us);
+        let asked = Box::pin(async move {
+            let work = session::collect(&asker.context, plan, &asker.limits);
+            in_time(&asker.limits, work).await
+        });
+        let rows = self.spawn(asked).await?;
+        Ok(SqlAnswer {
+            schema: rows.schema,
+            batches: rows.batches,
+            watermark_us,
+            is_truncated: rows.is_truncated,
+        })
+    }
+
+    /// How it is now.
+    pub fn stats(&self) -> QueryStats {
+        let memory = &self.asker.context.runtime_env().memory_pool;
+        QueryStats {
+            kpis: self.kpis.read(),
+            statements: self.statements.read(),
+            cache_bytes: self.asker.cache.bytes() as u64,
+            memory_bytes: memory.reserved() as u64,
+        }
     }
 
     /// The rows of a statement. `range` fills in `$__range` and its kin.
     pub async fn sql(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        sql: &str,
+        range: Option<Range>,
+    ) -> Result<SqlAnswer, QueryError> {
+        let asked = self.ask_sql(snapshot, sql, range);
+        self.statements.count(asked).await
+    }
+
+    /// The rows of a panel's statement. Those of panels wait for each other apart, so that a
+    /// dashboard of many never fills the queue in which people's own statements wait.
+    pub async fn panel_sql(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        sql: &str,
+        range: Range,
+    ) -> Result<SqlAnswer, QueryError> {
+        let _turn = self.panel_turns.acquire().await;
+        self.sql(snapshot, sql, Some(range)).await
+    }
+
+    async fn ask_sql(
         &self,
         snapshot: &Arc<Snapshot>,
         sql: &str,
@@ -137,23 +203,11 @@ impl Engine {
             return self.spawn(asked).await;
         }
         let asker = Arc::clone(&self.asker);
-        let asked = Box::pin(async move { asker.sql(&snapshot, admitted).await });
-        self.run(asked).await
-    }
-
-    /// Runs on the query threads until done, dropped or out of time.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
-    ) -> Result<T, QueryError> {
-        let deadline = self.limits.deadline;
-        let timed = async move {
-            match tokio::time::timeout(deadline, work).await {
-                Ok(done) => done,
-                Err(_) => Err(QueryError::Deadline { deadline }),
-            }
-        };
-        self.spawn(timed).await
+        let asked = Box::pin(async move {
+            let work = asker.sql(&snapshot, admitted);
+            in_time(&asker.limits, work).await
+        });
+        self.spawn(asked).await
     }
 
     /// Runs on the query threads until done or dropped.
@@ -182,6 +236,18 @@ impl Drop for Engine {
     }
 }
 
+/// The work, or the error that it takes too long.
+async fn in_time<T>(
+    limits: &Limits,
+    work: impl Future<Output = Result<T, QueryError>>,
+) -> Result<T, QueryError> {
+    let deadline = limits.deadline;
+    match tokio::time::timeout(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(QueryError::Deadline { deadline }),
+    }
+}
+
 /// A task that ends when nobody waits for it.
 struct Running<T>(tokio::task::JoinHandle<T>);
 
@@ -196,6 +262,7 @@ struct Asker {
     limits: Arc<Limits>,
     context: SessionContext,
     cache: Cache,
+    kpi_turns: Semaphore,
 }
 
 impl Asker {
@@ -218,324 +285,4 @@ impl Asker {
             is_truncated: rows.is_truncated,
         })
     }
-
-    async fn kpi(
-        &self,
-        snapshot: &Snapshot,
-        plan: &KpiPlan,
-        request: &KpiRequest,
-    ) -> Result<KpiAnswer, QueryError> {
-        let span = run::span(plan, request)?;
-        if let Node::Funnel(funnel) = &plan.0.node {
-            return self.funnel(snapshot, (plan, request), funnel, span).await;
-        }
-        let first_us = |event: &str| Some(snapshot.tables.get(event)?.time_range_us()?.0);
-        let mut groups: Vec<(Span, String, Vec<Wanted>)> = Vec::new();
-        for wanted in run::sources(plan, span, &first_us) {
-            let event = wanted.source.event().to_owned();
-            match groups
-                .iter_mut()
-                .find(|(span, e, _)| *span == wanted.span && *e == event)
-            {
-                Some((_, _, group)) => group.push(wanted),
-                None => groups.push((wanted.span, event, vec![wanted])),
-            }
-        }
-        let mut finds = Finds::default();
-        for (_, event, group) in groups {
-            let Some(view) = snapshot.tables.get(&event) else {
-                continue;
-            };
-            self.scan(snapshot, view, (plan, request), group, &mut finds)
-                .await?;
-        }
-        let watermark = snapshot.watermark_us;
-        Ok(run::answer(
-            plan, request, span, &finds, &first_us, watermark,
-        ))
-    }
-
-    /// Scans one table for all that is wanted of it over one span.
-    async fn scan(
-        &self,
-        snapshot: &Snapshot,
-        view: &Arc<TableView>,
-        ask: (&KpiPlan, &KpiRequest),
-        group: Vec<Wanted>,
-        finds: &mut Finds,
-    ) -> Result<(), QueryError> {
-        let (plan, request) = ask;
-        let cut = cut(plan, request, view)?;
-        for column in group.iter().flat_map(|wanted| wanted.source.columns()) {
-            known(plan, view, &column)?;
-        }
-        let mut simples: Vec<Arc<Simple>> = Vec::new();
-        let mut scanned: Vec<&Wanted> = Vec::new();
-        for wanted in &group {
-            match &wanted.source {
-                Source::Simple(simple) => {
-                    simples.push(Arc::clone(simple));
-                    scanned.push(wanted);
-                }
-                Source::Gauge(gauge) => {
-                    let cells = self.levels(view, gauge, wanted.span, &cut).await?;
-                    finds.add(wanted, found(snapshot, view, wanted.span, cells));
-                }
-            }
-        }
-        if let Some(first) = scanned.first() {
-            let cells = self.leaves(view, &simples, first.span, &cut).await?;
-            for (wanted, cells) in scanned.into_iter().zip(cells) {
-                finds.add(wanted, found(snapshot, view, wanted.span, cells));
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs a plan and gives each batch to `take`.
-    async fn stream(
-        &self,
-        plan: LogicalPlan,
-        mut take: impl FnMut(&RecordBatch) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        let wrong = |error| session::explain(error, &self.limits);
-        let frame = self
-            .context
-            .execute_logical_plan(plan)
-            .await
-            .map_err(wrong)?;
-        let mut stream = frame.execute_stream().await.map_err(wrong)?;
-        while let Some(batch) = stream.next().await {
-            take(&batch.map_err(wrong)?)?;
-        }
-        Ok(())
-    }
-
-    async fn levels(
-        &self,
-        view: &Arc<TableView>,
-        gauge: &Gauge,
-        span: Span,
-        cut: &Cut,
-    ) -> Result<Cells, QueryError> {
-        let plan = gauge::plan(view, gauge, span, cut)
-            .map_err(|error| session::explain(error, &self.limits))?;
-        let instance = gauge::instance_columns(view);
-        let mut levels = Levels::new(gauge, span);
-        self.stream(plan, |batch| {
-            let texts = batch.num_columns() - 2;
-            let times = batch.column(texts).as_primitive::<Int64Type>();
-            let values = batch.column(texts + 1).as_primitive::<Float64Type>();
-            for row in (0..batch.num_rows()).filter(|row| values.is_valid(*row)) {
-                let (who, key) = (
-                    key(batch, 0..instance, row),
-                    key(batch, instance..texts, row),
-                );
-                levels.add(who, key, times.value(row), values.value(row));
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(levels.finish())
-    }
-
-    async fn funnel(
-        &self,
-        snapshot: &Snapshot,
-        ask: (&KpiPlan, &KpiRequest),
-        funnel: &Funnel,
-        span: Span,
-    ) -> Result<KpiAnswer, QueryError> {
-        let (plan, request) = ask;
-        let wrong = |error| session::explain(error, &self.limits);
-        let mut steps = Vec::new();
-        for (number, (event, filter)) in funnel.steps.iter().enumerate() {
-            let Some(view) = snapshot.tables.get(event) else {
-                continue;
-            };
-            for column in filter.iter().flat_map(names).chain([funnel.entity.clone()]) {
-                known(plan, view, &column)?;
-            }
-            let cut = if number == 0 {
-                cut(plan, request, view)?
-            } else {
-                blank(request)
-            };
-            steps.push(funnel::plan_step(view, funnel, number, span, &cut).map_err(wrong)?);
-        }
-        let mut tries = Tries::new(funnel, span);
-        if let Some(ordered) = funnel::ordered(steps).map_err(wrong)? {
-            self.stream(ordered, |batch| {
-                let entities = batch.column(0).as_string::<i32>();
-                let times = batch.column(1).as_primitive::<Int64Type>();
-                let numbers = batch.column(2).as_primitive::<Int64Type>();
-                for row in 0..batch.num_rows() {
-                    let number = usize::try_from(numbers.value(row)).unwrap_or(0);
-                    let key = key(batch, 3..batch.num_columns(), row);
-                    tries.add(entities.value(row), times.value(row), number, key);
-                }
-                Ok(())
-            })
-            .await?;
-        }
-        let first = snapshot.tables.get(&funnel.steps[0].0);
-        let known = first.map(|view| found(snapshot, view, span, Cells::new()));
-        let is_known = |end: i64| {
-            known
-                .as_ref()
-                .is_some_and(|found| found.is_known_empty(end.min(span.range.to_us)))
-        };
-        let series = tries.finish(&request.by, is_known);
-        let mut asked = request.clone();
-        // Each group has one series a step, and they stay together.
-        asked.series_max = request.series_max.saturating_mul(funnel.steps.len());
-        Ok(run::finish(
-            plan,
-            &asked,
-            &run::steps(span),
-            series,
-            false,
-            snapshot.watermark_us,
-        ))
-    }
-
-    async fn leaves(
-        &self,
-        view: &Arc<TableView>,
-        simples: &[Arc<Simple>],
-        span: Span,
-        cut: &Cut,
-    ) -> Result<Vec<Cells>, QueryError> {
-        let wrong = |error| session::explain(error, &self.limits);
-        let plan = scan::plan(view, simples, span, cut).map_err(wrong)?;
-        let mut cells = vec![Cells::new(); simples.len()];
-        let mut rows = 0;
-        self.stream(plan, |batch| {
-            rows += batch.num_rows();
-            if rows > self.limits.rows_max {
-                return Err(QueryError::TooMany {
-                    what: "groups",
-                    found: rows as u64,
-                    max: self.limits.rows_max as u64,
-                    setting: "query.rows_max",
-                });
-            }
-            scan::read(batch, simples, span, &mut cells).map_err(wrong)
-        })
-        .await?;
-        Ok(cells)
-    }
-}
-
-/// The texts of some columns in a row.
-fn key(batch: &RecordBatch, columns: std::ops::Range<usize>, row: usize) -> Key {
-    let text = |index: usize| {
-        let column = batch.column(index).as_string::<i32>();
-        column.is_valid(row).then(|| column.value(row).to_owned())
-    };
-    columns.map(text).collect()
-}
-
-/// The splits of a request where they have no meaning: as many nulls.
-fn blank(request: &KpiRequest) -> Cut {
-    let null = lit(datafusion::common::ScalarValue::Null);
-    Cut {
-        by: vec![null; request.by.len()],
-        filter: None,
-    }
-}
-
-/// What a scan found, with where an empty step is a zero.
-fn found(snapshot: &Snapshot, view: &TableView, span: Span, cells: Cells) -> Found {
-    let shown = |time: i64| time.saturating_add(span.shift_us);
-    let times = view.time_range_us();
-    let last = times.map(|(_, last)| last);
-    Found {
-        cells,
-        first_us: times.map(|(first, _)| shown(first)),
-        until_us: snapshot
-            .watermark_us
-            .or(last.map(|last| last + 1))
-            .map(shown),
-        last_us: last.map(shown),
-    }
-}
-
-/// Checks that a table has a column.
-fn known(plan: &KpiPlan, view: &TableView, column: &str) -> Result<ColumnKind, QueryError> {
-    let found = view.columns.iter().find(|known| known.name == column);
-    found
-        .map(|column| column.kind)
-        .ok_or_else(|| QueryError::Kpi {
-            kpi: plan.name().to_owned(),
-            source: KpiRunError::Column {
-                column: column.to_owned(),
-                event: view.name.clone(),
-                known: view
-                    .columns
-                    .iter()
-                    .map(|column| column.name.clone())
-                    .collect(),
-            },
-        })
-}
-
-/// The splits and conditions of a request, for one table.
-fn cut(plan: &KpiPlan, request: &KpiRequest, view: &TableView) -> Result<Cut, QueryError> {
-    let mut cut = Cut::default();
-    for name in &request.by {
-        cut.by.push(dimension(plan, request, view, name)?);
-    }
-    for (name, values) in &request.filters {
-        let expr = dimension(plan, request, view, name)?;
-        let kind = match &expr {
-            Expr::Column(column) => known(plan, view, &column.name)?,
-            _ if calendar::CALENDAR_DIMENSIONS.contains(&name.as_str()) => ColumnKind::Int,
-            _ => ColumnKind::Text,
-        };
-        let literals = values.iter().map(|value| {
-            literal(kind, value).ok_or_else(|| QueryError::Kpi {
-                kpi: plan.name().to_owned(),
-                source: KpiRunError::FilterValue {
-                    column: name.clone(),
-                    value: value.clone(),
-                    holds: kind.ducklake(),
-                },
-            })
-        });
-        let one_of = expr.in_list(literals.collect::<Result<_, _>>()?, false);
-        cut.filter = Some(match cut.filter.take() {
-            None => one_of,
-            Some(filter) => filter.and(one_of),
-        });
-    }
-    Ok(cut)
-}
-
-fn dimension(
-    plan: &KpiPlan,
-    request: &KpiRequest,
-    view: &TableView,
-    name: &str,
-) -> Result<Expr, QueryError> {
-    if let Some(expr) = calendar::dimension(name, scan::shown_time(request.shift_us)) {
-        return Ok(expr);
-    }
-    let expr = plan
-        .dimension(name)
-        .unwrap_or_else(|| Expr::Column(Column::new_unqualified(name)));
-    for column in names(&expr) {
-        known(plan, view, &column)?;
-    }
-    Ok(expr)
-}
-
-fn literal(kind: ColumnKind, value: &str) -> Option<Expr> {
-    Some(match kind {
-        ColumnKind::Bool => lit(value.parse::<bool>().ok()?),
-        ColumnKind::Int => lit(value.parse::<i64>().ok()?),
-        ColumnKind::Double => lit(value.parse::<f64>().ok()?),
-        ColumnKind::Text => lit(value),
-        ColumnKind::Time => return None,
-    })
 }

@@ -56,19 +56,15 @@ pub enum QueryError {
         /// The limit.
         bytes: usize,
     },
-    /// A KPI has more steps or series than an answer may have.
+    /// A KPI has more points than an answer may have.
     #[error(
-        "the answer has {found} {what}, more than {max} ({setting}); ask for a shorter range, a longer step or fewer groups"
+        "the answer has {found} points, more than {max} (the limit query.points_max); ask for a shorter range or a longer step, or raise the limit"
     )]
-    TooMany {
-        /// "steps" or "rows".
-        what: &'static str,
-        /// How many.
+    Points {
+        /// How many each series has.
         found: u64,
         /// The limit.
-        max: u64,
-        /// Where the limit comes from.
-        setting: &'static str,
+        max: usize,
     },
     /// Too many statements wait already.
     #[error(
@@ -143,7 +139,7 @@ impl QueryError {
             QueryError::Memory { .. } => "SER-QRY-002",
             QueryError::Spill { .. } => "SER-QRY-003",
             QueryError::ResultBytes { .. } => "SER-QRY-004",
-            QueryError::TooMany { .. } => "SER-QRY-005",
+            QueryError::Points { .. } => "SER-QRY-005",
             QueryError::Busy { .. } => "SER-QRY-006",
             QueryError::WorkerDied { .. } => "SER-QRY-007",
             QueryError::Worker(_) => "SER-QRY-008",

@@ -14,6 +14,7 @@ mod allowed;
 pub mod guard;
 mod macros;
 mod rewrite;
+mod variables;
 
 mod events;
 mod functions;
@@ -27,11 +28,20 @@ mod worker;
 mod cache;
 mod engine;
 mod error;
+pub mod examine;
+mod held;
+mod measure;
+mod newest;
+pub mod pieces;
 pub mod render;
+mod stats;
 
 pub use engine::{Engine, SqlAnswer, WorkerCommand};
 pub use error::{KpiRunError, QueryError};
 pub use kpi::{KpiAnswer, KpiPlan, KpiRequest, Series, ServedFrom};
 pub use limits::{Limits, Range, nice_step_us};
+pub use newest::Newest;
 pub use serin_lake::Snapshot;
+pub use stats::{Asked, QueryStats, SECONDS};
+pub use variables::fill_in;
 pub use worker::worker_main;

@@ -13,6 +13,9 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// How many rows an answer may have; more are cut off and told (`query.rows_max`).
     pub rows_max: usize,
+    /// How many points a KPI's answer may have: a series of more is refused, and of several series
+    /// only as many are kept, the greatest, as it holds (`query.points_max`).
+    pub points_max: usize,
     /// How long an answer may be in Arrow (`query.result_mib_max`).
     pub result_bytes_max: usize,
     /// How long the text of a statement may be (`query.sql_kib_max`).
@@ -33,6 +36,8 @@ impl Default for Limits {
             deadline: Duration::from_secs(30),
             memory_bytes: 512 << 20,
             rows_max: 100_000,
+            // A day of seconds; a few megabytes.
+            points_max: 100_000,
             result_bytes_max: 32 << 20,
             sql_bytes_max: 16 << 10,
             spill_bytes_max: 4 << 30,

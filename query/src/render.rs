@@ -2,10 +2,12 @@
 //!
 //! Times are RFC 3339 in UTC; numbers that JSON cannot hold (not a number, infinities) are null.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
+    SchemaRef, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
@@ -16,7 +18,7 @@ use crate::calendar::rfc3339;
 use crate::engine::SqlAnswer;
 
 /// One cell as JSON.
-fn cell(column: &dyn Array, row: usize) -> Value {
+pub(crate) fn cell(column: &dyn Array, row: usize) -> Value {
     if column.is_null(row) {
         return Value::Null;
     }
@@ -63,31 +65,21 @@ pub fn json_objects(answer: &SqlAnswer) -> Value {
     Value::Array(rows)
 }
 
-/// `{columns: [{name, type}], rows: [[…]], watermark, served_from}`, as the API answers.
-pub fn json_table(answer: &SqlAnswer) -> Value {
-    let columns: Vec<Value> = answer
-        .schema
-        .fields()
-        .iter()
-        .map(|field| json!({"name": field.name(), "type": type_name(field.data_type())}))
-        .collect();
-    let rows: Vec<Value> = answer.batches.iter().flat_map(rows).collect();
-    json!({
-        "columns": columns,
-        "rows": rows,
-        "truncated": answer.is_truncated,
-        "watermark": answer.watermark_us.map(rfc3339),
-        "served_from": "raw",
-    })
+/// The names and types of an answer's columns, in the words of the API.
+pub fn columns(answer: &SqlAnswer) -> Vec<(String, &'static str)> {
+    let fields = answer.schema.fields().iter();
+    fields
+        .map(|field| (field.name().clone(), type_name(field.data_type())))
+        .collect()
 }
 
-fn rows(batch: &RecordBatch) -> impl Iterator<Item = Value> + '_ {
-    (0..batch.num_rows()).map(|row| {
-        batch
-            .columns()
-            .iter()
-            .map(|column| cell(column, row))
-            .collect::<Value>()
+/// The rows of an answer, made one after the other: as JSON they are many times as large.
+pub fn rows(answer: &SqlAnswer) -> impl Iterator<Item = Vec<Value>> + '_ {
+    answer.batches.iter().flat_map(|batch| {
+        (0..batch.num_rows()).map(|row| {
+            let columns = batch.columns().iter();
+            columns.map(|column| cell(column, row)).collect()
+        })
     })
 }
 
@@ -104,28 +96,32 @@ fn type_name(kind: &DataType) -> &'static str {
 
 /// Comma-separated values with a header; a null is an empty field.
 pub fn csv(answer: &SqlAnswer) -> String {
-    let names = answer
-        .schema
-        .fields()
-        .iter()
-        .map(|field| quoted(field.name()));
-    let mut text = names.collect::<Vec<_>>().join(",");
-    text.push('\n');
+    let mut text = csv_head(&answer.schema);
     for batch in &answer.batches {
-        for row in 0..batch.num_rows() {
-            let cells = batch
-                .columns()
-                .iter()
-                .map(|column| match cell(column, row) {
-                    Value::Null => String::new(),
-                    Value::String(text) => quoted(&text),
-                    other => other.to_string(),
-                });
-            text.push_str(&cells.collect::<Vec<_>>().join(","));
-            text.push('\n');
-        }
+        (0..batch.num_rows()).for_each(|row| csv_row(batch, row, &mut text));
     }
     text
+}
+
+pub(crate) fn csv_head(schema: &Schema) -> String {
+    let names = schema.fields().iter().map(|field| quoted(field.name()));
+    let mut text = names.collect::<Vec<_>>().join(",");
+    text.push('\n');
+    text
+}
+
+pub(crate) fn csv_row(batch: &RecordBatch, row: usize, text: &mut String) {
+    for (index, column) in batch.columns().iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        match cell(column, row) {
+            Value::Null => {}
+            Value::String(value) => text.push_str(&quoted(&value)),
+            other => text.push_str(&other.to_string()),
+        }
+    }
+    text.push('\n');
 }
 
 /// Quotes a field where RFC 4180 wants it; an empty text is quoted so that it is not a null.
@@ -138,9 +134,30 @@ fn quoted(text: &str) -> String {
     }
 }
 
+/// The key of an Arrow schema under which stands up to when the data are complete, RFC 3339.
+pub const ARROW_WATERMARK: &str = "serin.watermark";
+/// The key of an Arrow schema that is there, and `true`, where rows were cut off.
+pub const ARROW_TRUNCATED: &str = "serin.truncated";
+
+/// The schema of an answer, with what is known of it beside its rows.
+pub(crate) fn told_schema(answer: &SqlAnswer) -> SchemaRef {
+    let mut schema = Schema::clone(&answer.schema);
+    if let Some(watermark_us) = answer.watermark_us {
+        let metadata = &mut schema.metadata;
+        metadata.insert(ARROW_WATERMARK.to_owned(), rfc3339(watermark_us));
+    }
+    if answer.is_truncated {
+        schema
+            .metadata
+            .insert(ARROW_TRUNCATED.to_owned(), String::from("true"));
+    }
+    Arc::new(schema)
+}
+
 /// An Arrow IPC stream.
 pub fn arrow_ipc(answer: &SqlAnswer) -> Result<Vec<u8>, ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema)?;
+    let schema = told_schema(answer);
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
     for batch in &answer.batches {
         writer.write(batch)?;
     }

@@ -32,6 +32,9 @@ use crate::table::LakeTable;
 /// In how many pieces a query runs at a time.
 const PARTITIONS: usize = 2;
 
+/// What a cell of an answer counts for at least.
+const CELL_BYTES_MIN: usize = 8;
+
 /// The memory, disk and caches that queries share.
 /// Files are read through `store` alone, which lets no flipped bit through.
 pub(crate) fn runtime(
@@ -144,7 +147,9 @@ pub(crate) async fn collect(
         }
         count += batch.num_rows();
         let batch = positional(&batch, &schema).map_err(wrong)?;
-        bytes += batch.get_array_memory_size();
+        // A null or a truth takes next to nothing here, and several bytes wherever it is sent.
+        let cells = batch.num_rows() * batch.num_columns();
+        bytes += batch.get_array_memory_size().max(cells * CELL_BYTES_MIN);
         if bytes > limits.result_bytes_max {
             return Err(QueryError::ResultBytes {
                 bytes: limits.result_bytes_max,

@@ -4,7 +4,7 @@
 //! step is the earliest one after the step before it, no later than `within_us` after the beginning.
 //! An entity counts once in a step of time, with its best try that began there. Pure; see [`Tries`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
@@ -68,26 +68,65 @@ pub(crate) fn ordered(steps: Vec<LogicalPlanBuilder>) -> Result<Option<LogicalPl
     whole.sort(order.collect::<Vec<_>>())?.build().map(Some)
 }
 
+/// What one group of tries takes while its entity's events pass, and one step of what was reached.
+const TRIES_BYTES: usize = scan::CELL_BYTES + size_of::<Tried>();
+
 /// Takes events in order and counts how far the entities came.
+///
+/// A later step takes every open try that waits for it one step further. Of two tries that began in the
+/// same step of time and came equally far, the later one lasts longer, so the earlier is forgotten: an
+/// entity with a million events costs a million times the steps of the funnel, and little memory.
 pub(crate) struct Tries<'a> {
     funnel: &'a Funnel,
     steps: Vec<(i64, i64)>,
     entity: Option<String>,
-    events: Vec<(i64, usize, Key)>,
+    /// The tries of the entity that are open, by the steps they made less one, earliest first.
+    open: Vec<VecDeque<Try>>,
+    /// What the entity's tries belong to, and where in `tried` that is.
+    known: BTreeMap<(i64, Key), usize>,
+    tried: Vec<Tried>,
     /// By dimensions and start of step: how many entities reached each step of the funnel.
     reached: BTreeMap<Key, BTreeMap<i64, Vec<u64>>>,
+    reached_bytes: usize,
+}
+
+/// A try under way.
+#[derive(Clone, Copy)]
+struct Try {
+    begun_us: i64,
+    /// Its place in `tried`.
+    of: usize,
+}
+
+/// The tries of one entity that began in one step of time with the same dimensions.
+struct Tried {
+    start_us: i64,
+    key: Key,
+    /// How many steps the best of them made.
+    depth: usize,
 }
 
 impl<'a> Tries<'a> {
     pub(crate) fn new(funnel: &'a Funnel, span: Span) -> Tries<'a> {
-        let steps = run::steps(span);
         Tries {
             funnel,
-            steps,
+            steps: run::steps(span),
             entity: None,
-            events: Vec::new(),
+            open: vec![VecDeque::new(); funnel.steps.len()],
+            known: BTreeMap::new(),
+            tried: Vec::new(),
             reached: BTreeMap::new(),
+            reached_bytes: 0,
         }
+    }
+
+    /// How much is held by now.
+    pub(crate) fn bytes(&self) -> usize {
+        let tries = self.open.iter().map(VecDeque::len).sum::<usize>();
+        // Each group of tries names its dimensions twice.
+        let of_tried = |tried: &Tried| TRIES_BYTES + 2 * scan::group_bytes(&tried.key);
+        let tried = self.tried.iter().map(of_tried).sum::<usize>();
+        self.reached_bytes + tries * size_of::<Try>() + tried
     }
 
     /// The next event.
@@ -96,89 +135,233 @@ impl<'a> Tries<'a> {
             self.close();
             self.entity = Some(entity.to_owned());
         }
-        self.events.push((time_us, step, dimensions));
+        if step == 0 {
+            self.begin(time_us, dimensions);
+        } else {
+            self.go_on(time_us, step);
+        }
     }
 
-    fn close(&mut self) {
-        let events = std::mem::take(&mut self.events);
-        let mut best: BTreeMap<(i64, &Key), usize> = BTreeMap::new();
-        for (index, (begun, step, key)) in events.iter().enumerate() {
-            if *step != 0 {
+    fn begin(&mut self, time_us: i64, key: Key) {
+        let at = self.steps.partition_point(|(from, _)| *from <= time_us);
+        let Some(&(start_us, _)) = self.steps.get(at.saturating_sub(1)) else {
+            return;
+        };
+        let of = *self
+            .known
+            .entry((start_us, key.clone()))
+            .or_insert(self.tried.len());
+        if of == self.tried.len() {
+            self.tried.push(Tried {
+                start_us,
+                key,
+                depth: 1,
+            });
+        }
+        self.put(
+            0,
+            Try {
+                begun_us: time_us,
+                of,
+            },
+        );
+    }
+
+    /// Puts a try where those are that came as far; it began after all of them.
+    fn put(&mut self, place: usize, made: Try) {
+        let Some(open) = self.open.get_mut(place) else {
+            return;
+        };
+        match open.back_mut() {
+            Some(last) if last.of == made.of => *last = made,
+            _ => open.push_back(made),
+        }
+    }
+
+    /// A later step: every try that waits for it and is not too old is one step further.
+    fn go_on(&mut self, time_us: i64, step: usize) {
+        let oldest_us = time_us.saturating_sub(self.funnel.within_us);
+        let Some(waiting) = step.checked_sub(1).and_then(|at| self.open.get_mut(at)) else {
+            return;
+        };
+        for made in std::mem::take(waiting) {
+            if made.begun_us < oldest_us {
                 continue;
             }
-            let at = self
-                .steps
-                .partition_point(|(from, _)| from <= begun)
-                .saturating_sub(1);
-            let Some((start, _)) = self.steps.get(at) else {
-                continue;
-            };
-            let depth = self.depth(&events, index);
-            let known = best.entry((*start, key)).or_default();
-            *known = depth.max(*known);
+            let tried = &mut self.tried[made.of];
+            tried.depth = tried.depth.max(step + 1);
+            // Who made the last step waits for nothing.
+            if step + 1 < self.funnel.steps.len() {
+                self.put(step, made);
+            }
         }
-        for ((start, key), depth) in best {
-            let counts = self.reached.entry(key.clone()).or_default().entry(start);
-            let counts = counts.or_insert_with(|| vec![0; self.funnel.steps.len()]);
+    }
+
+    /// Counts the entity whose events are all there: once in each group, with its best try.
+    fn close(&mut self) {
+        self.open.iter_mut().for_each(VecDeque::clear);
+        self.known.clear();
+        let made = self.funnel.steps.len();
+        for Tried {
+            start_us,
+            key,
+            depth,
+        } in std::mem::take(&mut self.tried)
+        {
+            if !self.reached.contains_key(&key) {
+                self.reached_bytes += scan::group_bytes(&key);
+            }
+            let starts = self.reached.entry(key).or_default();
+            let counts = starts.entry(start_us).or_insert_with(|| {
+                self.reached_bytes += scan::CELL_BYTES + made * size_of::<u64>();
+                vec![0; made]
+            });
             for count in counts.iter_mut().take(depth) {
                 *count += 1;
             }
         }
     }
 
-    /// How many steps the try that begins at `index` makes, the first one counted.
-    fn depth(&self, events: &[(i64, usize, Key)], index: usize) -> usize {
-        let until = events[index].0.saturating_add(self.funnel.within_us);
-        let mut depth = 1;
-        for (time, step, _) in &events[index + 1..] {
-            if *time > until || depth == self.funnel.steps.len() {
-                break;
-            }
-            if *step == depth {
-                depth += 1;
-            }
-        }
-        depth
-    }
-
-    /// A series for each group and step of the funnel: the share of those who began, with both counts.
-    pub(crate) fn finish(mut self, by: &[String], is_known: impl Fn(i64) -> bool) -> Vec<Series> {
+    /// The groups, one after the other: how many began, and a series for each step of the funnel with
+    /// the share of those who came so far, and both counts.
+    pub(crate) fn finish(
+        mut self,
+        by: &[String],
+        is_known: impl Fn(i64) -> bool,
+    ) -> impl Iterator<Item = (f64, Vec<Series>)> {
         self.close();
         if by.is_empty() {
             self.reached.entry(Key::new()).or_default();
         }
-        let mut series = Vec::new();
-        for (key, found) in &self.reached {
-            for (number, (event, _)) in self.funnel.steps.iter().enumerate() {
-                let mut names: Vec<(String, Option<String>)> =
-                    by.iter().cloned().zip(key.iter().cloned()).collect();
-                names.push(("step".to_owned(), Some(format!("{} {event}", number + 1))));
-                let parts: Vec<(Option<f64>, Option<f64>)> = self
-                    .steps
-                    .iter()
-                    .map(|(start, end)| match found.get(start) {
-                        Some(counts) => (Some(counts[number] as f64), Some(counts[0] as f64)),
-                        None if is_known(*end) => (Some(0.0), Some(0.0)),
-                        None => (None, None),
-                    })
-                    .collect();
-                let share = |(went, began): &(Option<f64>, Option<f64>)| match (went, began) {
-                    (Some(went), Some(began)) if *began > 0.0 => Some(went / began),
-                    _ => None,
-                };
-                series.push(Series {
-                    by: names,
-                    points: self
-                        .steps
-                        .iter()
-                        .zip(&parts)
-                        .map(|((at, _), p)| (*at, share(p)))
-                        .collect(),
-                    samples: parts.iter().filter_map(|(_, began)| *began).sum::<f64>() as u64,
-                    parts: Some(parts),
+        let (funnel, steps) = (self.funnel, self.steps);
+        self.reached.into_iter().map(move |(key, found)| {
+            let began = found.values().map(|counts| counts[0] as f64).sum();
+            let series = (0..funnel.steps.len()).map(|number| {
+                let parts = steps.iter().map(|(start, end)| match found.get(start) {
+                    Some(counts) => (Some(counts[number] as f64), Some(counts[0] as f64)),
+                    None if is_known(*end) => (Some(0.0), Some(0.0)),
+                    None => (None, None),
                 });
-            }
+                step_series(funnel, number, (by, &key), &steps, parts.collect())
+            });
+            (began, series.collect())
+        })
+    }
+}
+
+fn step_series(
+    funnel: &Funnel,
+    number: usize,
+    (by, key): (&[String], &Key),
+    steps: &[(i64, i64)],
+    parts: Vec<(Option<f64>, Option<f64>)>,
+) -> Series {
+    let (event, _) = &funnel.steps[number];
+    let mut names: Vec<(String, Option<String>)> =
+        by.iter().cloned().zip(key.iter().cloned()).collect();
+    names.push(("step".to_owned(), Some(format!("{} {event}", number + 1))));
+    let share = |(went, began): &(Option<f64>, Option<f64>)| match (went, began) {
+        (Some(went), Some(began)) if *began > 0.0 => Some(went / began),
+        _ => None,
+    };
+    let points = steps.iter().zip(&parts);
+    Series {
+        by: names,
+        points: points.map(|((at, _), parts)| (*at, share(parts))).collect(),
+        samples: parts.iter().filter_map(|(_, began)| *began).sum::<f64>() as u64,
+        parts: Some(parts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Range;
+
+    fn funnel(within_us: i64) -> Funnel {
+        let step = |event: &str| (event.to_owned(), None);
+        Funnel {
+            steps: vec![step("a"), step("b"), step("c")],
+            entity: "user".to_owned(),
+            within_us,
         }
-        series
+    }
+
+    fn span(step_us: Option<i64>) -> Span {
+        let range = Range {
+            from_us: 0,
+            to_us: 2_000_000,
+        };
+        Span {
+            range,
+            step_us,
+            shift_us: 0,
+        }
+    }
+
+    /// How far each try comes, told by walking on from every beginning: what must come out.
+    fn by_walking(events: &[(i64, usize)], within_us: i64, step_us: i64) -> BTreeMap<i64, usize> {
+        let mut best = BTreeMap::new();
+        for (index, (begun, step)) in events.iter().enumerate() {
+            if *step != 0 {
+                continue;
+            }
+            let mut depth = 1;
+            for (time, step) in &events[index + 1..] {
+                if *time <= begun + within_us && *step == depth {
+                    depth += 1;
+                }
+            }
+            let known: &mut usize = best.entry(begun - begun % step_us).or_default();
+            *known = depth.max(*known);
+        }
+        best
+    }
+
+    #[test]
+    fn every_try_comes_as_far_as_by_walking() {
+        // A small generator (Knuth's) of many short stories, the same each time.
+        let mut seed = 7_u64;
+        let mut next = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        for _ in 0..2_000 {
+            let within_us = 1 + next(40) as i64;
+            let mut events: Vec<(i64, usize)> = (0..next(14))
+                .map(|_| (next(60) as i64, next(3) as usize))
+                .collect();
+            events.sort_unstable();
+            let step_us = 20;
+            let funnel = funnel(within_us);
+            let mut tries = Tries::new(&funnel, span(Some(step_us)));
+            for (time, step) in &events {
+                tries.add("ann", *time, *step, Key::new());
+            }
+            tries.close();
+            let found = tries.reached.into_values().next().unwrap_or_default();
+            let depths = found
+                .into_iter()
+                .map(|(start, counts)| (start, counts.iter().filter(|count| **count > 0).count()));
+            assert_eq!(
+                depths.collect::<BTreeMap<_, _>>(),
+                by_walking(&events, within_us, step_us),
+                "{events:?} within {within_us}"
+            );
+        }
+    }
+
+    /// A million events of one entity: it took a million times a million steps before.
+    #[test]
+    fn one_entity_with_a_million_events_is_soon_counted() {
+        let funnel = funnel(1_000_000_000);
+        let mut tries = Tries::new(&funnel, span(None));
+        for time in 0..1_000_000 {
+            tries.add("robot", time, 0, Key::new());
+        }
+        tries.add("robot", 1_000_000, 1, Key::new());
+        assert!(tries.bytes() < 10_000, "{} bytes", tries.bytes());
+        let (began, series) = tries.finish(&[], |_| true).next().unwrap();
+        assert_eq!((began, series.len()), (1.0, 3));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Samples come in order of instance and time; each holds until the instance's next one, at most
 //! `hold_us`. Within a step the instance's last level or its time-weighted mean is taken, then the
-//! instances are put together. Pure; start at [`Levels`].
+//! instances are put together, as the samples pass: none is held but the last. Pure; see [`Levels`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,14 +64,44 @@ pub(crate) fn instance_columns(view: &TableView) -> usize {
     INSTANCE.iter().filter(has).count()
 }
 
-/// Takes samples in order and gathers levels by step.
+/// What one step of a group takes in memory.
+const STEP_BYTES: usize = scan::CELL_BYTES + size_of::<Together>();
+
+/// Takes samples in order and gathers levels by step. Of the samples only the last one is held.
 pub(crate) struct Levels<'a> {
     gauge: &'a Gauge,
     steps: Vec<(i64, i64)>,
-    current: Option<(Key, Key)>,
-    samples: Vec<(i64, f64)>,
-    /// By dimensions and start of step: the instances' levels, and samples behind them.
-    found: BTreeMap<Key, BTreeMap<i64, (Vec<f64>, u64)>>,
+    current: Option<Current>,
+    /// By dimensions and start of step: the levels of the instances, put together.
+    found: BTreeMap<Key, BTreeMap<i64, Together>>,
+    bytes: usize,
+}
+
+/// The instance whose samples come in.
+struct Current {
+    who: Key,
+    key: Key,
+    sample: (i64, f64),
+    /// The number of the step that is being filled.
+    at: usize,
+    step: Step,
+}
+
+/// What is known of one instance in the step that is being filled.
+#[derive(Default)]
+struct Step {
+    weight: f64,
+    sum: f64,
+    last: Option<f64>,
+    samples: u64,
+}
+
+/// The levels of many instances in one step.
+struct Together {
+    sum: f64,
+    max: f64,
+    instances: u64,
+    samples: u64,
 }
 
 impl<'a> Levels<'a> {
@@ -84,91 +114,135 @@ impl<'a> Levels<'a> {
             gauge,
             steps,
             current: None,
-            samples: Vec::new(),
             found: BTreeMap::new(),
+            bytes: 0,
         }
+    }
+
+    /// How much is held by now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The next sample of an instance.
     pub(crate) fn add(&mut self, instance: Key, dimensions: Key, time_us: i64, value: f64) {
-        let who = (instance, dimensions);
-        if self.current.as_ref() != Some(&who) {
-            self.close();
-            self.current = Some(who);
+        let is_same = |current: &Current| current.who == instance && current.key == dimensions;
+        let mut current = match self.current.take() {
+            Some(mut current) if is_same(&current) => {
+                self.hold(&mut current, time_us);
+                current
+            }
+            other => {
+                self.close(other);
+                Current {
+                    who: instance,
+                    key: dimensions,
+                    sample: (time_us, value),
+                    at: 0,
+                    step: Step::default(),
+                }
+            }
+        };
+        current.sample = (time_us, value);
+        if let Some(at) = self.step_of(time_us) {
+            self.go_to(&mut current, at);
+            current.step.samples += 1;
         }
-        self.samples.push((time_us, value));
+        self.current = Some(current);
     }
 
-    /// Works out the levels of the instance whose samples are all there.
-    fn close(&mut self) {
-        let samples = std::mem::take(&mut self.samples);
-        let Some((_, key)) = self.current.take() else {
+    /// The step a time lies in; none before the first.
+    fn step_of(&self, time_us: i64) -> Option<usize> {
+        self.steps
+            .partition_point(|(from, _)| *from <= time_us)
+            .checked_sub(1)
+    }
+
+    /// The last sample holds until `next_us`, or as long as a sample may.
+    fn hold(&mut self, current: &mut Current, next_us: i64) {
+        let (time, value) = current.sample;
+        let until = time.saturating_add(self.gauge.hold_us).min(next_us);
+        let mut at = self.step_of(time).unwrap_or(0);
+        while let Some(&(from, to)) = self.steps.get(at).filter(|(from, _)| *from < until) {
+            let held = until.min(to) - time.max(from);
+            if held > 0 {
+                self.go_to(current, at);
+                current.step.weight += held as f64;
+                current.step.sum += value * held as f64;
+                current.step.last = Some(value);
+            }
+            at += 1;
+        }
+    }
+
+    /// Moves on to a step; the one before it is done.
+    fn go_to(&mut self, current: &mut Current, at: usize) {
+        if at == current.at {
+            return;
+        }
+        let step = std::mem::take(&mut current.step);
+        let before = std::mem::replace(&mut current.at, at);
+        self.put(&current.key, before, step);
+    }
+
+    /// Puts an instance's level in a step together with those of the others.
+    fn put(&mut self, key: &Key, at: usize, step: Step) {
+        let (Some(last), Some((from, _))) = (step.last, self.steps.get(at)) else {
             return;
         };
-        for (from, to) in &self.steps {
-            let Some((level, behind)) = self.level(&samples, *from, *to) else {
-                continue;
-            };
-            let cell = self
-                .found
-                .entry(key.clone())
-                .or_default()
-                .entry(*from)
-                .or_default();
-            cell.0.push(level);
-            cell.1 += behind;
+        let level = match self.gauge.measure {
+            GaugeMeasure::Last => last,
+            GaugeMeasure::Mean => step.sum / step.weight,
+        };
+        if !self.found.contains_key(key) {
+            self.bytes += scan::group_bytes(key);
         }
+        let steps = self.found.entry(key.clone()).or_default();
+        let together = steps.entry(*from).or_insert_with(|| {
+            self.bytes += STEP_BYTES;
+            Together {
+                sum: 0.0,
+                max: f64::NEG_INFINITY,
+                instances: 0,
+                samples: 0,
+            }
+        });
+        together.sum += level;
+        together.max = together.max.max(level);
+        together.instances += 1;
+        together.samples += step.samples;
     }
 
-    /// The level of one instance within a step, and how many of its samples lie in it.
-    fn level(&self, samples: &[(i64, f64)], from: i64, to: i64) -> Option<(f64, u64)> {
-        let begin = samples.partition_point(|(time, _)| *time < from);
-        let end = samples.partition_point(|(time, _)| *time < to);
-        // The one before the step holds into it.
-        let first = begin.saturating_sub(1);
-        let (mut weight, mut sum, mut last) = (0.0, 0.0, None);
-        for index in first..end {
-            let (time, value) = samples[index];
-            let next = samples.get(index + 1).map_or(i64::MAX, |(next, _)| *next);
-            let until = time.saturating_add(self.gauge.hold_us).min(next).min(to);
-            let held = until - time.max(from);
-            if held > 0 {
-                weight += held as f64;
-                sum += value * held as f64;
-                last = Some(value);
-            }
-        }
-        let level = match self.gauge.measure {
-            GaugeMeasure::Last => last?,
-            GaugeMeasure::Mean => last.map(|_| sum / weight)?,
+    /// The last sample of an instance holds as long as a sample may.
+    fn close(&mut self, current: Option<Current>) {
+        let Some(mut current) = current else {
+            return;
         };
-        Some((level, (end - begin) as u64))
+        self.hold(&mut current, i64::MAX);
+        self.put(&current.key, current.at, current.step);
     }
 
     /// All levels, the instances put together.
     pub(crate) fn finish(mut self) -> Cells {
-        self.close();
+        let last = self.current.take();
+        self.close(last);
         let across = self.gauge.across;
-        let together = |levels: &[f64]| match across {
-            Across::Sum => levels.iter().sum(),
-            Across::Mean => levels.iter().sum::<f64>() / levels.len() as f64,
-            Across::Max => levels.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        let cell = |found: Together| {
+            let level = match across {
+                Across::Sum => found.sum,
+                Across::Mean => found.sum / found.instances as f64,
+                Across::Max => found.max,
+            };
+            Cell {
+                leaves: vec![Some(level)],
+                rows: found.samples,
+            }
         };
-        let cell = |(levels, rows): (Vec<f64>, u64)| Cell {
-            leaves: vec![Some(together(&levels))],
-            rows,
+        let of_group = |steps: BTreeMap<i64, Together>| {
+            let cells = steps.into_iter();
+            cells.map(|(at, found)| (at, cell(found))).collect()
         };
-        self.found
-            .into_iter()
-            .map(|(key, steps)| {
-                (
-                    key,
-                    steps
-                        .into_iter()
-                        .map(|(at, found)| (at, cell(found)))
-                        .collect(),
-                )
-            })
-            .collect()
+        let found = self.found.into_iter();
+        found.map(|(key, steps)| (key, of_group(steps))).collect()
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod funnel;
 pub(crate) mod gauge;
 mod parse;
 pub(crate) mod plan;
+pub(crate) mod rank;
 mod rule;
 pub(crate) mod run;
 pub(crate) mod scan;

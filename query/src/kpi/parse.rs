@@ -67,7 +67,7 @@ pub enum ExpressionError {
 
 const ROW_FUNCTIONS: &str = "abs, ceil, coalesce, concat, floor, length, lower, nullif, round, split_part, starts_with, upper";
 const AGGREGATES: &str =
-    "count, sum, avg, min, max, p50, p90, p95, p99, distinct (or approx_distinct)";
+    "count, rate, sum, avg, min, max, p50, p90, p95, p99, distinct (or approx_distinct)";
 const ROW_HINT: &str = "conditions are made of columns, literals, comparisons, and, or, not, in, between, like, is null, case, cast";
 const MEASURE_HINT: &str = "measures are made of aggregates, numbers and + - * /";
 const FORMULA_HINT: &str = "formulas are made of names of KPIs, numbers and + - * /";
@@ -205,7 +205,8 @@ fn aggregate(function: &ast::Function, leaves: &mut Vec<Leaf>) -> Result<Formula
     let arguments = arguments(function)?;
     let kind = match name.as_str() {
         "count" => Aggregate::Count,
-        "sum" | "avg" => Aggregate::Sum,
+        "rate" if arguments.is_empty() => Aggregate::Count,
+        "sum" | "avg" | "rate" => Aggregate::Sum,
         "min" => Aggregate::Min,
         "max" => Aggregate::Max,
         "p50" => Aggregate::Quantile(0.5),
@@ -250,6 +251,11 @@ fn aggregate(function: &ast::Function, leaves: &mut Vec<Leaf>) -> Result<Formula
         let sum = Box::new(leaf(Aggregate::Sum));
         let count = Box::new(leaf(Aggregate::Count));
         return Ok(Formula::Binary(sum, Arithmetic::Divide, count));
+    }
+    if name == "rate" {
+        let counted = Box::new(leaf(kind));
+        let seconds = Box::new(Formula::Seconds);
+        return Ok(Formula::Binary(counted, Arithmetic::Divide, seconds));
     }
     Ok(leaf(kind))
 }

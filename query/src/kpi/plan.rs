@@ -92,6 +92,8 @@ pub(crate) struct Funnel {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Formula {
     Number(f64),
+    /// How long what it is computed over takes, for rates.
+    Seconds,
     Input(usize),
     Negative(Box<Formula>),
     Binary(Box<Formula>, Arithmetic, Box<Formula>),
@@ -106,14 +108,20 @@ pub(crate) enum Arithmetic {
 }
 
 impl Formula {
-    /// The value; `None` where an input is missing, or the result is no finite number.
-    pub(crate) fn value(&self, input: &impl Fn(usize) -> Option<f64>) -> Option<f64> {
+    /// The value over so many seconds; `None` where an input is missing, or the result is no finite
+    /// number.
+    pub(crate) fn value(
+        &self,
+        seconds: f64,
+        input: &impl Fn(usize) -> Option<f64>,
+    ) -> Option<f64> {
         let value = match self {
             Formula::Number(number) => *number,
+            Formula::Seconds => seconds,
             Formula::Input(index) => input(*index)?,
-            Formula::Negative(inner) => -inner.value(input)?,
+            Formula::Negative(inner) => -inner.value(seconds, input)?,
             Formula::Binary(left, operator, right) => {
-                let (left, right) = (left.value(input)?, right.value(input)?);
+                let (left, right) = (left.value(seconds, input)?, right.value(seconds, input)?);
                 match operator {
                     Arithmetic::Add => left + right,
                     Arithmetic::Subtract => left - right,

@@ -1,25 +1,24 @@
 //! From a compiled KPI and its leaves to an answer.
 //!
-//! `sources` lists what must be scanned; the engine scans; `answer` does the arithmetic above the
-//! leaves, fills in zeroes and leaves gaps. Pure: values in, values out.
+//! `sources` lists what must be scanned; the engine scans; `Evaluation` does the arithmetic above the
+//! leaves, fills in zeroes and leaves gaps, a group at a time. Pure: values in, values out.
 //!
 //! What an empty step is: a *gap* for averages, quantiles and quotients; for counts, sums and
 //! distinct counts a *zero*, but only when its end is not after the watermark and its table had its
 //! first event before that end. While nobody seals time (only imports), the table's last event takes
 //! the watermark's place.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::answer::{KpiAnswer, KpiRequest, Series, ServedFrom};
+use super::answer::{KpiRequest, Series};
 use super::definition::Since;
 use super::plan::{Aggregate, Formula, Gauge, KpiPlan, Leaf, Node, Simple, names};
 use super::scan::{Cell, Cells, Key, Span};
 use crate::calendar;
 use crate::error::{KpiRunError, QueryError};
-
-/// Most steps of one answer: more than any screen has pixels.
-pub(crate) const STEPS_MAX: i64 = 11_000;
+use crate::limits::Range;
 
 /// Something that must be scanned for a KPI.
 #[derive(Debug, Clone)]
@@ -102,8 +101,18 @@ impl Finds {
     }
 }
 
-/// The span a request asks for, checked.
-pub(crate) fn span(plan: &KpiPlan, request: &KpiRequest) -> Result<Span, QueryError> {
+/// How long a step takes, for rates; a little piece of one counts as a second, lest a single event
+/// looks like many.
+fn seconds(from: i64, to: i64) -> f64 {
+    (to.saturating_sub(from) as f64 / 1e6).max(1.0)
+}
+
+/// The span a request asks for, checked: no series has more than `points_max` points.
+pub(crate) fn span(
+    plan: &KpiPlan,
+    request: &KpiRequest,
+    points_max: usize,
+) -> Result<Span, QueryError> {
     let wrong = || QueryError::Kpi {
         kpi: plan.name().to_owned(),
         source: KpiRunError::Range,
@@ -112,13 +121,13 @@ pub(crate) fn span(plan: &KpiPlan, request: &KpiRequest) -> Result<Span, QueryEr
         return Err(wrong());
     }
     if let Some(step) = request.step_us {
-        let found = request.range.span_us() / step + 1;
-        if found > STEPS_MAX {
-            return Err(QueryError::TooMany {
-                what: "steps",
-                found: found as u64,
-                max: STEPS_MAX as u64,
-                setting: "fixed",
+        let begin_us = calendar::step_start_us(request.range.from_us, step);
+        let span_us = request.range.to_us.saturating_sub(begin_us);
+        let found = span_us.unsigned_abs().div_ceil(step.unsigned_abs());
+        if found > points_max as u64 {
+            return Err(QueryError::Points {
+                found,
+                max: points_max,
             });
         }
     }
@@ -155,6 +164,9 @@ fn gather(
         Node::Cumulative(of, since) => {
             let earliest = of.events().iter().filter_map(|event| first_us(event)).min();
             gather(of, running_span(span, *since, earliest), first_us, wanted);
+            if let Some(carried) = carried_span(span, *since, earliest) {
+                gather(of, carried, first_us, wanted);
+            }
         }
         Node::Funnel(_) => {}
         Node::Ratio(..) | Node::Derived(..) => {
@@ -163,6 +175,22 @@ fn gather(
             }
         }
     }
+}
+
+/// What a total that runs from the first event has before the span it is shown over in steps: one cell
+/// a group, however long that is.
+fn carried_span(span: Span, since: Since, first_us: Option<i64>) -> Option<Span> {
+    let first_us = first_us?.saturating_add(span.shift_us);
+    let range = Range {
+        from_us: first_us,
+        to_us: span.range.from_us,
+    };
+    let is_carried = since == Since::Ever && span.step_us.is_some() && range.span_us() > 0;
+    is_carried.then_some(Span {
+        range,
+        step_us: None,
+        ..span
+    })
 }
 
 /// The span a running total must read for the span it is shown over.
@@ -174,9 +202,10 @@ fn running_span(span: Span, since: Since, first_us: Option<i64>) -> Span {
         calendar::step_start_us(from_us, step).saturating_add(step)
     });
     let (from_us, unit) = match since {
+        Since::Ever if span.step_us.is_some() => return span,
         Since::Ever => {
             let first = first_us.map_or(from_us, |first| first.saturating_add(span.shift_us));
-            (first.min(from_us), span.step_us.unwrap_or(HOUR))
+            (first.min(from_us), HOUR)
         }
         Since::Window(window) => (first_step.saturating_sub(window), window),
         Since::Grain(grain) => {
@@ -203,6 +232,15 @@ fn common_divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
+/// The steps of a span that start in `[from, to)`, and all of what is carried into it.
+#[derive(Debug, Clone, Copy)]
+struct Over {
+    span: Span,
+    carried: Option<Span>,
+    from: i64,
+    to: i64,
+}
+
 /// A value with what it is made of.
 #[derive(Debug, Clone, Copy, Default)]
 struct Value {
@@ -212,20 +250,59 @@ struct Value {
 }
 
 /// The evaluation of one plan over what was found.
-struct Evaluation<'a> {
-    finds: &'a Finds,
-    first_us: &'a dyn Fn(&str) -> Option<i64>,
+pub(crate) struct Evaluation<'a> {
+    pub(crate) plan: &'a KpiPlan,
+    pub(crate) request: &'a KpiRequest,
+    pub(crate) span: Span,
+    pub(crate) steps: &'a [(i64, i64)],
+    pub(crate) finds: &'a Finds,
+    /// The first event of a table.
+    pub(crate) first_us: &'a (dyn Fn(&str) -> Option<i64> + Sync),
 }
 
 impl Evaluation<'_> {
-    /// The value of a group over the steps that start in `[from, to)`.
-    fn value(&self, plan: &KpiPlan, span: Span, key: &Key, from: i64, to: i64) -> Value {
+    /// The series of a group with its rank; `None` for a group that has nothing in the range, as one
+    /// that only older data of a running total has.
+    pub(crate) fn series(&self, key: &Key) -> Option<(f64, Series)> {
+        let each = self.steps.iter();
+        let values: Vec<Value> = each
+            .map(|(from, to)| {
+                let over = Over {
+                    span: self.span,
+                    carried: None,
+                    from: *from,
+                    to: *to,
+                };
+                self.value(self.plan, over, key)
+            })
+            .collect();
+        if !self.request.by.is_empty() && values.iter().all(|value| value.value.is_none()) {
+            return None;
+        }
+        let is_ratio = values.iter().any(|value| value.parts.is_some());
+        let by = self.request.by.iter().cloned();
+        let series = Series {
+            by: by.zip(key.iter().cloned()).collect(),
+            points: self
+                .steps
+                .iter()
+                .zip(&values)
+                .map(|((at, _), v)| (*at, v.value))
+                .collect(),
+            parts: is_ratio.then(|| values.iter().map(|v| v.parts.unwrap_or_default()).collect()),
+            samples: values.iter().map(|value| value.rows).sum(),
+        };
+        Some((rank(&series, is_additive(self.plan)), series))
+    }
+
+    /// The value of a group.
+    fn value(&self, plan: &KpiPlan, over: Over, key: &Key) -> Value {
         match &plan.0.node {
-            Node::Simple(simple) => self.simple(simple, span, key, from, to),
-            Node::Gauge(gauge) => self.gauge(gauge, span, key, from, to),
+            Node::Simple(simple) => self.simple(simple, over, key),
+            Node::Gauge(gauge) => self.gauge(gauge, over, key),
             Node::Ratio(upper, lower) => {
-                let upper = self.value(upper, span, key, from, to);
-                let lower = self.value(lower, span, key, from, to);
+                let upper = self.value(upper, over, key);
+                let lower = self.value(lower, over, key);
                 let quotient = match (upper.value, lower.value) {
                     (Some(u), Some(l)) if l != 0.0 => Some(u / l).filter(|q| q.is_finite()),
                     _ => None,
@@ -239,30 +316,37 @@ impl Evaluation<'_> {
             Node::Derived(formula, inputs) => {
                 let each: Vec<Value> = inputs
                     .iter()
-                    .map(|input| self.value(input, span, key, from, to))
+                    .map(|input| self.value(input, over, key))
                     .collect();
                 Value {
-                    value: formula.value(&|index| each.get(index)?.value),
+                    value: formula
+                        .value(seconds(over.from, over.to), &|index| each.get(index)?.value),
                     parts: None,
                     rows: each.iter().map(|value| value.rows).sum(),
                 }
             }
-            Node::Cumulative(of, since) => self.running(of, *since, span, key, from, to),
+            Node::Cumulative(of, since) => self.running(of, *since, over, key),
             Node::Funnel(_) => Value::default(),
         }
     }
 
-    fn simple(&self, simple: &Arc<Simple>, span: Span, key: &Key, from: i64, to: i64) -> Value {
-        let Some(found) = self.finds.get(Arc::as_ptr(simple) as usize, span) else {
+    fn simple(&self, simple: &Arc<Simple>, over: Over, key: &Key) -> Value {
+        let address = Arc::as_ptr(simple) as usize;
+        let Some(found) = self.finds.get(address, over.span) else {
             return Value::default();
         };
-        let cells = found
-            .cells
-            .get(key)
-            .into_iter()
-            .flat_map(|cells| cells.range(from..to));
-        let merged = merge(&simple.leaves, cells.map(|(_, cell)| cell));
-        let end = to.min(span.range.to_us);
+        let carried = over.carried.and_then(|span| self.finds.get(address, span));
+        let carried = carried.and_then(|found| found.cells.get(key));
+        let carried = carried.into_iter().flat_map(|cells| cells.values());
+        let cells = found.cells.get(key).into_iter();
+        let cells = cells.flat_map(|cells| cells.range(over.from..over.to));
+        let cells = carried.chain(cells.map(|(_, cell)| cell));
+        let merged = merge(&simple.leaves, cells);
+        let end = over.to.min(over.span.range.to_us);
+        // Before the range, and before the table's first event, nothing could be counted.
+        let read_from = over.carried.unwrap_or(over.span).range.from_us;
+        let begin = over.from.max(read_from);
+        let took_s = seconds(begin.max(found.first_us.unwrap_or(begin)), end);
         match merged {
             Some(cell) => {
                 let leaf = |index: usize| {
@@ -271,7 +355,7 @@ impl Evaluation<'_> {
                     value.or_else(|| simple.leaves.get(index)?.aggregate.of_nothing())
                 };
                 Value {
-                    value: simple.measure.value(&leaf),
+                    value: simple.measure.value(took_s, &leaf),
                     parts: None,
                     rows: cell.rows,
                 }
@@ -279,7 +363,7 @@ impl Evaluation<'_> {
             None if found.is_known_empty(end) => {
                 let leaf = |index: usize| simple.leaves.get(index)?.aggregate.of_nothing();
                 Value {
-                    value: simple.measure.value(&leaf),
+                    value: simple.measure.value(took_s, &leaf),
                     parts: None,
                     rows: 0,
                 }
@@ -288,10 +372,10 @@ impl Evaluation<'_> {
         }
     }
 
-    fn gauge(&self, gauge: &Arc<Gauge>, span: Span, key: &Key, from: i64, to: i64) -> Value {
-        let found = self.finds.get(Arc::as_ptr(gauge) as usize, span);
+    fn gauge(&self, gauge: &Arc<Gauge>, over: Over, key: &Key) -> Value {
+        let found = self.finds.get(Arc::as_ptr(gauge) as usize, over.span);
         let cells = found.and_then(|found| found.cells.get(key));
-        let last = cells.and_then(|cells| cells.range(from..to).next_back());
+        let last = cells.and_then(|cells| cells.range(over.from..over.to).next_back());
         last.map_or_else(Value::default, |(_, cell)| Value {
             value: cell.leaves.first().copied().flatten(),
             parts: None,
@@ -299,17 +383,10 @@ impl Evaluation<'_> {
         })
     }
 
-    fn running(
-        &self,
-        of: &KpiPlan,
-        since: Since,
-        span: Span,
-        key: &Key,
-        from: i64,
-        to: i64,
-    ) -> Value {
-        let earliest = of
-            .events()
+    fn running(&self, of: &KpiPlan, since: Since, over: Over, key: &Key) -> Value {
+        let Over { span, from, to, .. } = over;
+        let events = of.events();
+        let earliest = events
             .iter()
             .filter_map(|event| (self.first_us)(event))
             .min();
@@ -333,7 +410,13 @@ impl Evaluation<'_> {
         } else {
             i64::MIN
         };
-        self.value(of, wider, key, begin, end)
+        let over = Over {
+            span: wider,
+            carried: carried_span(span, since, earliest),
+            from: begin,
+            to: end,
+        };
+        self.value(of, over, key)
     }
 
     fn reaches(&self, plan: &KpiPlan, span: Span, time: i64) -> bool {
@@ -393,110 +476,24 @@ pub(crate) fn steps(span: Span) -> Vec<(i64, i64)> {
     steps
 }
 
-/// The answer to a request, from all that was found.
-pub(crate) fn answer(
-    plan: &KpiPlan,
-    request: &KpiRequest,
-    span: Span,
-    finds: &Finds,
-    first_us: &dyn Fn(&str) -> Option<i64>,
-    watermark_us: Option<i64>,
-) -> KpiAnswer {
-    let evaluation = Evaluation { finds, first_us };
-    let mut keys: BTreeSet<&Key> = finds
-        .0
-        .values()
-        .flat_map(|found| found.cells.keys())
-        .collect();
-    let whole = Key::new();
+/// The groups that were found, each once; one without dimensions is there also when nothing was.
+pub(crate) fn groups<'a>(finds: &'a Finds, request: &KpiRequest) -> BTreeSet<Cow<'a, Key>> {
+    let found = finds.0.values().flat_map(|found| found.cells.keys());
+    let mut groups: BTreeSet<Cow<'a, Key>> = found.map(Cow::Borrowed).collect();
     if request.by.is_empty() {
-        keys.insert(&whole);
+        groups.insert(Cow::Owned(Key::new()));
     }
-    let steps = steps(span);
-    let series = keys.into_iter().map(|key| {
-        let values: Vec<Value> = steps
-            .iter()
-            .map(|(from, to)| evaluation.value(plan, span, key, *from, *to))
-            .collect();
-        let is_ratio = values.iter().any(|value| value.parts.is_some());
-        Series {
-            by: request
-                .by
-                .iter()
-                .cloned()
-                .zip(key.iter().cloned())
-                .collect(),
-            points: steps
-                .iter()
-                .zip(&values)
-                .map(|((at, _), v)| (*at, v.value))
-                .collect(),
-            parts: is_ratio.then(|| values.iter().map(|v| v.parts.unwrap_or_default()).collect()),
-            samples: values.iter().map(|value| value.rows).sum(),
-        }
-    });
-    // A group that only older data of a running total has may have nothing in the range.
-    let series = series
-        .filter(|series| {
-            request.by.is_empty() || series.points.iter().any(|(_, value)| value.is_some())
-        })
-        .collect();
-    finish(
-        plan,
-        request,
-        &steps,
-        series,
-        is_additive(plan),
-        watermark_us,
-    )
+    groups
 }
 
-/// Orders and cuts the series and counts what was measured.
-pub(crate) fn finish(
-    plan: &KpiPlan,
-    request: &KpiRequest,
-    steps: &[(i64, i64)],
-    mut series: Vec<Series>,
-    is_additive: bool,
-    watermark_us: Option<i64>,
-) -> KpiAnswer {
-    let measured = (0..steps.len())
-        .filter(|i| {
-            series
-                .iter()
-                .any(|s| s.points.get(*i).is_some_and(|(_, v)| v.is_some()))
-        })
-        .count();
-    let samples = series.iter().map(|series| series.samples).sum();
-    let mut ranked: BTreeMap<usize, f64> = BTreeMap::new();
-    for (index, series) in series.iter().enumerate() {
-        let known = series.points.iter().filter_map(|(_, value)| *value);
-        let (count, sum) = known.fold((0_u32, 0.0), |(n, sum), value| (n + 1, sum + value));
-        let mean = if count == 0 {
-            f64::NEG_INFINITY
-        } else {
-            sum / f64::from(count)
-        };
-        ranked.insert(index, if is_additive && count > 0 { sum } else { mean });
-    }
-    let mut order: Vec<usize> = (0..series.len()).collect();
-    order.sort_by(|a, b| ranked[b].total_cmp(&ranked[a]).then(a.cmp(b)));
-    let series_dropped = order.len().saturating_sub(request.series_max.max(1));
-    order.truncate(request.series_max.max(1));
-    let mut taken: Vec<Option<Series>> = series.drain(..).map(Some).collect();
-    KpiAnswer {
-        name: plan.name().to_owned(),
-        unit: plan.unit().map(str::to_owned),
-        step_us: request.step_us,
-        series: order
-            .into_iter()
-            .filter_map(|index| taken[index].take())
-            .collect(),
-        coverage: measured as f64 / steps.len().max(1) as f64,
-        samples,
-        watermark_us,
-        series_dropped,
-        served_from: ServedFrom::Raw,
+/// What a series is ranked by: its sum where steps add up, else the mean of its steps.
+fn rank(series: &Series, is_additive: bool) -> f64 {
+    let known = series.points.iter().filter_map(|(_, value)| *value);
+    let (count, sum) = known.fold((0_u32, 0.0), |(n, sum), value| (n + 1, sum + value));
+    match count {
+        0 => f64::NEG_INFINITY,
+        _ if is_additive => sum,
+        count => sum / f64::from(count),
     }
 }
 

@@ -162,13 +162,27 @@ fn aggregate(leaf: &Leaf) -> Expr {
     }
 }
 
-/// Reads one batch of the plan's answer into the cells of each KPI.
+/// What a cell takes beside its leaves: its place in a tree that is half full, its row count.
+pub(crate) const CELL_BYTES: usize = 112;
+/// What a group takes beside the texts of its key.
+const GROUP_BYTES: usize = 144;
+
+/// What a group's key takes, with its place in a tree.
+pub(crate) fn group_bytes(key: &Key) -> usize {
+    let texts = key.iter();
+    let texts =
+        texts.map(|text| size_of::<Option<String>>() + text.as_ref().map_or(0, String::len));
+    GROUP_BYTES + texts.sum::<usize>()
+}
+
+/// Reads one batch of the plan's answer into the cells of each KPI; how many bytes they grew by.
 pub(crate) fn read(
     batch: &RecordBatch,
     simples: &[Arc<Simple>],
     span: Span,
     into: &mut [Cells],
-) -> Result<()> {
+) -> Result<usize> {
+    let mut bytes = 0;
     let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let mut columns = batch.columns().iter();
     let mut next = || columns.next().ok_or_else(missing);
@@ -203,18 +217,22 @@ pub(crate) fn read(
                 .iter()
                 .map(|n| n.is_valid(row).then(|| n.value(row).to_owned()))
                 .collect();
-            let leaves = leaves
+            let leaves: Vec<Option<f64>> = leaves
                 .iter()
                 .map(|l| l.is_valid(row).then(|| l.value(row)))
                 .collect();
+            bytes += CELL_BYTES + size_of_val(leaves.as_slice());
             let cell = Cell {
                 leaves,
                 rows: count,
             };
+            if !cells.contains_key(&key) {
+                bytes += group_bytes(&key);
+            }
             cells.entry(key).or_default().insert(bucket, cell);
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn missing() -> datafusion::error::DataFusionError {

@@ -1,8 +1,8 @@
-//! What the operating system holds a worker to: memory, CPU, files, folders, no TCP.
+//! What the operating system holds a worker to: memory, CPU, files, folders, no sockets, no programs.
 //!
 //! Limits on resources must hold or the worker refuses to run. Landlock is taken as far as the kernel
-//! has it (read-only folders from Linux 5.13, no TCP from 6.7); what could not be had is reported. It
-//! does not hold back UDP or Unix sockets; the guard leaves no function that could open one.
+//! has it (read-only folders from Linux 5.13, no TCP from 6.7), and seccomp closes what Landlock leaves
+//! open: sockets of every kind, other programs, other processes. What could not be had is reported.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,31 @@ use landlock::{
     RulesetError, RulesetStatus, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 use crate::limits::Limits;
+
+/// What a worker has no use for and is refused: sockets of any kind, also by way of io_uring; other
+/// programs; other processes. Threads are made as before, and `abort` still ends the process.
+const CLOSED: [i64; 17] = [
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept4,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_io_uring_setup,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_kill,
+    libc::SYS_pidfd_send_signal,
+];
 
 /// Threads a worker may have: two that compute, four that read files, one that plans, one that waits.
 pub(super) const COMPUTING_THREADS: usize = 2;
@@ -61,12 +84,28 @@ fn data_bytes() -> u64 {
     kib.unwrap_or(128 << 10) << 10
 }
 
-/// Closes the file system but for reading `folders` and writing `spill`, and closes TCP. Says what
-/// could not be had, if anything.
+/// Closes everything but reading `folders` and writing `spill`, for this thread and those it starts.
+/// Says what could not be had, if anything.
 pub(super) fn enclose(
     folders: &[PathBuf],
     spill: &Path,
 ) -> Result<Option<&'static str>, RulesetError> {
+    let lacking = close_files(folders, spill)?;
+    // The kernel may be built without it; Landlock and the guard are there all the same.
+    let is_closed = close_calls().is_ok();
+    Ok(lacking.or((!is_closed).then_some("this kernel has no seccomp; sockets are not closed")))
+}
+
+/// Refuses what is in `CLOSED`: the call fails, and the statement with it.
+fn close_calls() -> Result<(), seccompiler::Error> {
+    let rules = CLOSED.map(|call| (call, Vec::new())).into();
+    let refuse = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, machine)?;
+    apply_filter(&BpfProgram::try_from(filter)?)
+}
+
+fn close_files(folders: &[PathBuf], spill: &Path) -> Result<Option<&'static str>, RulesetError> {
     let abi = ABI::V5;
     let status: RestrictionStatus = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
@@ -82,4 +121,35 @@ pub(super) fn enclose(
             Some("this kernel has no Landlock; files and TCP are not closed")
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::process::Command;
+
+    use super::*;
+
+    /// A filter holds for its thread alone, so that the other tests go on.
+    #[test]
+    fn no_socket_can_be_opened_and_no_program_started() {
+        let tries = std::thread::spawn(|| {
+            close_calls().unwrap();
+            let threads = std::thread::spawn(|| 1).join().unwrap();
+            assert_eq!(threads, 1, "threads are made as before");
+            [
+                TcpListener::bind("127.0.0.1:0").map(drop),
+                UdpSocket::bind("127.0.0.1:0").map(drop),
+                UnixDatagram::unbound().map(drop),
+                UnixStream::connect("/nowhere").map(drop),
+                UnixStream::pair().map(drop),
+                Command::new("/bin/true").spawn().map(drop),
+            ]
+            .map(|tried| tried.map_err(|error| error.kind()))
+        });
+        let tries = tries.join().unwrap();
+        assert_eq!(tries, [Err(ErrorKind::PermissionDenied); 6]);
+    }
 }

@@ -49,6 +49,8 @@ fn catalog() -> Catalog {
         Definition::simple("median", "order.paid", "p50(amount)", None),
         Definition::simple("carts", "cart.add", "count()", None),
         Definition::simple("never", "order.refunded", "count()", None),
+        Definition::simple("pace", "order.paid", "rate()", None),
+        Definition::simple("income", "order.paid", "rate(amount)", None),
         Definition::simple("coupons", "order.paid", "count(cupon)", None),
         other("conversion", ratio("orders", "carts")),
         other("share_big", ratio("big", "orders")),
@@ -96,6 +98,11 @@ async fn ask(name: &str, request: KpiRequest) -> KpiAnswer {
         .unwrap()
 }
 
+fn points(answer: KpiAnswer) -> Vec<Option<f64>> {
+    let points = answer.series[0].points.iter();
+    points.map(|(_, value)| *value).collect()
+}
+
 async fn values(name: &str) -> Vec<Option<f64>> {
     let answer = ask(name, hourly()).await;
     assert_eq!(answer.series.len(), 1, "{answer:?}");
@@ -104,6 +111,23 @@ async fn values(name: &str) -> Vec<Option<f64>> {
         .iter()
         .map(|(_, value)| *value)
         .collect()
+}
+
+/// A rate is the count over the seconds of its step, of which those before the first event are none.
+#[tokio::test]
+async fn rates_are_per_second() {
+    for (rate, whole) in [("pace", "orders"), ("income", "revenue")] {
+        let (rates, wholes) = (values(rate).await, values(whole).await);
+        let first = wholes.iter().position(Option::is_some).unwrap();
+        for (step, (rate, whole)) in rates.iter().zip(&wholes).enumerate() {
+            let even = whole.map(|whole| whole / 3600.0);
+            if step == first {
+                assert!(*rate >= even, "{rate:?} {even:?}");
+            } else {
+                assert_eq!(*rate, even, "step {step}");
+            }
+        }
+    }
 }
 
 /// Before the first event: a gap. The step 02:00 has an event; 03:00 is past the watermark.
@@ -175,6 +199,17 @@ async fn running_totals_run() {
         values("daily").await,
         [None, Some(30.0), Some(40.0), Some(140.0), None]
     );
+    // What came before the range is carried into it.
+    let mut later = hourly();
+    later.range = range(60, 240);
+    let total = ask("total", later.clone()).await;
+    assert_eq!(points(total), [Some(5.0), Some(6.0), None], "from 01:00 on");
+    later.range = range(90, 240);
+    later.by = vec!["service".to_owned()];
+    let total = ask("total", later).await;
+    let found: Vec<_> = total.series.iter().map(|s| s.points[0].1).collect();
+    // Who was there before only, is there still.
+    assert_eq!(found, [Some(4.0), Some(1.0)]);
     // Two hours of orders over two hours of carts.
     assert_eq!(values("two_hours").await[..3], [None, Some(1.0), Some(1.0)]);
 }
@@ -183,13 +218,6 @@ async fn running_totals_run() {
 async fn levels_hold_for_a_while() {
     let mut request = hourly();
     (request.range, request.step_us) = (range(0, 4), Some(MINUTE));
-    let points = |answer: KpiAnswer| {
-        answer.series[0]
-            .points
-            .iter()
-            .map(|p| p.1)
-            .collect::<Vec<_>>()
-    };
     // i1 tells 4, then 8 for two minutes; i2 tells 1 for two minutes.
     assert_eq!(
         points(ask("flight", request.clone()).await),

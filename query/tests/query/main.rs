@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at any error")]
 
+mod bounds;
 mod cases;
 mod damage;
 mod fixture;
 mod hostile;
 mod kpi;
+mod newest;

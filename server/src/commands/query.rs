@@ -40,16 +40,18 @@ pub(crate) async fn run(global: &Global, query: &Query) -> Result<()> {
         .json(&json!({"sql": query.sql, "from": from, "to": to}));
     match format {
         Format::Csv | Format::Arrow => {
-            write_out(&client.send(request).await?.bytes().await?);
+            let answer = client.send(request).await?;
+            remark_cut(answer.headers().contains_key("serin-truncated"));
+            write_out(&answer.bytes().await?);
         }
         Format::Json => {
             let answer: Answer = client.json(request).await?;
-            remark_cut(&answer);
+            remark_cut(answer.truncated);
             print(&Value::from(objects(answer)).to_string());
         }
         Format::Table => {
             let answer: Answer = client.json(request).await?;
-            remark_cut(&answer);
+            remark_cut(answer.truncated);
             write_out(shown(&answer).as_bytes());
         }
     }
@@ -73,8 +75,8 @@ pub(crate) fn range_of(range: &RangeArgs) -> (Option<String>, Option<String>) {
     }
 }
 
-fn remark_cut(answer: &Answer) {
-    if answer.truncated {
+fn remark_cut(is_truncated: bool) {
+    if is_truncated {
         remark("note: rows were cut off at the limit query.rows_max; ask for fewer with LIMIT");
     }
 }

@@ -33,6 +33,14 @@ const ROWS: Bound = Bound {
     what: "rows of an answer; more are cut off and told",
 };
 
+const POINTS: Bound = Bound {
+    name: "query.points_max",
+    unit: "points",
+    least: (1_000, "a chart has a point per few pixels"),
+    most: (10_000_000, "an answer is held in memory"),
+    what: "points of a KPI's answer; lesser series are left out and told",
+};
+
 const RESULT: Bound = Bound {
     name: "query.result_mib_max",
     unit: "MiB",
@@ -90,6 +98,7 @@ pub(super) fn resolve(raw: RawQuery, to: &mut Resolver) -> Limits {
         own.memory_bytes as u64 >> 20,
     );
     let rows = to.number(ROWS, raw.rows_max.as_ref(), own.rows_max as u64);
+    let points = to.number(POINTS, raw.points_max.as_ref(), own.points_max as u64);
     let result = to.number(
         RESULT,
         raw.result_mib_max.as_ref(),
@@ -108,6 +117,7 @@ pub(super) fn resolve(raw: RawQuery, to: &mut Resolver) -> Limits {
         deadline: Duration::from_secs(deadline_s),
         memory_bytes: mib(memory),
         rows_max: count(rows),
+        points_max: count(points),
         result_bytes_max: mib(result),
         sql_bytes_max: kib(sql),
         spill_bytes_max: spill << 20,

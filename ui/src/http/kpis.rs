@@ -1,9 +1,10 @@
 //! `GET /api/v1/kpis` and `/api/v1/kpis/{name}`: what is measured, and what it comes to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use axum::Json;
@@ -12,7 +13,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serin_query::kpi::Better;
-use serin_query::{KpiAnswer, KpiRequest, nice_step_us};
+use serin_query::{KpiAnswer, KpiRequest, Series, nice_step_us, render};
 use serin_wire::time::to_rfc3339;
 
 use super::App;
@@ -23,8 +24,6 @@ use super::range::parse_range;
 
 /// Points that are given where no step is asked for.
 const POINTS: usize = 300;
-/// Most points of one series: a day of seconds.
-const POINTS_MAX: i64 = 100_000;
 /// Most series of an answer.
 const SERIES_MAX: usize = 1_000;
 const DEFAULT_RANGE: (&str, &str) = ("now-1h", "now");
@@ -79,11 +78,7 @@ pub(crate) async fn get(
         DEFAULT_RANGE,
         (app.now_us)(),
     )?;
-    let step_us = step_us(
-        asked.step.as_deref(),
-        range.span_us(),
-        nice_step_us(range, POINTS),
-    )?;
+    let step_us = step_us(asked.step.as_deref(), nice_step_us(range, POINTS))?;
     let request = KpiRequest {
         range,
         step_us,
@@ -92,7 +87,10 @@ pub(crate) async fn get(
         shift_us: 0,
         series_max: SERIES_MAX,
     };
-    let answer = app.engine.kpi(&app.lake.snapshot(), plan, &request).await?;
+    let snapshot = app.lake.snapshot();
+    let answer = app
+        .found(app.engine.kpi(&snapshot, plan, &request))
+        .await??;
     if wants(&headers, ARROW) {
         let bytes = to_arrow(&answer)
             .map_err(|error| ApiError::internal(format!("cannot write Arrow: {error}")))?;
@@ -101,22 +99,14 @@ pub(crate) async fn get(
     Ok(Json(body(answer)).into_response())
 }
 
-/// `all` asks for one point over the whole range.
-fn step_us(asked: Option<&str>, span_us: i64, usual_us: i64) -> Result<Option<i64>, ApiError> {
+/// `all` asks for one point over the whole range. Too short a step is refused by the engine.
+fn step_us(asked: Option<&str>, usual_us: i64) -> Result<Option<i64>, ApiError> {
     match asked {
         None => Ok(Some(usual_us)),
         Some("all") => Ok(None),
-        Some(text) => {
-            let step_us = serin_yaml::parse_span(text).ok_or_else(|| {
-                ApiError::bad(format!("step {text:?} is not a span such as 1m, or all"))
-            })?;
-            if span_us / step_us > POINTS_MAX {
-                return Err(ApiError::bad(format!(
-                    "a step of {text} makes more than {POINTS_MAX} points; take a longer one"
-                )));
-            }
-            Ok(Some(step_us))
-        }
+        Some(text) => serin_yaml::parse_span(text).map(Some).ok_or_else(|| {
+            ApiError::bad(format!("step {text:?} is not a span such as 1m, or all"))
+        }),
     }
 }
 
@@ -154,7 +144,8 @@ fn body(answer: KpiAnswer) -> KpiBody {
     }
 }
 
-/// One row a point: `time`, a column per dimension, `value`.
+/// One row a point: `time`, a column per dimension, `value`, for ratios `numerator` and
+/// `denominator`. What is known of the whole stands in the schema.
 fn to_arrow(answer: &KpiAnswer) -> Result<Vec<u8>, ArrowError> {
     let points = || answer.series.iter().flat_map(|series| series.points.iter());
     let times = TimestampMicrosecondArray::from_iter_values(points().map(|(time, _)| *time));
@@ -171,12 +162,45 @@ fn to_arrow(answer: &KpiAnswer) -> Result<Vec<u8>, ArrowError> {
     }
     let values: Float64Array = points().map(|(_, value)| *value).collect();
     columns.push((String::from("value"), Arc::new(values)));
+    if answer.series.iter().any(|series| series.parts.is_some()) {
+        let parts = || answer.series.iter().flat_map(parts_of);
+        let upper: Float64Array = parts().map(|(upper, _)| upper).collect();
+        let lower: Float64Array = parts().map(|(_, lower)| lower).collect();
+        columns.push((String::from("numerator"), Arc::new(upper)));
+        columns.push((String::from("denominator"), Arc::new(lower)));
+    }
+    let columns = columns.into_iter();
     let batch = RecordBatch::try_from_iter_with_nullable(
-        columns
-            .into_iter()
-            .map(|(name, column)| (name, column, true)),
+        columns.map(|(name, column)| (name, column, true)),
     )?;
+    let schema = Schema::clone(&batch.schema()).with_metadata(known_of(answer));
+    let batch = batch.with_schema(Arc::new(schema))?;
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
     writer.write(&batch)?;
     writer.into_inner()
+}
+
+/// Numerator and denominator of each point, absent where a series has none.
+fn parts_of(series: &Series) -> Vec<(Option<f64>, Option<f64>)> {
+    let none = || vec![(None, None); series.points.len()];
+    series.parts.clone().unwrap_or_else(none)
+}
+
+/// What JSON says beside the series.
+fn known_of(answer: &KpiAnswer) -> HashMap<String, String> {
+    let known = [
+        ("serin.kpi", Some(answer.name.clone())),
+        ("serin.unit", answer.unit.clone()),
+        ("serin.coverage", Some(answer.coverage.to_string())),
+        ("serin.samples", Some(answer.samples.to_string())),
+        (
+            "serin.series_dropped",
+            Some(answer.series_dropped.to_string()),
+        ),
+        (render::ARROW_WATERMARK, answer.watermark_us.map(to_rfc3339)),
+    ];
+    let known = known.into_iter();
+    known
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
 }

@@ -1,14 +1,18 @@
 //! `POST /api/v1/query`: a statement over everything there is at this moment.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::stream;
 use serde::Deserialize;
-use serin_query::{QueryError, render};
+use serin_query::{QueryError, SqlAnswer, pieces};
+use serin_wire::time::to_rfc3339;
 
 use super::App;
 use super::error::ApiError;
@@ -17,6 +21,10 @@ use super::range::parse_range;
 /// The media type of an Arrow IPC stream.
 pub(crate) const ARROW: &str = "application/vnd.apache.arrow.stream";
 const CSV: &str = "text/csv";
+/// Up to when the data behind an answer are complete.
+const WATERMARK: HeaderName = HeaderName::from_static("serin-watermark");
+/// There, and `true`, where rows were cut off at `query.rows_max`.
+const TRUNCATED: HeaderName = HeaderName::from_static("serin-truncated");
 
 /// What a statement's macros see where no range is given.
 const DEFAULT_RANGE: (&str, &str) = ("now-6h", "now");
@@ -42,17 +50,40 @@ pub(crate) async fn post(
         (app.now_us)(),
     )?;
     let snapshot = app.lake.snapshot();
-    let answer = Box::pin(app.engine.sql(&snapshot, &question.sql, Some(range))).await?;
-    if wants(&headers, ARROW) {
-        let bytes = render::arrow_ipc(&answer)
-            .map_err(|error| ApiError::internal(format!("cannot write Arrow: {error}")))?;
-        return Ok(([(header::CONTENT_TYPE, ARROW)], bytes).into_response());
+    let asked = Box::pin(app.engine.sql(&snapshot, &question.sql, Some(range)));
+    let answer = app.found(asked).await??;
+    Ok(told(&headers, answer))
+}
+
+/// The answer in the form that is asked for, sent as it is written, with what is known of it in the
+/// headers: a CSV has no other place for that.
+fn told(headers: &HeaderMap, answer: SqlAnswer) -> Response {
+    let (watermark, is_truncated) = (answer.watermark_us, answer.is_truncated);
+    let (kind, body) = if wants(headers, ARROW) {
+        (
+            ARROW,
+            Body::from_stream(stream::iter(pieces::arrow(answer))),
+        )
+    } else if wants(headers, CSV) {
+        ("text/csv; charset=utf-8", texts(pieces::csv(answer)))
+    } else {
+        ("application/json", texts(pieces::json(answer)))
+    };
+    let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
+    if let Some(time) = watermark.map(to_rfc3339)
+        && let Ok(value) = HeaderValue::from_str(&time)
+    {
+        response.headers_mut().insert(WATERMARK, value);
     }
-    if wants(&headers, CSV) {
-        let kind = (header::CONTENT_TYPE, "text/csv; charset=utf-8");
-        return Ok(([kind], render::csv(&answer)).into_response());
+    if is_truncated {
+        let value = HeaderValue::from_static("true");
+        response.headers_mut().insert(TRUNCATED, value);
     }
-    Ok(Json(render::json_table(&answer)).into_response())
+    response
+}
+
+fn texts(pieces: impl Iterator<Item = String> + Send + 'static) -> Body {
+    Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)))
 }
 
 /// Whether the client asks for this media type.
@@ -71,7 +102,7 @@ impl From<QueryError> for ApiError {
             QueryError::Memory { .. }
             | QueryError::Spill { .. }
             | QueryError::ResultBytes { .. }
-            | QueryError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            | QueryError::Points { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             QueryError::Busy { .. } | QueryError::Worker(_) => StatusCode::SERVICE_UNAVAILABLE,
             QueryError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
