@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serin_dashboards::evaluate::{Asked, evaluate};
+use serin_dashboards::variable::choose;
 use serin_dashboards::{Dashboard, DefaultRange, Library, Panel, PanelData, Source};
 use serin_lake::Snapshot;
 use serin_query::{Range, nice_step_us};
@@ -16,13 +19,17 @@ use serin_yaml::span_text;
 
 use super::App;
 use super::dto::{
-    DashboardBody, DashboardSummary, DataBody, PanelBody, PlaceBody, ProblemBody, RangeBody,
+    CopiedBody, DashboardBody, DashboardSummary, DataBody, PanelBody, PlaceBody, ProblemBody,
+    RangeBody, VariableBody,
 };
 use super::error::ApiError;
 use super::range::parse_range;
+use super::variables::{Parameters, chosen};
 
 /// How wide a page is taken to be where the browser does not say.
 const PAGE_PX: f64 = 1_200.0;
+/// Panels that are under way at a time for one request; the engine bounds what they cost.
+const PANELS_AT_ONCE: usize = 16;
 /// Points over the whole range that the step of an answer is told for.
 const POINTS: usize = 400;
 
@@ -35,6 +42,7 @@ pub(crate) async fn list(State(app): State<App>) -> Json<Vec<DashboardSummary>> 
             name: dashboard.name.clone(),
             title: dashboard.title.clone(),
             description: dashboard.description.clone(),
+            is_built_in: dashboard.file.is_none(),
         });
     Json(dashboards.collect())
 }
@@ -52,6 +60,7 @@ pub(crate) async fn get(
             draw: panel.draw.as_str(),
             unit: panel.unit.clone(),
             description: panel.description.clone(),
+            has_traces: has_traces(&library, panel),
         };
         (panel.name.clone(), body)
     });
@@ -82,9 +91,41 @@ pub(crate) async fn get(
             })
             .collect(),
         panels: panels.collect(),
+        variables: dashboard.variables.iter().map(VariableBody::of).collect(),
+        is_built_in: dashboard.file.is_none(),
         revision: library.revision,
         problems: problems.collect(),
     }))
+}
+
+/// `POST /api/v1/dashboards/{name}/copy`: writes the YAML of a built-in dashboard into the folder,
+/// to be changed there; from then on the file counts.
+pub(crate) async fn copy(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<CopiedBody>, ApiError> {
+    let library = app.library();
+    let dashboard = find(&library, &name)?;
+    let conflict = |message| ApiError::new(StatusCode::CONFLICT, "SER-HTTP-006", message);
+    let text = serin_dashboards::built_in(&name).filter(|_| dashboard.file.is_none());
+    let text = text.ok_or_else(|| {
+        let file = dashboard.file.as_deref().unwrap_or_default();
+        conflict(format!("{name:?} is yours already: change {file}"))
+    })?;
+    let written = app.operate.write_dashboard(&name, text);
+    let file = written.map_err(conflict)?;
+    Ok(Json(CopiedBody { file }))
+}
+
+/// Whether it draws a KPI over requests.
+fn has_traces(library: &Library, panel: &Panel) -> bool {
+    let Source::Kpis(names) = &panel.source else {
+        return false;
+    };
+    let plans = names.iter().filter_map(|name| library.kpis.get(name));
+    plans
+        .into_iter()
+        .any(|plan| plan.events().contains("requests"))
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,25 +139,30 @@ pub(crate) async fn data(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(asked): Query<DataAsked>,
+    Query(parameters): Query<Parameters>,
 ) -> Result<Json<DataBody<PanelData>>, ApiError> {
     let library = app.library();
     let dashboard = find(&library, &name)?;
     let range = range_of(&app, dashboard, asked.from.as_deref(), asked.to.as_deref())?;
     let snapshot = app.lake.snapshot();
+    let chosen = chosen(&parameters)?;
+    let dashboard = choose(&app.engine, &snapshot, &library, dashboard, &chosen, range).await;
+    let dashboard = &*dashboard;
     let wanted: Option<Vec<&str>> = asked
         .panels
         .as_deref()
         .map(|names| names.split(',').collect());
-    let mut panels = BTreeMap::new();
-    for panel in &dashboard.panels {
-        if wanted
-            .as_ref()
-            .is_none_or(|wanted| wanted.contains(&panel.name.as_str()))
-        {
-            let shown = numbers(&app, &snapshot, &library, dashboard, panel, range).await;
-            panels.insert(panel.name.clone(), shown);
-        }
-    }
+    let is_wanted = |panel: &&Panel| {
+        let wanted = wanted.as_ref();
+        wanted.is_none_or(|wanted| wanted.contains(&panel.name.as_str()))
+    };
+    let asked = dashboard.panels.iter().filter(is_wanted);
+    let asked: Vec<_> = asked
+        .map(|panel| numbers(&app, &snapshot, &library, dashboard, panel, range))
+        .collect();
+    let shown = stream::iter(asked).buffer_unordered(PANELS_AT_ONCE);
+    let named = shown.map(|shown| (shown.panel.clone(), shown));
+    let panels = app.found(named.collect()).await?;
     Ok(Json(frame(&library, dashboard, &snapshot, range, panels)))
 }
 

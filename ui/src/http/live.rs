@@ -1,22 +1,29 @@
 //! Live dashboards: one evaluation for all who look at the same dashboard and range.
 //!
-//! A task per dashboard and range evaluates at most once per refresh, and again at once when the
-//! YAML changes; it ends when nobody looks any more. A viewer is sent what changed since it was last
-//! sent something, so that a slow one skips states and never piles them up. Start at [`follow`].
+//! A task per dashboard and range asks for its panels at most once per refresh, and again at once when
+//! the YAML changes. Each panel is shown as soon as it is there, and goes at its own pace: a slow one
+//! holds no other up. When nobody looks any more, or the server ends, what is under way is dropped, and
+//! with it its queries. A viewer is sent what changed since it was last sent something, so that a slow
+//! one skips states and never piles them up. Start at [`evaluate`] and [`follow`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::response::Sse;
 use axum::response::sse::Event;
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serin_dashboards::PanelData;
+use serin_dashboards::variable::choose;
+use serin_dashboards::{Chosen, Dashboard, Library, PanelData};
+use serin_lake::Snapshot;
+use serin_query::Range;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -24,6 +31,7 @@ use super::App;
 use super::dashboards::{find, frame, numbers, range_of};
 use super::dto::{DataBody, RangeBody, RevisionBody, TickBody};
 use super::error::ApiError;
+use super::variables::{Parameters, chosen};
 
 /// However short the refresh of a dashboard, this much lies between two evaluations.
 const REFRESH_MIN: Duration = Duration::from_secs(1);
@@ -45,6 +53,7 @@ struct Key {
     dashboard: String,
     from: Option<String>,
     to: Option<String>,
+    chosen: Chosen,
 }
 
 /// What an evaluation has found by now.
@@ -66,7 +75,7 @@ struct ShownPanel {
     /// The version that changed it last.
     changed: u64,
     /// Its numbers without the moment they were asked at: what is compared.
-    compared: String,
+    compared: Arc<str>,
     sent: Arc<RawValue>,
 }
 
@@ -81,6 +90,7 @@ pub(crate) async fn get(
     State(app): State<App>,
     Path(dashboard): Path<String>,
     Query(asked): Query<Asked>,
+    Query(parameters): Query<Parameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let library = app.library();
     range_of(
@@ -93,23 +103,17 @@ pub(crate) async fn get(
         dashboard,
         from: asked.from,
         to: asked.to,
+        chosen: chosen(&parameters)?,
     };
     let shown = join(&app, key)?;
     let (tx, rx) = mpsc::channel(VIEWER_QUEUE);
     app.tasks.spawn(follow(app.clone(), shown, tx));
-    Ok(Sse::new(futures::StreamExt::map(
-        ReceiverStream::new(rx),
-        Ok,
-    )))
+    Ok(Sse::new(ReceiverStream::new(rx).map(Ok)))
 }
 
 /// Joins the evaluation of this dashboard and range, or begins it.
 fn join(app: &App, key: Key) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
-    let mut running = app
-        .hub
-        .running
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut running = running(app);
     if let Some(sender) = running.get(&key) {
         return Ok(sender.subscribe());
     }
@@ -120,51 +124,93 @@ fn join(app: &App, key: Key) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
         ));
     }
     let (sender, receiver) = watch::channel(Arc::new(Shown::default()));
-    running.insert(key.clone(), sender);
-    app.tasks.spawn(evaluate(app.clone(), key));
+    running.insert(key.clone(), sender.clone());
+    app.tasks.spawn(evaluate(app.clone(), key, sender));
     Ok(receiver)
 }
 
-/// Evaluates until nobody looks.
-async fn evaluate(app: App, key: Key) {
+fn running(app: &App) -> MutexGuard<'_, BTreeMap<Key, watch::Sender<Arc<Shown>>>> {
+    let running = app.hub.running.lock();
+    running.unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Evaluates until nobody looks. Dropping `under_way` ends the queries in it.
+async fn evaluate(app: App, key: Key, sender: watch::Sender<Arc<Shown>>) {
     let mut library = app.library.clone();
     let mut shown = Shown::default();
-    let mut last_seen = None;
+    let mut rounds = Rounds::default();
+    let mut under_way: FuturesUnordered<BoxFuture<'static, Found>> = FuturesUnordered::new();
+    let mut refresh = Box::pin(tokio::time::sleep(Duration::ZERO));
     loop {
-        let refresh = step(&app, &key, &mut shown, &mut last_seen).await;
-        {
-            let mut running = app
-                .hub
-                .running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let Some(sender) = running.get(&key) else {
-                return;
-            };
-            if sender.is_closed() {
-                running.remove(&key);
-                return;
-            }
-            if sender.borrow().version != shown.version {
-                sender.send_replace(Arc::new(shown.clone()));
-            }
-        }
         tokio::select! {
-            () = tokio::time::sleep(refresh) => {}
-            changed = library.changed() => if changed.is_err() {
-                return;
-            },
-            () = app.stop.cancelled() => return,
+            Some(found) = under_way.next() => {
+                let mut found = Some(found);
+                // What is there by now is shown at once, together.
+                while let Some(one) = found {
+                    under_way.extend(take(&app, &mut rounds, &mut shown, one));
+                    found = under_way.next().now_or_never().flatten();
+                }
+            }
+            () = &mut refresh => {
+                let wait = begin(&app, &key, &mut rounds, &mut shown, &mut under_way);
+                refresh.set(tokio::time::sleep(wait));
+            }
+            changed = library.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                // What is under way belongs to another definition.
+                under_way.clear();
+                rounds = Rounds::default();
+                refresh.set(tokio::time::sleep(Duration::ZERO));
+            }
+            () = sender.closed() => {
+                let mut running = running(&app);
+                if sender.is_closed() {
+                    running.remove(&key);
+                    break;
+                }
+            }
+            () = app.stop.cancelled() => break,
+        }
+        if sender.borrow().version != shown.version {
+            sender.send_replace(Arc::new(shown.clone()));
         }
     }
 }
 
-/// One evaluation; how long to wait for the next.
-async fn step(
+/// Where the rounds of an evaluation are.
+#[derive(Default)]
+struct Rounds {
+    /// What the last round looked at: the same again would show the same.
+    last_seen: Option<(u64, u64, Range)>,
+    /// A round whose choices are being looked up.
+    is_beginning: bool,
+    /// Panels that are being asked for.
+    busy: BTreeSet<String>,
+}
+
+/// What the panels of one round are asked with.
+struct Round {
+    library: Arc<Library>,
+    dashboard: Arc<Dashboard>,
+    snapshot: Arc<Snapshot>,
+    range: Range,
+}
+
+/// Something that an evaluation waited for.
+enum Found {
+    Round(Round),
+    Panel(PanelData),
+}
+
+/// Begins a round, unless nothing is new; how long to wait for the next.
+fn begin(
     app: &App,
     key: &Key,
+    rounds: &mut Rounds,
     shown: &mut Shown,
-    last_seen: &mut Option<(u64, u64, serin_query::Range)>,
+    under_way: &mut FuturesUnordered<BoxFuture<'static, Found>>,
 ) -> Duration {
     let library = app.library();
     let Some(dashboard) = library.dashboards.get(&key.dashboard) else {
@@ -186,36 +232,98 @@ async fn step(
     let snapshot = app.lake.snapshot();
     // A fixed range without new rows shows what it showed.
     let seen = (snapshot.version, library.revision, range);
-    if *last_seen == Some(seen) {
+    if rounds.is_beginning || rounds.last_seen == Some(seen) {
         return refresh;
     }
-    *last_seen = Some(seen);
-    let version = shown.version + 1;
-    let mut changed_any = shown.revision != library.revision;
-    let mut panels = BTreeMap::new();
-    for panel in &dashboard.panels {
-        let data = numbers(app, &snapshot, &library, dashboard, panel, range).await;
-        let before = shown.panels.remove(&panel.name);
-        match shown_panel(data, version, before) {
+    rounds.last_seen = Some(seen);
+    rounds.is_beginning = true;
+    let (app, chosen, dashboard) = (app.clone(), key.chosen.clone(), Arc::clone(dashboard));
+    under_way.push(Box::pin(async move {
+        let dashboard = choose(&app.engine, &snapshot, &library, &dashboard, &chosen, range).await;
+        Found::Round(Round {
+            library,
+            dashboard,
+            snapshot,
+            range,
+        })
+    }));
+    refresh
+}
+
+/// Takes what was found into what is shown; gives the panels that are to be asked for now.
+fn take(
+    app: &App,
+    rounds: &mut Rounds,
+    shown: &mut Shown,
+    found: Found,
+) -> Vec<BoxFuture<'static, Found>> {
+    let round = match found {
+        Found::Panel(data) => {
+            rounds.busy.remove(&data.panel);
+            shown.take(data);
+            return Vec::new();
+        }
+        Found::Round(round) => Arc::new(round),
+    };
+    rounds.is_beginning = false;
+    shown.begin(&round);
+    let mut asked: Vec<BoxFuture<'static, Found>> = Vec::new();
+    for (index, panel) in round.dashboard.panels.iter().enumerate() {
+        if !rounds.busy.insert(panel.name.clone()) {
+            // Still at the last round: what is new now is looked at in the next one.
+            rounds.last_seen = None;
+            continue;
+        }
+        let (app, round) = (app.clone(), Arc::clone(&round));
+        asked.push(Box::pin(async move {
+            let Round {
+                library,
+                dashboard,
+                snapshot,
+                range,
+            } = &*round;
+            let panel = &dashboard.panels[index];
+            Found::Panel(numbers(&app, snapshot, library, dashboard, panel, *range).await)
+        }));
+    }
+    asked
+}
+
+impl Shown {
+    /// A round begins: its range, and only its panels.
+    fn begin(&mut self, round: &Round) {
+        let Round {
+            library,
+            dashboard,
+            snapshot,
+            range,
+        } = round;
+        let about: DataBody<()> = frame(library, dashboard, snapshot, *range, BTreeMap::new());
+        if self.revision != library.revision {
+            self.revision = library.revision;
+            self.version += 1;
+        }
+        self.from = about.from;
+        self.to = about.to;
+        self.step_s = about.step_s;
+        self.watermark = about.watermark;
+        self.data_range = about.data_range;
+        self.panels
+            .retain(|name, _| dashboard.panel(name).is_some());
+    }
+
+    /// A panel is there.
+    fn take(&mut self, data: PanelData) {
+        let name = data.panel.clone();
+        let before = self.panels.remove(&name);
+        match shown_panel(data, self.version + 1, before) {
             Ok(next) => {
-                changed_any |= next.changed == version;
-                panels.insert(panel.name.clone(), next);
+                self.version = self.version.max(next.changed);
+                self.panels.insert(name, next);
             }
-            Err(error) => tracing::error!(%error, panel = panel.name, "cannot write a panel"),
+            Err(error) => tracing::error!(%error, panel = name, "cannot write a panel"),
         }
     }
-    let about: DataBody<()> = frame(&library, dashboard, &snapshot, range, BTreeMap::new());
-    *shown = Shown {
-        version: if changed_any { version } else { shown.version },
-        revision: library.revision,
-        from: about.from,
-        to: about.to,
-        step_s: about.step_s,
-        watermark: about.watermark,
-        data_range: about.data_range,
-        panels,
-    };
-    refresh
 }
 
 fn shown_panel(
@@ -230,10 +338,10 @@ fn shown_panel(
         ..data
     })?;
     Ok(match before {
-        Some(before) if before.compared == compared => before,
+        Some(before) if *before.compared == *compared => before,
         _ => ShownPanel {
             changed: version,
-            compared,
+            compared: Arc::from(compared),
             sent: Arc::from(sent),
         },
     })
@@ -340,7 +448,7 @@ mod tests {
         let panels = panels.iter().map(|(name, changed)| {
             let panel = ShownPanel {
                 changed: *changed,
-                compared: String::new(),
+                compared: Arc::from(""),
                 sent: raw(),
             };
             ((*name).to_owned(), panel)
@@ -351,6 +459,40 @@ mod tests {
             panels: panels.collect(),
             ..Shown::default()
         }
+    }
+
+    #[test]
+    fn a_panel_is_shown_as_soon_as_it_is_there() {
+        let data = |value: f64| PanelData {
+            panel: String::from("n"),
+            title: String::from("N"),
+            description: None,
+            draw: serin_dashboards::Draw::Stat,
+            unit: None,
+            better: None,
+            state: serin_dashboards::PanelState::Ok,
+            error: None,
+            data: Some(serin_dashboards::Data::Stat {
+                value: Some(value),
+                compare: None,
+                spark: Vec::new(),
+            }),
+            thresholds: Vec::new(),
+            marks: Vec::new(),
+            series_dropped: 0,
+            truncated: false,
+            range: Default::default(),
+            watermark: None,
+            served_from: "raw",
+        };
+        let mut now = shown(3, &[("a", 3)]);
+        now.take(data(1.0));
+        assert_eq!((now.version, now.panels.len()), (4, 2));
+        // The same again changes nothing.
+        now.take(data(1.0));
+        assert_eq!(now.version, 4);
+        now.take(data(2.0));
+        assert_eq!((now.version, now.panels["n"].changed), (5, 5));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod session;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -52,6 +53,9 @@ use session::Sessions;
 
 /// A request to the API other than events and files; the longest is a statement.
 const API_BODY_BYTES_MAX: usize = 256 << 10;
+
+/// When to come again where a server that stops is followed by one that starts.
+const STOPPING_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// What the doors ask of the process as a whole. Implemented by the server.
 pub trait Operate: Send + Sync {
@@ -204,6 +208,16 @@ impl std::ops::Deref for App {
 }
 
 impl Shared {
+    /// What a question finds. The end of the server waits for none: whoever asked is told so.
+    pub(crate) async fn found<T>(&self, work: impl Future<Output = T>) -> Result<T, ApiError> {
+        tokio::select! {
+            found = work => Ok(found),
+            () = self.stop.cancelled() => {
+                Err(ApiError::busy("the server is stopping", STOPPING_RETRY_AFTER))
+            }
+        }
+    }
+
     /// What YAML defines at this moment.
     pub(crate) fn library(&self) -> Arc<Library> {
         Arc::clone(&self.library.borrow())
