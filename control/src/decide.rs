@@ -2,7 +2,8 @@
 //!
 //! A rule goes off when its bound is crossed in every step of the window, and is over when it is
 //! crossed in none. A step that could not be measured decides nothing, either way: missing data are
-//! neither good news nor bad. Start at [`judge`].
+//! neither good news nor bad. A quiet step, of which it is known that there was nothing to measure, is
+//! passed over, so that a share can be judged where traffic is sparse. Start at [`judge`].
 
 use std::fmt;
 
@@ -38,6 +39,8 @@ pub enum Held {
     Seen,
     /// Some steps could not be measured: missing steps, all steps.
     Missing(usize, usize),
+    /// Nothing happened in any of so many steps.
+    Quiet(usize),
     /// The bound is crossed in some steps only: crossed steps, all steps.
     Mixed(usize, usize),
     /// It went off before and still holds.
@@ -63,6 +66,7 @@ impl fmt::Display for Held {
             Held::Missing(missing, all) => {
                 write!(f, "{missing} of {all} steps could not be measured")
             }
+            Held::Quiet(all) => write!(f, "nothing to measure in {all} steps"),
             Held::Mixed(crossed, all) => write!(f, "crossed in {crossed} of {all} steps"),
             Held::StillOff => f.write_str("still crossed in every step"),
             Held::StillWell => f.write_str("crossed in no step"),
@@ -76,13 +80,13 @@ pub fn judge(rule: &Rule, state: &State, observation: &Observation) -> Verdict {
         return Verdict::Hold(Held::Seen);
     }
     let all = observation.steps.len();
-    let missing = observation
-        .steps
-        .iter()
-        .filter(|value| value.is_none())
-        .count();
+    let measured = observation.steps.iter().flatten().count();
+    let missing = all.saturating_sub(measured + observation.quiet);
     if missing > 0 || all == 0 {
         return Verdict::Hold(Held::Missing(missing, all));
+    }
+    if measured == 0 {
+        return Verdict::Hold(Held::Quiet(all));
     }
     let is_crossed = |value: &&f64| rule.bound.is_crossed_by(**value);
     let crossed = observation
@@ -94,9 +98,9 @@ pub fn judge(rule: &Rule, state: &State, observation: &Observation) -> Verdict {
     match (crossed, state.is_firing) {
         (0, true) => Verdict::Resolve,
         (0, false) => Verdict::Hold(Held::StillWell),
-        (crossed, true) if crossed == all => Verdict::Hold(Held::StillOff),
-        (crossed, false) if crossed == all => Verdict::Notify,
-        (crossed, _) => Verdict::Hold(Held::Mixed(crossed, all)),
+        (crossed, true) if crossed == measured => Verdict::Hold(Held::StillOff),
+        (crossed, false) if crossed == measured => Verdict::Notify,
+        (crossed, _) => Verdict::Hold(Held::Mixed(crossed, measured)),
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Observation {
     pub watermark_us: i64,
     /// The values of the steps in order; absent where one could not be measured.
     pub steps: Vec<Option<f64>>,
+    /// In how many of the steps without a value it is known that nothing happened: a share of no
+    /// requests. The others could not be measured.
+    pub quiet: usize,
 }
 
 /// The last window of a rule that ends at a step's end and not after the watermark.
@@ -84,6 +87,7 @@ pub async fn observe(
         age_us: now_us - range.to_us,
         watermark_us,
         steps: values(&steps, range, rule.every_us),
+        quiet: quiet(&steps),
     }))
 }
 
@@ -96,6 +100,16 @@ fn request(range: Range, step_us: Option<i64>) -> KpiRequest {
         shift_us: 0,
         series_max: 1,
     }
+}
+
+/// The steps of a ratio whose denominator is known to be zero.
+fn quiet(answer: &KpiAnswer) -> usize {
+    let parts = answer
+        .series
+        .first()
+        .and_then(|series| series.parts.as_ref());
+    let is_quiet = |(_, lower): &&(Option<f64>, Option<f64>)| *lower == Some(0.0);
+    parts.map_or(0, |parts| parts.iter().filter(is_quiet).count())
 }
 
 /// One value per step of the window, also where the answer has no point for it.

@@ -1,7 +1,7 @@
 //! Replays `control/scripts/*.txt`: a rule, then the value of each step as it comes in.
 //!
 //! The first line is the rule (`above 0.05 for 60 every 10`, in seconds); then values, `-` for a step
-//! without data, `late` for a step whose end is not sealed yet, and `restart` to lose all memory but
+//! without data, `quiet` for one in which nothing happened, `late` for a step whose end is not sealed yet, and `restart` to lose all memory but
 //! the last decision. The transcript beside the script is the expected output.
 
 use std::fmt::Write;
@@ -33,11 +33,24 @@ fn rule(line: &str) -> Rule {
     }
 }
 
-fn observation(rule: &Rule, seen: &[Option<f64>]) -> Observation {
+/// A step as the script says it.
+#[derive(Clone, Copy, PartialEq)]
+enum Seen {
+    Value(f64),
+    Missing,
+    Quiet,
+}
+
+fn observation(rule: &Rule, seen: &[Seen]) -> Observation {
     let count = (rule.for_us / rule.every_us) as usize;
     let missing = count.saturating_sub(seen.len());
+    let window = &seen[seen.len().saturating_sub(count)..];
+    let value = |seen: &Seen| match seen {
+        Seen::Value(value) => Some(*value),
+        Seen::Missing | Seen::Quiet => None,
+    };
     let steps: Vec<Option<f64>> = std::iter::repeat_n(None, missing)
-        .chain(seen[seen.len().saturating_sub(count)..].iter().copied())
+        .chain(window.iter().map(value))
         .collect();
     let measured: Vec<f64> = steps.iter().flatten().copied().collect();
     let mean = measured.iter().sum::<f64>() / measured.len().max(1) as f64;
@@ -54,6 +67,7 @@ fn observation(rule: &Rule, seen: &[Option<f64>]) -> Observation {
         age_us: 0,
         watermark_us: to_us,
         steps,
+        quiet: window.iter().filter(|seen| **seen == Seen::Quiet).count(),
     }
 }
 
@@ -70,8 +84,9 @@ fn replay(script: &str) -> String {
                 continue;
             }
             "late" => {}
-            "-" => seen.push(None),
-            value => seen.push(Some(value.parse().expect("a number"))),
+            "-" => seen.push(Seen::Missing),
+            "quiet" => seen.push(Seen::Quiet),
+            value => seen.push(Seen::Value(value.parse().expect("a number"))),
         }
         let observation = observation(&rule, &seen);
         let at = observation.to_us / SECOND_US;
