@@ -1,11 +1,14 @@
 //! `serin check`: everything that is wrong with a folder's YAML, and what does not fit the data.
+//!
+//! What is wrong whatever the data are is a fault; what names a table or column that is not there is a
+//! warning, since its data may still come. Start at [`check`] and [`check_with`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serin_query::Snapshot;
 use serin_query::calendar::CALENDAR_DIMENSIONS;
 use serin_query::kpi::KpiPlan;
+use serin_query::{QueryError, Snapshot, examine, fill_in};
 use serin_yaml::{Place, Problem, code, meant};
 
 use crate::library::Library;
@@ -30,18 +33,25 @@ impl Report {
 
 /// Checks a folder without looking at data.
 pub fn check(dir: &Path) -> Report {
-    let library = Loader::new(dir).load();
-    Report {
-        files: library.files,
-        problems: library.problems.clone(),
-    }
+    report(&Loader::new(dir).load(), Vec::new())
 }
 
 /// Checks a folder, and whether the tables and columns it names have arrived yet.
 pub fn check_with(dir: &Path, snapshot: &Snapshot) -> Report {
     let library = Loader::new(dir).load();
+    let warnings = against(&library, snapshot);
+    report(&library, warnings)
+}
+
+fn report(library: &Library, warnings: Vec<Problem>) -> Report {
     let mut problems = library.problems.clone();
-    problems.extend(against(&library, snapshot));
+    let refused = |file: &str, panel: &Panel, sql: &str| {
+        let error = examine::admitted(sql).err()?;
+        let message = format!("panel {:?}: {error}", panel.name);
+        Some(Problem::new(file, panel.place, code::SQL, message))
+    };
+    problems.extend(statements(library, refused));
+    problems.extend(warnings);
     problems.sort();
     Report {
         files: library.files,
@@ -49,8 +59,31 @@ pub fn check_with(dir: &Path, snapshot: &Snapshot) -> Report {
     }
 }
 
+/// What `judge` says of each statement of the folder's dashboards, some value in the place of each
+/// variable.
+fn statements(
+    library: &Library,
+    judge: impl Fn(&str, &Panel, &str) -> Option<Problem>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for dashboard in library.dashboards.values() {
+        let Some(file) = &dashboard.file else {
+            continue;
+        };
+        let names = dashboard.variables.iter();
+        let some = names.map(|variable| (variable.name.clone(), vec![String::new()]));
+        let chosen = some.collect();
+        for panel in &dashboard.panels {
+            if let Source::Sql(sql) = &panel.source {
+                problems.extend(judge(file, panel, &fill_in(sql, &chosen)));
+            }
+        }
+    }
+    problems
+}
+
 /// Warnings for tables and columns that are named but not there: their data may still come.
-pub fn against(library: &Library, snapshot: &Snapshot) -> Vec<Problem> {
+fn against(library: &Library, snapshot: &Snapshot) -> Vec<Problem> {
     let tables: BTreeMap<&str, BTreeSet<&str>> = snapshot
         .tables
         .iter()
@@ -70,6 +103,20 @@ pub fn against(library: &Library, snapshot: &Snapshot) -> Vec<Problem> {
             dimensions(library, dashboard, file, &tables, &mut warnings);
         }
     }
+    let unplanned = |file: &str, panel: &Panel, sql: &str| match examine::examine(sql, snapshot) {
+        // What is refused is told whatever the data are.
+        Ok(()) | Err(QueryError::Refused(_)) => None,
+        Err(error) => {
+            let message = format!("panel {:?}: {error}", panel.name);
+            let hint = String::from("the data may still come");
+            let problem = Problem::new(file, panel.place, code::SQL, message).hint(hint);
+            Some(Problem {
+                is_warning: true,
+                ..problem
+            })
+        }
+    };
+    warnings.extend(statements(library, unplanned));
     warnings
 }
 

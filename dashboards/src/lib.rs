@@ -22,7 +22,8 @@ mod shape;
 pub mod draw;
 pub mod format;
 
-pub use check::{Report, against, check, check_with};
+pub use builtin::text as built_in;
+pub use check::{Report, check, check_with};
 pub use library::Library;
 pub use model::{Dashboard, Draw, Panel, Source, Threshold};
 pub use panel_data::{

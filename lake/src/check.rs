@@ -17,7 +17,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::catalogue::{CatalogueError, Loaded, load};
-use crate::column::ColumnKind;
+use crate::column::{Column, ColumnKind};
 use crate::encode::{EncodeError, file_schema, fit};
 use crate::keep::first_damage;
 use crate::position::Position;
@@ -105,6 +105,18 @@ impl Audit {
         findings.extend(self.statistics_hold()?);
         findings.extend(self.ids_are_unique()?);
         Ok(findings)
+    }
+
+    /// What the tables are named and which columns they have.
+    pub fn tables(&self) -> BTreeMap<String, Vec<Column>> {
+        let tables = self.loaded.tables.iter();
+        let columns = |table: &Table| {
+            let columns = table.columns.iter();
+            columns.map(|stored| stored.column.clone()).collect()
+        };
+        tables
+            .map(|(name, table)| (name.clone(), columns(table)))
+            .collect()
     }
 
     /// How far the files reach on the bus (I7: it never falls within an incarnation).

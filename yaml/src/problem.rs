@@ -46,6 +46,8 @@ pub mod code {
     pub const KPI: &str = "SER-DASH-008";
     /// No such data have arrived yet.
     pub const NO_DATA: &str = "SER-DASH-009";
+    /// A statement that cannot be run.
+    pub const SQL: &str = "SER-DASH-010";
 }
 
 /// A place in a file, counted from 1.

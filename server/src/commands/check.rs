@@ -1,18 +1,28 @@
 //! `serin check`: faults in YAML, one a line as `file:line:column: what; what would be right`.
+//!
+//! Where a server has run in the folder, statements and KPIs are held against the columns of its lake.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use serin_lake::check::Audit;
+use serin_lake::{Column, Snapshot, TableView};
 
 use super::{print, remark};
 use crate::cli::{Check, Global};
+use crate::run_file::data_dir;
 use crate::settings::{self, Settings};
 
 pub(crate) fn run(global: &Global, check: &Check) -> Result<ExitCode> {
     if !check.dir.is_dir() {
         bail!("{} is not a folder", check.dir.display());
     }
-    let mut report = serin_dashboards::check(&check.dir);
+    let mut report = match tables(&check.dir)? {
+        Some(snapshot) => serin_dashboards::check_with(&check.dir, &snapshot),
+        None => serin_dashboards::check(&check.dir),
+    };
     if check.dir.join(settings::FILE).exists() {
         report.files += 1;
     }
@@ -40,4 +50,35 @@ pub(crate) fn run(global: &Global, check: &Check) -> Result<ExitCode> {
         true => ExitCode::from(1),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// The tables of the folder's lake with their columns, as of the last flush; none where nothing ran
+/// there yet.
+fn tables(dir: &Path) -> Result<Option<Snapshot>> {
+    let lake = data_dir(dir).join("lake");
+    if !lake.join("catalogue.sqlite").is_file() {
+        return Ok(None);
+    }
+    let audit = Audit::open(&lake).with_context(|| {
+        format!(
+            "cannot read the lake in {}; `serin doctor` says more",
+            lake.display()
+        )
+    })?;
+    let view = |(name, columns): (String, Vec<Column>)| {
+        let view = TableView {
+            name: name.clone(),
+            columns,
+            files: Vec::new(),
+            fresh: Vec::new(),
+        };
+        (name, Arc::new(view))
+    };
+    Ok(Some(Snapshot {
+        number: 0,
+        version: 0,
+        position: audit.position(),
+        watermark_us: None,
+        tables: audit.tables().into_iter().map(view).collect(),
+    }))
 }
