@@ -60,11 +60,12 @@ where
     }
 }
 
-/// How many series are not shown.
+/// What is not shown.
 fn note(panel: &PanelData) -> String {
-    match panel.series_dropped {
-        0 => String::new(),
-        dropped => format!("{dropped} more not shown"),
+    match (panel.series_dropped, panel.truncated) {
+        (0, false) => String::new(),
+        (0, true) => String::from("more rows not shown"),
+        (dropped, _) => format!("{dropped} more not shown"),
     }
 }
 

@@ -326,12 +326,7 @@ where
     let Some(time) = parse_time(&mark.time) else {
         return Ok(());
     };
-    let name = match mark.kind.as_str() {
-        "notify" => "red",
-        "resolve" => "green",
-        _ => "blue",
-    };
-    let (x, top, color) = (plot.x(time), plot.area.y, canvas.theme.threshold(name));
+    let (x, top, color) = (plot.x(time), plot.area.y, canvas.theme.mark(&mark.kind));
     canvas.dashed(&[(x, top), (x, plot.area.bottom())], color, 1.0, 3.0)?;
     canvas.polygon(
         &[(x - 5.0, top - 4.0), (x + 5.0, top - 4.0), (x, top + 4.0)],

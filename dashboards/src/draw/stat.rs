@@ -1,6 +1,7 @@
 //! One number, large, with how it came about below it.
 
 use plotters::prelude::DrawingBackend;
+use serin_yaml::parse_time;
 
 use super::DrawError;
 use super::canvas::{Align, Area, Canvas, Font};
@@ -54,6 +55,7 @@ where
     let spark_area = area.inset(0.0, top - area.y, 0.0, 0.0);
     if spark_area.h >= 12.0 {
         sparkline(canvas, spark, spark_area)?;
+        marks(canvas, panel, spark, spark_area)?;
     }
     Ok(())
 }
@@ -131,6 +133,31 @@ where
             canvas.path(&top, color, 1.5)?;
         } else if let [only] = top[..] {
             canvas.dot(only, 1.5, color)?;
+        }
+    }
+    Ok(())
+}
+
+/// Decisions stand where they were made; what is older than the first point stands at the edge.
+fn marks<B: DrawingBackend>(
+    canvas: &Canvas<'_, B>,
+    panel: &PanelData,
+    spark: &[Point],
+    area: Area,
+) -> Result<(), DrawError>
+where
+    B::ErrorType: 'static,
+{
+    let times: Vec<i64> = spark.iter().filter_map(|(at, _)| parse_time(at)).collect();
+    let [first, .., last] = times[..] else {
+        return Ok(());
+    };
+    let span = (last - first).max(1) as f64;
+    for mark in &panel.marks {
+        if let Some(time) = parse_time(&mark.time) {
+            let x = area.x + area.w * ((time - first) as f64 / span).clamp(0.0, 1.0);
+            let line = [(x, area.y), (x, area.bottom())];
+            canvas.dashed(&line, canvas.theme.mark(&mark.kind), 1.0, 3.0)?;
         }
     }
     Ok(())

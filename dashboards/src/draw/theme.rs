@@ -96,6 +96,15 @@ impl Theme {
         self.threshold.get(name).copied().unwrap_or(self.ink)
     }
 
+    /// The colour of the mark of a decision.
+    pub(crate) fn mark(&self, action: &str) -> Color {
+        self.threshold(match action {
+            "notify" => "red",
+            "resolve" => "green",
+            _ => "blue",
+        })
+    }
+
     /// The colour of a share, 0 to 1, of the greatest value.
     pub(crate) fn heat(&self, share: f64) -> Color {
         let at = share.clamp(0.0, 1.0) * (self.heat.len() - 1) as f64;

@@ -106,6 +106,8 @@ export interface PanelData {
   marks?: Mark[];
   /** Series that were left out because there are too many. */
   series_dropped?: number;
+  /** A statement has more rows than are shown. */
+  truncated?: boolean;
   watermark?: string | null;
   served_from?: string;
 }

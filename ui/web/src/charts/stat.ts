@@ -1,10 +1,10 @@
 // One number, large, with what it was before and a small line of how it got there.
-import type { PanelData, Point } from '../api/types';
+import type { Mark, PanelData, Point } from '../api/types';
 import { fill, h, svg } from '../dom';
 import { formatChange, formatExact, formatValue } from '../format/value';
 import { summarise } from '../panel/summary';
 import type { Chart, Frame } from './chart';
-import { namedColor, seriesColor } from './palette';
+import { markColor, namedColor, seriesColor } from './palette';
 import { boundOf, crossed } from './threshold';
 
 export function statChart(): Chart {
@@ -28,7 +28,7 @@ function draw(element: HTMLElement, panel: PanelData, frame: Frame): void {
     element,
     h('div', { class: 'stat-line' }, number, change(value, compare, panel.better)),
     threshold ? badge(panel, threshold, color) : null,
-    spark && spark.length > 1 ? sparkline(spark, color ?? seriesColor(0, frame.dark)) : null,
+    spark && spark.length > 1 ? sparkline(spark, color ?? seriesColor(0, frame.dark), panel.marks ?? [], frame.dark) : null,
   );
 }
 
@@ -58,7 +58,7 @@ function badge(panel: PanelData, threshold: NonNullable<ReturnType<typeof crosse
   return element;
 }
 
-function sparkline(points: Point[], color: string): SVGSVGElement {
+function sparkline(points: Point[], color: string, marks: Mark[], dark: boolean): SVGSVGElement {
   const times = points.map(([time]) => Date.parse(time));
   const first = Math.min(...times);
   const width = Math.max(1, Math.max(...times) - first);
@@ -80,5 +80,11 @@ function sparkline(points: Point[], color: string): SVGSVGElement {
   const areas = drawn.map((run) =>
     svg('path', { d: `M${run.join('L')}L${run.at(-1)?.split(',')[0]},32L${run[0]?.split(',')[0]},32Z`, fill: color, class: 'spark-area' }),
   );
-  return svg('svg', { class: 'spark', viewBox: '0 0 100 32', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, ...areas, ...lines);
+  // Decisions stand where they were made; what is older than the first point stands at the edge.
+  const flags = marks.map((mark) => {
+    const x = Math.min(100, Math.max(0, ((Date.parse(mark.time) - first) / width) * 100)).toFixed(2);
+    const props = { x1: x, x2: x, y1: 0, y2: 32, stroke: markColor(mark.kind, dark), class: 'spark-mark', 'data-testid': 'mark', 'data-kind': mark.kind };
+    return svg('line', props, svg('title', {}, mark.text));
+  });
+  return svg('svg', { class: 'spark', viewBox: '0 0 100 32', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, ...areas, ...lines, ...flags);
 }

@@ -54,11 +54,18 @@ export class DashboardStore {
     return isRelative(this.shownRange);
   }
 
-  async start(range: Range | undefined): Promise<void> {
+  /** How far the data lag behind a range that reaches to now, in milliseconds. */
+  get behind(): number | undefined {
+    if (!this.moves || !this.watermark) return undefined;
+    return Date.now() + this.#ahead - Date.parse(this.watermark);
+  }
+
+  async start(range: Range | undefined, chosen: Chosen): Promise<void> {
     this.range = range;
+    this.chosen = chosen;
     clearTimeout(this.#again);
     if (!(await this.#loadDefinition())) {
-      if (this.missing?.isUnreachable) this.#again = setTimeout(() => void this.start(this.range), RETRY_MS);
+      if (this.missing?.isUnreachable) this.#again = setTimeout(() => void this.start(this.range, this.chosen), RETRY_MS);
       return;
     }
     this.#live.start();

@@ -157,6 +157,7 @@ class DashboardPage implements Page {
           connection: store.connection,
           isPaused: store.isPaused,
           updatedAt: store.updatedAt,
+          behind: store.isPaused ? undefined : store.behind,
           zone: currentZone(),
         },
         frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: url.isolated[name] },

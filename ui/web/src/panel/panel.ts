@@ -96,7 +96,8 @@ class PanelView implements Panel {
     const isSeries = shown.body === 'data' && data?.data?.kind === 'series';
     const unit = isSeries && data.unit !== 'count' && !compactUnit(data.unit) ? data.unit : undefined;
     const dropped = shown.body === 'data' && data?.series_dropped ? `${data.series_dropped} more not shown` : undefined;
-    setText(this.#unit, [unit, dropped].filter(Boolean).join(' · '));
+    const cut = shown.body === 'data' && data?.truncated ? 'more rows not shown' : undefined;
+    setText(this.#unit, [unit, dropped, cut].filter(Boolean).join(' · '));
     this.#toggle.hidden = shown.body !== 'data';
     this.#describe(data?.title ?? this.definition.title, data?.description ?? this.definition.description);
     if (this.#table && shown.body !== 'data') this.#closeTable();

@@ -30,6 +30,14 @@ describe('a panel', () => {
   it('is an error when nothing ever arrived', () => {
     expect(derive(known({ data: undefined, failure, connection: 'down' }))).toMatchObject({ state: 'error', failure });
   });
+  it('is stale when its data are not complete for long, though the server is there', () => {
+    const late: PanelData = { ...DATA, watermark: '2026-01-10T14:02:00Z' };
+    expect(derive(known({ data: late, behind: 67_000 }))).toMatchObject({ state: 'stale', body: 'data', note: 'complete up to 14:02:00' });
+    expect(derive(known({ data: late, behind: 2_000 })).state).toBe('ok');
+    // A range of the past is complete whenever it was asked for, and who seals nothing promises nothing.
+    expect(derive(known({ data: late })).state).toBe('ok');
+    expect(derive(known({ behind: 67_000 })).state).toBe('ok');
+  });
   it('is not stale while paused on purpose', () => {
     expect(derive(known({ isPaused: true, connection: 'closed' })).state).toBe('ok');
   });

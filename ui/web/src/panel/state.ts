@@ -21,8 +21,13 @@ export interface Known {
   isPaused: boolean;
   /** When this panel's data was last said to be current, in milliseconds. */
   updatedAt: number | undefined;
+  /** How far the data lag behind a range that reaches to now, in milliseconds; unknown for others. */
+  behind?: number | undefined;
   zone: Zone;
 }
+
+/** Beats seal time each second: data that are not complete for so long are no longer those of now. */
+const BEHIND_MS = 30_000;
 
 export interface Shown {
   state: PanelState;
@@ -44,6 +49,9 @@ export function derive(known: Known): Shown {
   if (isAway) {
     const since = known.updatedAt === undefined ? 'never' : formatClock(known.updatedAt, known.zone);
     return { state: 'stale', body, note: `stale, last updated ${since}`, failure: own };
+  }
+  if (body === 'data' && known.behind !== undefined && known.behind > BEHIND_MS && data.watermark) {
+    return { state: 'stale', body, note: `complete up to ${formatClock(Date.parse(data.watermark), known.zone)}`, failure: own };
   }
   return { state: body === 'data' ? 'ok' : body, body, note: undefined, failure: own };
 }
