@@ -132,7 +132,7 @@ export function definition(name, revision) {
   if (!found) return undefined;
   const { title, description, range, refresh_s, layout, panels, problems = [] } = found;
   const rows = layout.map((row) => row.map((cell) => ({ panel: cell.split(':')[0], share: Number(cell.split(':')[1]) })));
-  return { name, title, description, range, refresh_s, layout: rows, panels, revision, problems };
+  return { name, title, description, range, refresh_s, layout: rows, panels, variables: [], is_built_in: false, revision, problems };
 }
 
 export function data(name, from, to, now = Date.now()) {

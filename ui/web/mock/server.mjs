@@ -69,7 +69,7 @@ async function api(request, response, url) {
   }
   if (path[0] !== 'dashboards') return json(response, 404, { error: `there is no ${url.pathname}`, code: 'SER-HTTP-002' });
   if (path.length === 1) {
-    const list = Object.entries(dashboards).map(([name, { title, description }]) => ({ name, title, description }));
+    const list = Object.entries(dashboards).map(([name, { title, description }]) => ({ name, title, description, is_built_in: false }));
     return json(response, 200, mode === 'none' ? [] : list);
   }
   const [, name, what] = path;

@@ -46,7 +46,7 @@ class App {
     this.#url = url;
     document.body.append(h('a', { class: 'skip', href: '#main' }, 'To the content'), this.#bar, this.#place, this.#help);
     this.#chooseFile = acceptFiles(({ dashboard, from, to }) =>
-      this.#go({ route: { page: 'dashboard', name: dashboard }, range: { from, to }, panel: undefined, isolated: {}, filters: {} }, 'push'),
+      this.#go({ route: { page: 'dashboard', name: dashboard }, range: { from, to }, panel: undefined, isolated: {}, chosen: {}, filters: {} }, 'push'),
     );
   }
 

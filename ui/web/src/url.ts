@@ -2,6 +2,7 @@
 //
 // The URL is the only place where this state lives; pages derive from it. Pure.
 // Start at `readUrl`.
+import type { Chosen } from './api/types';
 import type { Range } from './time/range';
 
 export type Route =
@@ -24,6 +25,8 @@ export interface UrlState {
   panel: string | undefined;
   /** Series shown alone, by panel. */
   isolated: Record<string, string>;
+  /** What was chosen of a dashboard's variables. */
+  chosen: Chosen;
   sql: string | undefined;
   /** What the pages of logs and traces are narrowed to, by name. */
   filters: Record<string, string>;
@@ -44,6 +47,10 @@ export function readUrl(pathname: string, search: string): UrlState {
   for (const [name, value] of parameters) {
     if (name.startsWith('only.')) isolated[name.slice('only.'.length)] = value;
   }
+  const chosen: Chosen = {};
+  for (const [name, value] of parameters) {
+    if (name.startsWith('var.')) (chosen[name.slice('var.'.length)] ??= []).push(value);
+  }
   const filters: Record<string, string> = {};
   for (const name of FILTERS) {
     const value = parameters.get(name);
@@ -54,6 +61,7 @@ export function readUrl(pathname: string, search: string): UrlState {
     range: from && to ? { from, to } : undefined,
     panel: parameters.get('panel') ?? undefined,
     isolated,
+    chosen,
     sql: parameters.get('sql') ?? undefined,
     filters,
     isKiosk: parameters.has('kiosk'),
@@ -69,6 +77,7 @@ export function writeUrl(state: UrlState): string {
   }
   if (state.panel) parameters.set('panel', state.panel);
   for (const [panel, series] of Object.entries(state.isolated)) parameters.set(`only.${panel}`, series);
+  for (const [name, values] of Object.entries(state.chosen)) for (const value of values) parameters.append(`var.${name}`, value);
   for (const [name, value] of Object.entries(state.filters)) if (value) parameters.set(name, value);
   if (state.sql) parameters.set('sql', state.sql);
   if (state.theme) parameters.set('theme', state.theme);
@@ -104,7 +113,12 @@ function readRoute(pathname: string): Route {
 
 /** The address of a page with filters, for links. */
 export function linkTo(route: Route, filters: Partial<Record<Filter, string>>, range?: Range): string {
-  return writeUrl({ route, range, filters, panel: undefined, isolated: {}, sql: undefined, isKiosk: false, theme: undefined });
+  return writeUrl({ route, range, filters, panel: undefined, isolated: {}, chosen: {}, sql: undefined, isKiosk: false, theme: undefined });
+}
+
+/** The address of the built-in dashboard of one service. */
+export function serviceLink(service: string): string {
+  return `/d/service?var.service=${encodeURIComponent(service)}`;
 }
 
 function decode(text: string): string {

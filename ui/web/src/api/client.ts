@@ -3,6 +3,7 @@
 // A missing session (401) is told to whoever registered with `onSignedOut`, so that no page has to
 // think of it. Start at `get`.
 import type {
+  Chosen,
   DashboardData,
   DashboardDefinition,
   DashboardSummary,
@@ -11,6 +12,7 @@ import type {
   RangeText,
   Service,
   Session,
+  Variable,
 } from './types';
 
 const BASE = '/api/v1';
@@ -67,9 +69,10 @@ export async function request<T>(path: string, init: RequestInit = {}): Promise<
   return body as T;
 }
 
-export function withParameters(path: string, parameters: Record<string, string | undefined>): string {
+export function withParameters(path: string, parameters: Record<string, string | undefined>, chosen: Chosen = {}): string {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) if (value) search.set(name, value);
+  for (const [name, values] of Object.entries(chosen)) for (const value of values) search.append(`var.${name}`, value);
   const text = search.toString();
   return text ? `${path}?${text}` : path;
 }
@@ -86,16 +89,22 @@ export const dashboard = (name: string, signal?: AbortSignal): Promise<Dashboard
 export const dashboardData = (
   name: string,
   range: RangeText,
-  panels?: string[],
+  chosen: Chosen,
   signal?: AbortSignal,
 ): Promise<DashboardData> =>
-  request(withParameters(`${dashboardPath(name)}/data`, { ...range, panels: panels?.join(',') }), {
-    signal: signal ?? null,
-  });
+  request(withParameters(`${dashboardPath(name)}/data`, { ...range }, chosen), { signal: signal ?? null });
+
+/** The variables of a dashboard with the values there are. */
+export const dashboardVariables = (name: string, range: RangeText, signal?: AbortSignal): Promise<Variable[]> =>
+  request(withParameters(`${dashboardPath(name)}/variables`, { ...range }), { signal: signal ?? null });
+
+/** Writes the YAML of a built-in dashboard into the folder. */
+export const copyDashboard = (name: string): Promise<{ file: string }> =>
+  request(`${dashboardPath(name)}/copy`, { method: 'POST' });
 
 /** The address of the event stream of one dashboard. */
-export const liveAddress = (name: string, range: RangeText): string =>
-  BASE + withParameters(`${dashboardPath(name)}/live`, { ...range });
+export const liveAddress = (name: string, range: RangeText, chosen: Chosen): string =>
+  BASE + withParameters(`${dashboardPath(name)}/live`, { ...range }, chosen);
 
 export const decisions = (limit: number): Promise<Decision[]> =>
   request(withParameters('/decisions', { limit: String(limit) }));

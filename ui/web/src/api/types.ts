@@ -13,7 +13,21 @@ export interface DashboardSummary {
   name: string;
   title: string;
   description?: string;
+  /** It comes with Serin; no file of the folder has its name. */
+  is_built_in: boolean;
 }
+
+/** What a dashboard's readers choose. */
+export interface Variable {
+  name: string;
+  title: string;
+  is_multi: boolean;
+  /** What there is within a range, where that was asked for. */
+  values?: string[];
+}
+
+/** The values chosen, by variable. */
+export type Chosen = Record<string, string[]>;
 
 export interface Problem {
   file: string;
@@ -27,6 +41,8 @@ export type Draw = 'line' | 'bar' | 'stat' | 'table' | 'heatmap';
 export interface PanelDefinition {
   title: string;
   draw: Draw;
+  /** Its numbers are those of requests, whose traces can be looked at. */
+  has_traces?: boolean;
   unit?: string;
   description?: string;
 }
@@ -44,6 +60,8 @@ export interface DashboardDefinition {
   refresh_s: number;
   layout: { panel: string; share: number }[][];
   panels: Record<string, PanelDefinition>;
+  variables: Variable[];
+  is_built_in: boolean;
   revision: string | number;
   problems: Problem[];
 }
@@ -149,6 +167,8 @@ export interface Instance {
   version: string;
   state: 'starting' | 'ready' | 'draining' | 'ended';
   pid: number;
+  /** Started by `serin run`: its process is somebody's own. */
+  is_by_hand: boolean;
   started_us: number;
   ended_us: number | null;
   exit: string | null;

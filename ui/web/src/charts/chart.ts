@@ -2,7 +2,7 @@
 //
 // A chart never asks the server and never knows the page; it tells what the reader did through
 // `Gestures`. Start at `Chart`.
-import type { PanelData } from '../api/types';
+import type { PanelData, Series } from '../api/types';
 import type { Zone } from '../time/format';
 
 export interface Frame {
@@ -18,6 +18,8 @@ export interface Frame {
 export interface Gestures {
   zoom: (from: number, to: number) => void;
   isolate: (series: string | undefined) => void;
+  /** A point was clicked: its step in milliseconds, and its series where one is near. */
+  inspect?: ((from: number, to: number, series: Series | undefined) => void) | undefined;
 }
 
 export interface Chart {

@@ -6,7 +6,11 @@ import { fill, h } from '../dom';
 import { formatExact, formatValue, GAP } from '../format/value';
 import { isNumeric, isTemporal, type Rows } from '../panel/rows';
 import { formatDateTime, type Zone } from '../time/format';
+import { serviceLink } from '../url';
 import type { Chart } from './chart';
+
+// How services and instances are; shown as a badge in a column of this name.
+const STATES = new Set(['serving', 'ready', 'starting', 'draining', 'degraded', 'down', 'silent', 'dead', 'stopped', 'ended']);
 
 export interface TableOptions {
   caption: string;
@@ -92,6 +96,10 @@ function cellOf(cell: Cell, column: Column, options: TableOptions): HTMLElement 
     return h('td', { class: 'number' }, options.isExact ? formatExact(cell) : column.unit ? formatValue(cell, column.unit) : readable(cell));
   }
   const text = typeof cell === 'object' ? JSON.stringify(cell) : String(cell);
+  if (!options.isExact) {
+    if (column.name === 'state' && STATES.has(text)) return h('td', {}, h('span', { class: `state ${text}` }, text));
+    if (column.name === 'service') return h('td', {}, h('a', { href: serviceLink(text) }, text));
+  }
   if (isTemporal(column) && !options.isExact) {
     const at = Date.parse(text);
     if (!Number.isNaN(at)) return h('td', { title: text }, formatDateTime(at, options.zone));

@@ -53,6 +53,7 @@ class SeriesChart implements Chart {
   #signature = '';
   #size = { width: 0, height: 0 };
   #nearest: number | null = null;
+  #isDragged = false;
 
   constructor(private readonly gestures: Gestures) {
     this.#plotArea = h('div', { class: 'plot', role: 'img', tabindex: 0, 'data-testid': 'plot', onkeydown: (event: KeyboardEvent) => this.#onKey(event) });
@@ -102,6 +103,8 @@ class SeriesChart implements Chart {
     this.#plot?.destroy();
     this.#plot = new uPlot(this.#options(shape), this.#columns(shape), this.#plotArea);
     this.#plot.over.append(this.#flags);
+    this.#plot.over.classList.toggle('inspects', this.gestures.inspect !== undefined);
+    this.#plot.over.addEventListener('click', () => this.#inspect());
     this.#drawFlags(this.#plot);
   }
 
@@ -278,9 +281,24 @@ class SeriesChart implements Chart {
     fill(this.#flags, ...flags);
   }
 
+  /** Tells which point is under the cursor; the end of a drag is none. */
+  #inspect(): void {
+    const idx = this.#plot?.cursor.idx;
+    const second = idx === null || idx === undefined ? undefined : this.#shape?.aligned.times[idx];
+    if (this.#isDragged || !this.#shape || second === undefined) {
+      this.#isDragged = false;
+      return;
+    }
+    const { series, stepS } = this.#shape;
+    const near = this.#nearest === null ? undefined : series[this.#nearest - 1];
+    hideTooltip();
+    this.gestures.inspect?.(second * 1000, (second + stepS) * 1000, near ?? (series.length === 1 ? series[0] : undefined));
+  }
+
   #onSelect(plot: uPlot): void {
     const { left, width } = plot.select;
     if (width < 6) return;
+    this.#isDragged = true;
     const from = plot.posToVal(left, 'x') * 1000;
     const to = plot.posToVal(left + width, 'x') * 1000;
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
@@ -328,6 +346,7 @@ class SeriesChart implements Chart {
     for (const mark of panel.marks ?? []) {
       if (Math.abs(Date.parse(mark.time) / 1000 - second) <= near) notes.push(`⚑ ${mark.text}`);
     }
+    if (this.gestures.inspect) notes.push('click: the traces behind it');
     return { title: formatMoment(second * 1000, stepS, frame.zone), rows, notes };
   }
 
@@ -341,6 +360,7 @@ class SeriesChart implements Chart {
       PageUp: current - 10, PageDown: current + 10,
     };
     if (event.key === 'Escape') plot.setCursor({ left: -10, top: -10 });
+    if (event.key === 'Enter') this.#inspect();
     const wanted = moves[event.key];
     if (wanted === undefined) return;
     event.preventDefault();

@@ -2,9 +2,9 @@
 // event stream.
 //
 // Every change ends in one `onChange`. It never draws. Start at `DashboardStore`.
-import { ApiError, dashboard, dashboardData, liveAddress, session } from '../api/client';
+import { ApiError, dashboard, dashboardData, dashboardVariables, liveAddress, session } from '../api/client';
 import { Live, type LiveStatus } from '../api/live';
-import type { DashboardData, DashboardDefinition, PanelData, Tick } from '../api/types';
+import type { Chosen, DashboardData, DashboardDefinition, PanelData, Tick, Variable } from '../api/types';
 import { isRelative, resolve, type Range, type Span } from '../time/range';
 
 const RETRY_MS = 3000;
@@ -22,6 +22,9 @@ export class DashboardStore {
   isPaused = false;
   span: Span = { from: 0, to: 1 };
   range: Range | undefined;
+  chosen: Chosen = {};
+  /** The variables with the values there are, as asked for last. */
+  variables: Variable[] = [];
   readonly #live: Live;
   #request: AbortController | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
@@ -34,7 +37,7 @@ export class DashboardStore {
     private readonly onChange: () => void,
   ) {
     this.#live = new Live({
-      address: () => liveAddress(name, this.shownRange),
+      address: () => liveAddress(name, this.shownRange, this.chosen),
       events: ['panels', 'dashboard', 'tick'],
       probe: session,
       onStatus: (status) => this.#onStatus(status),
@@ -79,6 +82,23 @@ export class DashboardStore {
     void this.#loadData();
   }
 
+  setChosen(chosen: Chosen): void {
+    this.chosen = chosen;
+    if (!this.isPaused) this.#live.start();
+    void this.#loadData();
+  }
+
+  /** Asks anew what can be chosen; keeps what was offered where that fails. */
+  async loadVariables(): Promise<void> {
+    if (!this.definition?.variables.length) return;
+    try {
+      this.variables = await dashboardVariables(this.name, this.shownRange);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+    }
+    this.onChange();
+  }
+
   refresh(): void {
     this.#live.nudge();
     void this.#loadData();
@@ -110,6 +130,7 @@ export class DashboardStore {
       this.definition = await dashboard(this.name);
       this.missing = undefined;
       this.#slide();
+      void this.loadVariables();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (!this.definition) this.missing = error;
@@ -126,7 +147,7 @@ export class DashboardStore {
     this.isLoading = true;
     this.onChange();
     try {
-      this.#take(await dashboardData(this.name, this.shownRange, undefined, request.signal), true);
+      this.#take(await dashboardData(this.name, this.shownRange, this.chosen, request.signal), true);
       this.failure = undefined;
     } catch (error) {
       if (request.signal.aborted) return;

@@ -2,15 +2,19 @@
 //
 // The store knows, the panels draw, the URL holds what was chosen; this file only joins them.
 // Start at `dashboardPage`.
+import { ApiError, copyDashboard } from '../api/client';
+import type { Series } from '../api/types';
+import { behind } from '../panel/behind';
 import { createPanel, type Panel } from '../panel/panel';
 import { freshness, type Freshness } from '../panel/state';
 import { iconButton, rangePicker } from '../dashboard/range_picker';
 import { DashboardStore } from '../dashboard/store';
+import { variablePickers } from '../dashboard/variables';
 import { fill, h, setAttribute, setText } from '../dom';
 import { icon } from '../icons';
 import { currentZone, isDark, onSettings } from '../settings';
 import { formatClock, formatDateTime } from '../time/format';
-import { isSame, zoomTo, type Range } from '../time/range';
+import { absolute, isSame, zoomTo, type Range } from '../time/range';
 import type { UrlState } from '../url';
 import type { Context, Page } from './page';
 
@@ -33,6 +37,8 @@ class DashboardPage implements Page {
   readonly #picker;
   readonly #heading = h('h1', { class: 'dashboard-title', 'data-testid': 'dashboard-title' });
   readonly #description = h('p', { class: 'dashboard-description' });
+  readonly #variables = variablePickers((name, values) => this.#pick(name, values), () => void this.#store.loadVariables());
+  readonly #copy: HTMLButtonElement;
   readonly #status = h('span', { class: 'freshness', role: 'status', 'data-testid': 'freshness' });
   readonly #pause: HTMLButtonElement;
   readonly #notices = h('div', { class: 'notices' });
@@ -41,6 +47,8 @@ class DashboardPage implements Page {
   readonly #panels = new Map<string, Panel>();
   #built = '';
   #isScheduled = false;
+  /** What became of a copy. */
+  #told: HTMLElement | undefined;
 
   constructor(
     private readonly context: Context,
@@ -50,6 +58,8 @@ class DashboardPage implements Page {
     this.#store = new DashboardStore(name, () => this.#schedule());
     this.#picker = rangePicker((range) => this.#choose(range));
     this.#pause = iconButton('pause', 'Pause', 'pause', () => this.#store.setPaused(!this.#store.isPaused));
+    this.#copy = iconButton('copy', 'Copy to dashboards/, to change it', 'copy', () => void this.#copyToFolder());
+    this.#copy.hidden = true;
     this.element = h(
       'main',
       { class: 'dashboard', id: 'main', 'data-testid': 'dashboard', 'data-dashboard': name },
@@ -57,8 +67,8 @@ class DashboardPage implements Page {
         'header',
         { class: 'dashboard-header' },
         h('div', { class: 'dashboard-heading' }, this.#heading, this.#description),
-        h('div', { class: 'toolbar' }, this.#status, this.#picker.element,
-          h('div', { class: 'button-group' }, this.#pause, iconButton('refresh', 'Refresh (d r)', 'refresh', () => this.#store.refresh()))),
+        h('div', { class: 'toolbar' }, this.#status, this.#variables.element, this.#picker.element,
+          h('div', { class: 'button-group' }, this.#copy, this.#pause, iconButton('refresh', 'Refresh (d r)', 'refresh', () => this.#store.refresh()))),
       ),
       this.#notices,
       this.#rows,
@@ -74,13 +84,14 @@ class DashboardPage implements Page {
       onSettings(() => this.#schedule()),
     );
     this.#schedule();
-    void this.#store.start(context.url().range);
+    void this.#store.start(context.url().range, context.url().chosen);
   }
 
   onUrl(url: UrlState): void {
     const before = this.#store.range;
     const isUnchanged = before === url.range || (before && url.range && isSame(before, url.range));
     if (!isUnchanged) this.#store.setRange(url.range);
+    if (JSON.stringify(this.#store.chosen) !== JSON.stringify(url.chosen)) this.#store.setChosen(url.chosen);
     this.#schedule();
   }
 
@@ -112,6 +123,22 @@ class DashboardPage implements Page {
 
   #choose(range: Range): void {
     this.context.go({ range });
+  }
+
+  #pick(name: string, values: string[]): void {
+    const { [name]: _old, ...others } = this.context.url().chosen;
+    this.context.go({ chosen: values.length > 0 ? { ...others, [name]: values } : others });
+  }
+
+  async #copyToFolder(): Promise<void> {
+    try {
+      const { file } = await copyDashboard(this.name);
+      this.#told = h('div', { class: 'notice', role: 'status', 'data-testid': 'copied' }, icon('copy'), h('span', {}, `It is yours now: change ${file}; saving shows it here.`));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.#told = h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, error.message), h('code', {}, error.code));
+    }
+    this.#schedule();
   }
 
   #jumpToData(): void {
@@ -178,6 +205,8 @@ class DashboardPage implements Page {
     setText(this.#description, definition?.description ?? '');
     this.context.setTitle(definition?.title ?? this.name);
     this.#picker.show(store.shownRange);
+    this.#variables.show(definition?.variables ?? [], store.variables, store.chosen);
+    this.#copy.hidden = !definition?.is_built_in;
     const state = freshness(store.connection, store.isPaused, store.failure !== undefined, store.moves);
     setAttribute(this.#status, 'data-state', state);
     setText(this.#status, this.#statusText(state));
@@ -202,7 +231,7 @@ class DashboardPage implements Page {
 
   #noticeList(): Node[] {
     const { definition, panels, dataRange, failure } = this.#store;
-    const notices: Node[] = [];
+    const notices: Node[] = this.#told ? [this.#told] : [];
     const known = Object.values(panels);
     if (dataRange && this.#isAllEmpty) {
       notices.push(
@@ -245,6 +274,7 @@ class DashboardPage implements Page {
           isolate: (series) => this.#isolate(name, series),
           expand: () => this.#expand(name),
           jumpToData: () => this.#jumpToData(),
+          inspect: one.has_traces ? (from, to, series) => this.#showTraces(name, from, to, series) : undefined,
         });
         this.#panels.set(name, panel);
         row.append(panel.element);
@@ -254,6 +284,12 @@ class DashboardPage implements Page {
     fill(this.#rows, ...rows);
   }
 
+  /** Leaves for the traces behind a point. */
+  #showTraces(panel: string, from: number, to: number, series: Series | undefined): void {
+    const data = this.#store.panels[panel];
+    if (data) this.context.go({ route: { page: 'traces' }, range: absolute({ from, to }), filters: behind(data, series, this.context.url().chosen), panel: undefined, isolated: {} });
+  }
+
   #isolate(panel: string, series: string | undefined): void {
     const { [panel]: _old, ...others } = this.context.url().isolated;
     this.context.go({ isolated: series === undefined ? others : { ...others, [panel]: series } }, 'replace');
@@ -261,6 +297,6 @@ class DashboardPage implements Page {
 
   #missing(code: string, message: string): HTMLElement {
     return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, 'This dashboard cannot be shown'), h('p', {}, message), h('code', {}, code),
-      h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range) }, 'Try again'));
+      h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
   }
 }

@@ -5,13 +5,12 @@ import { fill, h } from '../dom';
 import { icon } from '../icons';
 import { currentZone } from '../settings';
 import { nameOf } from '../time/range';
+import { firstStepsPanel } from './first_steps';
 import type { Context, Page } from './page';
-
-// The dashboard over Serin itself: every server has it, without a file.
-const OWN = 'serin';
 
 export function homePage(context: Context, chooseFile: () => void): Page {
   const list = h('div', { class: 'home-list', 'aria-busy': 'true' });
+  const steps = firstStepsPanel();
   const drop = h(
     'button',
     { type: 'button', class: 'drop-area', 'data-testid': 'drop-area', onclick: chooseFile },
@@ -23,27 +22,29 @@ export function homePage(context: Context, chooseFile: () => void): Page {
     'main',
     { class: 'home', id: 'main', 'data-testid': 'home' },
     h('header', { class: 'home-header' }, h('h1', {}, 'Dashboards'), state(context)),
+    steps.element,
     list,
     drop,
   );
   dashboards().then(
-    (found) => fill(list, found.every(({ name }) => name === OWN) && firstSteps(), found.length > 0 && h('ul', { class: 'cards' }, ...found.map(card))),
+    (found) => fill(list, found.every(({ is_built_in }) => is_built_in) && firstSteps(), found.length > 0 && h('ul', { class: 'cards' }, ...found.map(card))),
     (error: unknown) => fill(list, h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, error instanceof ApiError ? error.message : 'the list cannot be read'))),
   ).finally(() => list.removeAttribute('aria-busy'));
-  return { element, title: 'Dashboards', destroy: () => {} };
+  return { element, title: 'Dashboards', destroy: steps.destroy };
 }
 
 function state({ session }: Context): HTMLElement | null {
   return session ? h('p', { class: 'muted' }, `Serin ${session.version}`) : null;
 }
 
-function card({ name, title, description }: DashboardSummary): HTMLElement {
-  const quick = h('small', { class: 'card-state' }, `dashboards/${name}.yaml`);
+function card({ name, title, description, is_built_in }: DashboardSummary): HTMLElement {
+  const quick = h('small', { class: 'card-state' }, is_built_in ? 'built in' : `dashboards/${name}.yaml`);
   void dashboard(name).then(
     (found) => {
       const count = Object.keys(found.panels).length;
       const problems = found.problems.length;
-      quick.textContent = `${count} ${count === 1 ? 'panel' : 'panels'} · ${nameOf(found.range, currentZone())}`;
+      const origin = found.is_built_in ? 'built in · ' : '';
+      quick.textContent = `${origin}${count} ${count === 1 ? 'panel' : 'panels'} · ${nameOf(found.range, currentZone())}`;
       if (problems > 0) quick.append(h('span', { class: 'card-problem' }, ` · ${problems} ${problems === 1 ? 'problem' : 'problems'}`));
     },
     (error: unknown) => {

@@ -20,7 +20,7 @@ import { LINES_MAX, merge, microseconds } from './log_lines';
 import type { Context, Page } from './page';
 import { poller, type Poller } from './poll';
 
-const DEFAULT_RANGE: Range = { from: 'now-1h', to: 'now' };
+const DEFAULT_RANGE: Range = { from: 'now-15m', to: 'now' };
 const POLL_MS = 1000;
 // The histogram is read every so many looks.
 const COUNT_EVERY = 5;

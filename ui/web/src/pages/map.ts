@@ -11,7 +11,7 @@ import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { currentZone, onSettings } from '../settings';
 import { isRelative, type Range } from '../time/range';
-import { linkTo } from '../url';
+import { linkTo, serviceLink } from '../url';
 import { BACK_DROP, labelPlaces, layout, type Line, type Point } from './map_layout';
 import type { Context, Page } from './page';
 import { poller } from './poll';
@@ -57,7 +57,7 @@ export function mapPage(context: Context): Page {
     if (!shown) return;
     const map = shown;
     const still = map.nodes.filter(({ name }) => !map.edges.some(({ caller, callee }) => caller === name || callee === name));
-    fill(quiet, ...(still.length > 0 && map.edges.length > 0 ? ['Without calls: ', ...still.flatMap((node, at) => [at > 0 ? ' · ' : '', h('a', { href: serviceLink(node.name) }, node.name)])] : []));
+    fill(quiet, ...(still.length > 0 && map.edges.length > 0 ? ['Without calls: ', ...still.flatMap((node, at) => [at > 0 ? ' · ' : '', h('a', { href: placeOf(node.name) }, node.name)])] : []));
     calls.hidden = map.edges.length === 0;
     if (map.edges.length > 0) table.update(rowsOf(map), { caption: 'Calls', zone: currentZone() });
     const made = JSON.stringify(map.edges.map(({ caller, callee }) => [caller, callee]).sort());
@@ -100,9 +100,9 @@ export function mapPage(context: Context): Page {
   };
 }
 
-function serviceLink(name: string): string {
-  if (name === GATEWAY) return linkTo({ page: 'traces' }, { service: GATEWAY });
-  return linkTo({ page: 'services' }, { service: name });
+/** Where a box leads: to the dashboard of its service; the gateway has none but its traces. */
+function placeOf(name: string): string {
+  return name === GATEWAY ? linkTo({ page: 'traces' }, { service: GATEWAY }) : serviceLink(name);
 }
 
 const callerOf = (edge: MapEdge): string => edge.caller ?? UNKNOWN;
@@ -152,7 +152,7 @@ function box(name: string, x: number, y: number): Box {
     facts,
   ];
   const attributes = { class: 'map-node', 'data-testid': 'map-node', 'data-node': name };
-  const element = name === UNKNOWN ? svg('g', { ...attributes, class: 'map-node unknown' }, ...inside) : svg('a', { ...attributes, href: serviceLink(name) }, ...inside);
+  const element = name === UNKNOWN ? svg('g', { ...attributes, class: 'map-node unknown' }, ...inside) : svg('a', { ...attributes, href: placeOf(name) }, ...inside);
   return {
     element,
     show: (node, rangeS, callsItself) => {

@@ -8,6 +8,7 @@ import { fill, h } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { formatAge } from '../time/format';
+import { serviceLink } from '../url';
 import type { Page } from './page';
 
 const POLL_MS = 1000;
@@ -102,7 +103,7 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
     { class: 'service', 'data-testid': 'service', 'data-service': service.name, 'data-state': service.state },
     h('header', {},
       h('span', { class: `state ${service.state}` }, service.state),
-      h('h2', {}, service.name),
+      h('h2', {}, h('a', { href: serviceLink(service.name) }, service.name)),
       h('span', { class: 'muted' }, serving ? `${serving.name} · ${serving.hash.slice(0, 8)}` : 'no version serves'),
       service.web ? h('code', {}, service.web) : null,
       h('dl', {},
@@ -128,7 +129,7 @@ function row(instance: Instance, use: Use | undefined): HTMLElement {
     h('td', {}, since ? formatAge(Date.now() - since / 1000) : '–'),
     h('td', {}, isEnded || use?.cpu == null ? '–' : formatValue(use.cpu, 'ratio')),
     h('td', {}, isEnded || use?.memory == null ? '–' : formatValue(use.memory, 'bytes')),
-    h('td', {}, isEnded ? '–' : String(instance.pid)),
+    h('td', {}, isEnded ? '–' : instance.is_by_hand ? 'started by hand' : String(instance.pid)),
   );
 }
 

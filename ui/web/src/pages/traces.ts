@@ -17,7 +17,7 @@ import type { Context, Page } from './page';
 import { poller } from './poll';
 import { scatter } from './scatter';
 
-const DEFAULT_RANGE: Range = { from: 'now-1h', to: 'now' };
+const DEFAULT_RANGE: Range = { from: 'now-15m', to: 'now' };
 const POLL_MS = 3000;
 
 const FIELDS: Field[] = [
