@@ -486,13 +486,13 @@ pub(crate) struct Logs {
     /// Go on with what is written from now on.
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only this level: trace, debug, info, warn or error.
+    /// Only this level and graver ones: trace, debug, info, warn or error.
     #[arg(long)]
     pub(crate) level: Option<String>,
     /// Only this instance.
     #[arg(long)]
     pub(crate) instance: Option<String>,
-    /// Only lines with this text.
+    /// Only lines with this text, in upper or lower case.
     #[arg(long)]
     pub(crate) text: Option<String>,
     /// How far back.

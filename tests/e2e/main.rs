@@ -2,7 +2,7 @@
 //!
 //! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged;
-//! `doors` sends what nobody should; `browser` looks through Chromium; `docs` runs what the book says;
+//! `doors` sends what nobody should; `browser` and `pages` look through Chromium; `docs` runs what the book says;
 //! `dist` unpacks what is handed out.
 
 #![expect(
@@ -13,6 +13,7 @@
 
 mod bits;
 mod browser;
+mod chromium;
 mod dist;
 mod docs;
 mod doors;
@@ -20,6 +21,7 @@ mod duck;
 mod faults;
 mod imports;
 mod kill;
+mod pages;
 mod power;
 mod services;
 mod weblog;

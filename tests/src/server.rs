@@ -27,6 +27,8 @@ pub struct Serin {
     _temporary: Option<TempDir>,
     child: Option<Child>,
     listen: String,
+    /// Whether a start in an empty folder makes the first service.
+    makes_hello: bool,
     /// Instead of the binary under test.
     program: Option<PathBuf>,
     /// Beside what every start gets.
@@ -74,6 +76,16 @@ impl Serin {
         Ok(serin)
     }
 
+    /// Starts in a fresh folder, and with the service that a user finds there.
+    pub async fn start_with_hello() -> Result<Serin> {
+        let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+        let mut serin = Serin::prepared(folder.path())?;
+        serin._temporary = Some(folder);
+        serin.makes_hello = true;
+        serin.start_again().await?;
+        Ok(serin)
+    }
+
     /// Starts in this folder, with what is in it, and waits until it is ready.
     pub async fn start_in(dir: &Path) -> Result<Serin> {
         let mut serin = Serin::prepared(dir)?;
@@ -88,6 +100,7 @@ impl Serin {
             _temporary: None,
             child: None,
             listen: "127.0.0.1:0".to_owned(),
+            makes_hello: false,
             program: None,
             environment: Vec::new(),
             http: Client::builder()
@@ -135,8 +148,8 @@ impl Serin {
                 &self.listen,
                 "--gateway",
                 "127.0.0.1:0",
-                "--no-hello",
             ])?
+            .args((!self.makes_hello).then_some("--no-hello"))
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -7,5 +7,6 @@
 
 mod http;
 
+pub use http::first_steps::{FirstSteps, FirstStepsView, Killed};
 pub use http::metrics::{Metric, MetricKind};
 pub use http::{Doors, DoorsOptions, OpenProgress, Operate, Parts, Stage, Upload};

@@ -131,6 +131,7 @@ async fn serve() -> Server {
         accept: taken.clone(),
         operate: Arc::new(Quiet),
         runtime: None,
+        first_steps: None,
     };
     let options = DoorsOptions {
         token: TOKEN.to_owned(),
@@ -499,4 +500,57 @@ async fn a_dropped_file_is_handed_over() {
     let line = answer.text().await.expect("text");
     assert_eq!(line, "{\"error\":\"a.csv has x,y\"}\n");
     server.doors.close().await;
+}
+
+#[tokio::test]
+async fn logs_traces_and_map_are_empty_before_there_are_any() {
+    let server = serve().await;
+    let lines: Value = server.get("/api/v1/logs").await.json().await.expect("JSON");
+    assert_eq!(
+        lines,
+        json!({"lines": [], "has_more": false, "watermark": null})
+    );
+    let counts = server.get("/api/v1/logs/counts?from=now-5m").await;
+    let counts: Value = counts.json().await.expect("JSON");
+    assert_eq!(
+        (&counts["levels"], &counts["senders"]),
+        (&json!([]), &json!([]))
+    );
+    let traces: Value = server
+        .get("/api/v1/traces?status=error&slower=1s")
+        .await
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(traces["traces"], json!([]));
+    let map: Value = server.get("/api/v1/map").await.json().await.expect("JSON");
+    assert_eq!((&map["nodes"], &map["edges"]), (&json!([]), &json!([])));
+}
+
+#[tokio::test]
+async fn what_logs_and_traces_do_not_understand_is_said() {
+    let server = serve().await;
+    for (path, status, said) in [
+        (
+            "/api/v1/logs?level=loud",
+            400,
+            "there are error, warn, info",
+        ),
+        ("/api/v1/logs?before=yesterday", 400, "the cursor of a line"),
+        ("/api/v1/logs?servce=cart", 400, "unknown field `servce`"),
+        ("/api/v1/traces?status=500", 400, "there are ok and error"),
+        ("/api/v1/traces?slower=fast", 400, "write 200ms or 2s"),
+        ("/api/v1/traces/xyz", 400, "32 hex digits"),
+        (
+            "/api/v1/traces/4bf92f3577b34da6a3ce929d0e0e4736",
+            404,
+            "has expired",
+        ),
+        ("/api/v1/first-steps", 404, "no first steps"),
+    ] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status(), status, "{path}");
+        let text = answer.text().await.expect("text");
+        assert!(text.contains(said), "{path}: {text}");
+    }
 }

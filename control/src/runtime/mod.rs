@@ -10,6 +10,7 @@ mod deploy;
 mod folder;
 mod forward;
 mod hear;
+mod kill;
 mod plan;
 mod probe;
 mod reconcile;
@@ -20,6 +21,7 @@ mod wanted;
 
 pub use access::{Access, Member};
 pub use deploy::{DeployError, Stage};
+pub use kill::{KillError, Replaced};
 pub use plan::{Action, plan};
 pub use reconcile::{Runtime, RuntimeError, RuntimeOptions};
 pub use seen::{Seen, SeenInstance};

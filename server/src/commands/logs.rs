@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{print, remark};
 use crate::cli::{Global, Logs};
@@ -15,6 +15,16 @@ use crate::client::Client;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Lines that come late by up to this are still seen, and none twice.
 const OVERLAP_S: u32 = 5;
+/// Lines of one answer; what the API gives at most.
+const PAGE_LINES: u32 = 2_000;
+
+/// What `GET /api/v1/logs` answers.
+#[derive(Debug, Deserialize)]
+struct Page {
+    /// The oldest first.
+    lines: Vec<Value>,
+    has_more: bool,
+}
 
 pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
     let client = Client::find(global)?;
@@ -26,7 +36,7 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
     let mut seen = BTreeSet::new();
     loop {
         for line in lines {
-            if seen.insert(line["id"].as_str().unwrap_or_default().to_owned()) {
+            if seen.insert(cursor(&line).to_owned()) {
                 show(global, &line);
             }
         }
@@ -34,7 +44,7 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
             return Ok(());
         }
         tokio::time::sleep(LOOK_EVERY).await;
-        // Identities begin with the time, so that the oldest go first.
+        // Cursors begin with the time, so that the oldest go first.
         while seen.len() > 2 * logs.lines as usize + 10_000 {
             seen.pop_first();
         }
@@ -42,56 +52,39 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
     }
 }
 
-async fn read(client: &Client, logs: &Logs, from: &str, limit: u32) -> Result<Vec<Value>> {
-    let body = json!({"sql": sql(logs, limit), "from": from, "to": "now"});
-    let request = client.request(Method::POST, "/api/v1/query").json(&body);
-    let answer: Value = match client.json(request).await {
-        Ok(answer) => answer,
-        // The table comes with the first line.
-        Err(error)
-            if error
-                .to_string()
-                .contains("table 'serin.main.logs' not found") =>
-        {
-            return Ok(Vec::new());
+/// The newest so many lines that are wanted, page by page, oldest first.
+async fn read(client: &Client, logs: &Logs, from: &str, count: u32) -> Result<Vec<Value>> {
+    let mut lines: Vec<Value> = Vec::new();
+    loop {
+        let left = count.saturating_sub(u32::try_from(lines.len()).unwrap_or(u32::MAX));
+        let mut query = vec![
+            ("service", logs.name.clone()),
+            ("from", from.to_owned()),
+            ("limit", left.clamp(1, PAGE_LINES).to_string()),
+        ];
+        let wanted = [
+            ("instance", &logs.instance),
+            ("level", &logs.level),
+            ("text", &logs.text),
+        ];
+        for (name, value) in wanted {
+            query.extend(value.clone().map(|value| (name, value)));
         }
-        Err(error) => return Err(error),
-    };
-    let rows = answer["rows"].as_array().into_iter().flatten();
-    let mut lines: Vec<Value> = rows
-        .map(|row| {
-            json!({
-                "id": row[0], "time": row[1], "level": row[2], "instance": row[3], "message": row[4],
-            })
-        })
-        .collect();
-    lines.reverse();
-    Ok(lines)
+        if let Some(oldest) = lines.first() {
+            query.push(("before", cursor(oldest).to_owned()));
+        }
+        let mut page: Page = client.get("/api/v1/logs", &query).await?;
+        let is_last = !page.has_more || page.lines.len() as u64 >= u64::from(left);
+        page.lines.append(&mut lines);
+        lines = page.lines;
+        if is_last {
+            return Ok(lines);
+        }
+    }
 }
 
-/// The newest lines that are wanted.
-fn sql(logs: &Logs, limit: u32) -> String {
-    let mut wanted = vec![
-        String::from("$__range"),
-        format!("service = {}", quoted(&logs.name)),
-    ];
-    if let Some(instance) = &logs.instance {
-        wanted.push(format!("instance = {}", quoted(instance)));
-    }
-    if let Some(level) = &logs.level {
-        wanted.push(format!("level = {}", quoted(level)));
-    }
-    if let Some(text) = &logs.text {
-        wanted.push(format!("strpos(message, {}) > 0", quoted(text)));
-    }
-    format!(
-        "SELECT id, time, level, instance, message FROM logs WHERE {} ORDER BY time DESC, id DESC LIMIT {limit}",
-        wanted.join(" AND ")
-    )
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+fn cursor(line: &Value) -> &str {
+    line["cursor"].as_str().unwrap_or_default()
 }
 
 fn show(global: &Global, line: &Value) {
@@ -106,27 +99,4 @@ fn show(global: &Global, line: &Value) {
         text("instance"),
         text("message")
     ));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wanted_cannot_break_out_of_its_quotes() {
-        let logs = Logs {
-            name: String::from("cart"),
-            follow: false,
-            level: None,
-            instance: None,
-            text: Some(String::from("it's")),
-            last: String::from("1h"),
-            lines: 5,
-        };
-        assert_eq!(
-            sql(&logs, 5),
-            "SELECT id, time, level, instance, message FROM logs WHERE $__range AND service = 'cart' \
-             AND strpos(message, 'it''s') > 0 ORDER BY time DESC, id DESC LIMIT 5"
-        );
-    }
 }

@@ -12,7 +12,7 @@ use crate::scaffold::{self, Lang};
 use crate::settings::Deploys;
 
 /// The first service of an empty folder.
-const HELLO: &str = "hello";
+pub(super) const HELLO: &str = "hello";
 
 /// Makes the first service where there is nothing yet, and deploys what is to be deployed.
 pub(super) async fn run(

@@ -5,9 +5,11 @@
 
 mod access;
 mod deploys;
+mod first_steps;
 mod open;
 mod process;
 mod tidy;
+mod visitors;
 mod web;
 
 use std::net::SocketAddr;
@@ -37,7 +39,9 @@ use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, sockets_dir};
 use crate::sdk_files;
 use crate::settings::{self, Deploys, Settings};
+use first_steps::FirstSteps;
 use process::Process;
+use visitors::Visitors;
 
 /// How long our own last events may take.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
@@ -237,6 +241,16 @@ async fn start(
         stop: stop.clone(),
         started_us: edge::now_us(),
     });
+    let visited = format!("http://{}/{}/", gateway.address(), deploys::HELLO);
+    let (visitors, visits) = Visitors::open(visited.clone());
+    let first_steps = FirstSteps {
+        runtime: Arc::clone(&runtime),
+        service: deploys::HELLO,
+        url: visited,
+        visitors,
+        attach: lake.attach_statement(),
+        closed_file: data.join("first-steps-closed"),
+    };
     let doors = Doors::open(
         listener,
         Parts {
@@ -246,6 +260,7 @@ async fn start(
             accept: ingest.door(),
             operate: process,
             runtime: Some(Arc::clone(&runtime)),
+            first_steps: Some(Arc::new(first_steps)),
         },
         DoorsOptions {
             token: token.to_owned(),
@@ -270,6 +285,7 @@ async fn start(
         tasks: Vec::new(),
     };
     running.start_tasks();
+    running.until_stop(visits);
     Ok(running)
 }
 

@@ -11,10 +11,14 @@ mod docs;
 mod dto;
 mod error;
 mod events;
+pub(crate) mod first_steps;
 mod kpis;
 mod live;
+mod logs;
+mod map;
 pub(crate) mod metrics;
 mod open;
+mod own_sql;
 mod pages;
 mod pictures;
 mod query;
@@ -23,6 +27,7 @@ mod run;
 mod serve;
 mod services;
 mod session;
+mod traces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +52,7 @@ use tower_http::compression::CompressionLayer;
 use auth::Gate;
 use body::Budget;
 use error::ApiError;
+use first_steps::FirstSteps;
 use live::Hub;
 use metrics::{DoorCounts, Metric};
 use session::Sessions;
@@ -152,6 +158,8 @@ pub struct Parts {
     pub operate: Arc<dyn Operate>,
     /// The services of this machine; absent where none are run.
     pub runtime: Option<Arc<Runtime>>,
+    /// What the start page of a young folder offers.
+    pub first_steps: Option<Arc<dyn FirstSteps>>,
 }
 
 /// How the doors are set up.
@@ -187,6 +195,7 @@ pub(crate) struct Shared {
     pub(crate) accept: Arc<dyn Accept>,
     pub(crate) operate: Arc<dyn Operate>,
     pub(crate) runtime: Option<Arc<Runtime>>,
+    pub(crate) first_steps: Option<Arc<dyn FirstSteps>>,
     pub(crate) gate: Gate,
     pub(crate) budget: Arc<Budget>,
     pub(crate) counts: DoorCounts,
@@ -239,6 +248,7 @@ impl Doors {
             accept: parts.accept,
             operate: parts.operate,
             runtime: parts.runtime,
+            first_steps: parts.first_steps,
             gate: Gate::new(
                 &options.token,
                 Sessions::load(options.sessions_file),
@@ -279,6 +289,10 @@ fn router(app: App) -> Router {
         .route("/", get(pages::index))
         .route("/d/{dashboard}", get(pages::index))
         .route("/services", get(pages::index))
+        .route("/logs", get(pages::index))
+        .route("/traces", get(pages::index))
+        .route("/traces/{id}", get(pages::index))
+        .route("/map", get(pages::index))
         .route("/decisions", get(pages::index))
         .route("/explore", get(pages::index))
         .route("/assets/{*path}", get(pages::asset))
@@ -313,6 +327,15 @@ fn admitted(app: App) -> Router<App> {
             get(pictures::dashboard),
         )
         .route("/api/v1/decisions", get(decisions::get))
+        .route("/api/v1/first-steps", get(first_steps::get))
+        .route("/api/v1/first-steps/visitors", post(first_steps::visitors))
+        .route("/api/v1/first-steps/kill", post(first_steps::kill))
+        .route("/api/v1/first-steps/close", post(first_steps::close))
+        .route("/api/v1/logs", get(logs::get))
+        .route("/api/v1/logs/counts", get(logs::counts))
+        .route("/api/v1/traces", get(traces::list))
+        .route("/api/v1/traces/{id}", get(traces::get))
+        .route("/api/v1/map", get(map::get))
         .route("/d/{dashboard}/{file}", get(pictures::panel))
         .route("/api/v1/services", get(services::list))
         .route(

@@ -1,6 +1,6 @@
 //! The browser application, out of the binary; and signing in.
 //!
-//! Paths of the application itself (`/`, `/d/…`, `/services`, `/decisions`, `/explore`) all get the same page.
+//! Paths of the application itself (`/`, `/d/…`, `/services`, `/logs`, …) all get the same page.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};

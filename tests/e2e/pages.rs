@@ -1,0 +1,300 @@
+//! Chromium looks at logs, traces and the map of two services that call each other, and takes the first
+//! steps of an empty folder; what it sees is compared with SQL.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use serin_tests::Serin;
+use serin_tests::report::report;
+use serin_tests::wait::until;
+
+use crate::chromium::Browser;
+
+/// Two interpreters start beside other tests.
+const SOON: Duration = Duration::from_secs(60);
+const VISITS: usize = 24;
+/// Each fourth visitor is let down.
+const LET_DOWN: usize = VISITS / 4;
+
+const WEB: &str = r#"
+import logging
+import serin
+
+app = serin.service()
+logging.getLogger().addHandler(app.log_handler())
+logging.getLogger().setLevel(logging.INFO)
+
+
+@app.web
+async def page(request: serin.WebRequest) -> str:
+    logging.info("page of %s", request.query.get("name", "nobody"))
+    added = await app.call("cart", "add", {"empty": "empty" in request.query})
+    return str(added)
+
+
+if __name__ == "__main__":
+    app.run()
+"#;
+
+const CART: &str = r#"
+import logging
+import serin
+
+app = serin.service()
+logging.getLogger().addHandler(app.log_handler())
+
+
+@app.endpoint
+def add(data: dict) -> dict:
+    if data["empty"]:
+        logging.error("the shelf is <b id='owned'>empty</b>\n<script>alert(1)</script>")
+        raise serin.CallError(500, "the shelf is empty")
+    return {"count": 1}
+
+
+if __name__ == "__main__":
+    app.run()
+"#;
+
+/// A server with the two services, which were visited.
+async fn visited() -> Result<Serin> {
+    let serin = Serin::start().await?;
+    for (name, program, more) in [("cart", CART, ""), ("web", WEB, "web: /shop\n")] {
+        let folder = serin.dir().join("services").join(name);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("main.py"), program)?;
+        fs::write(
+            folder.join("service.yaml"),
+            format!("run: python3 main.py\n{more}"),
+        )?;
+        serin.run(&["deploy", name]).await?;
+    }
+    visit(&serin).await?;
+    Ok(serin)
+}
+
+/// Visitors come, and what they did is in the tables when this returns.
+async fn visit(serin: &Serin) -> Result<()> {
+    let before = told(serin).await.unwrap_or_default();
+    for number in 0..VISITS {
+        let empty = if number % 4 == 3 { "&empty=1" } else { "" };
+        let url = format!("{}/shop/?name=visitor{number}{empty}", serin.gateway());
+        let status = reqwest::get(url).await?.status().as_u16();
+        ensure!((status >= 500) == !empty.is_empty(), "answered {status}");
+    }
+    until("every request is a row", SOON, async || {
+        Ok((told(serin).await? == before + 2 * VISITS as i64).then_some(()))
+    })
+    .await?;
+    until("the spans of each are told", SOON, async || {
+        let sql = "SELECT count(*) FROM (SELECT trace_id FROM spans GROUP BY trace_id HAVING count(*) = 4)";
+        Ok((serin.sql_number(sql).await? >= VISITS as i64).then_some(()))
+    })
+    .await
+}
+
+async fn told(serin: &Serin) -> Result<i64> {
+    let sql = "SELECT count(*) FROM requests WHERE service IN ('web', 'cart')";
+    serin.sql_number(sql).await
+}
+
+async fn signed_in(serin: &Serin) -> Result<Browser> {
+    let mut browser = Browser::start()?;
+    let url = format!("{}/signin?token={}", serin.url(), serin.token());
+    browser.ask("open", json!({"url": url})).await?;
+    Ok(browser)
+}
+
+async fn click(browser: &mut Browser, selector: &str) -> Result<Value> {
+    browser.ask("click", json!({"selector": selector})).await
+}
+
+/// How many elements there are.
+fn count(selector: &str) -> String {
+    format!("document.querySelectorAll(\"{selector}\").length")
+}
+
+async fn is_faultless(browser: &mut Browser) -> Result<()> {
+    let faults = browser.ask("faults", json!({})).await?;
+    ensure!(faults == json!([]), "faults of the page: {faults}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_searched_followed_and_lead_to_their_trace() -> Result<()> {
+    let mut serin = visited().await?;
+    let mut browser = signed_in(&serin).await?;
+    let at = |path: &str| json!({"url": format!("{}{path}", serin.url())});
+    browser.ask("open", at("/logs")).await?;
+    let lines = count("[data-testid=log-line]");
+    browser
+        .until(&format!("{lines} >= {}", VISITS + LET_DOWN))
+        .await?;
+    browser
+        .until("document.querySelector('[data-testid=log-histogram] canvas') !== null")
+        .await?;
+
+    let text = json!({"selector": "#filter-text", "text": "SHELF"});
+    browser.ask("type", text).await?;
+    browser.until(&format!("{lines} === {LET_DOWN}")).await?;
+    let url = browser
+        .ask("tell", json!({"expression": "location.search"}))
+        .await?;
+    assert_eq!(url, json!("?text=SHELF"), "the search is in the address");
+    let message = "document.querySelector('.log-message').textContent";
+    let message = browser.ask("tell", json!({"expression": message})).await?;
+    assert_eq!(
+        message,
+        json!("the shelf is <b id='owned'>empty</b>\n<script>alert(1)</script>")
+    );
+    browser
+        .until("document.getElementById('owned') === null")
+        .await?;
+
+    let text = json!({"selector": "#filter-text", "text": ""});
+    browser.ask("type", text).await?;
+    let level = json!({"selector": "#filter-level", "value": "error"});
+    browser.ask("choose", level).await?;
+    browser.until(&format!("{lines} === {LET_DOWN}")).await?;
+
+    click(&mut browser, "[data-testid=log-line]").await?;
+    click(&mut browser, "[data-testid=log-around]").await?;
+    browser
+        .until("document.querySelector('[data-testid=log-context]') !== null")
+        .await?;
+    let marked = count(".log-lines > .marked");
+    browser.until(&format!("{marked} === 1")).await?;
+    browser.ask("press", json!({"keys": ["Escape"]})).await?;
+    browser
+        .until(&format!(
+            "document.querySelector('[data-testid=log-context]') === null && {lines} === {LET_DOWN}"
+        ))
+        .await?;
+
+    click(&mut browser, "[data-testid=log-line]").await?;
+    click(&mut browser, "[data-testid=log-trace]").await?;
+    let spans = count("[data-testid=span]");
+    browser.until(&format!("{spans} === 4")).await?;
+    let logged = count("[data-testid=trace-logs] [data-testid=log-line]");
+    browser.until(&format!("{logged} === 2")).await?;
+
+    browser.ask("open", at("/logs?text=visitor3")).await?;
+    browser.until(&format!("{lines} === 1")).await?;
+    reqwest::get(format!("{}/shop/?name=visitor3", serin.gateway())).await?;
+    let took = browser.until(&format!("{lines} === 2")).await?;
+    let seen = format!("{:.1} s", took.as_secs_f64());
+    report("a new line is on the page of logs", &seen, "2 s");
+
+    let freshness = "document.querySelector('[data-testid=freshness]').dataset.state";
+    serin.kill()?;
+    browser.until(&format!("{freshness} === 'stale'")).await?;
+    serin.start_again().await?;
+    browser.until(&format!("{freshness} === 'live'")).await?;
+    is_faultless(&mut browser).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
+    let serin = visited().await?;
+    let mut browser = signed_in(&serin).await?;
+    let at = |path: &str| json!({"url": format!("{}{path}", serin.url())});
+    browser.ask("open", at("/traces?service=gateway")).await?;
+    let rows = count("[data-testid=trace-row]");
+    browser.until(&format!("{rows} === {VISITS}")).await?;
+    let dots = count("[data-testid=trace-dot]");
+    browser.until(&format!("{dots} === {VISITS}")).await?;
+    let status = json!({"selector": "#filter-status", "value": "error"});
+    browser.ask("choose", status).await?;
+    browser.until(&format!("{rows} === {LET_DOWN}")).await?;
+
+    click(&mut browser, "[data-testid=trace-row] a").await?;
+    browser
+        .until(&format!("{} === 4", count("[data-testid=span]")))
+        .await?;
+    let names = "[...document.querySelectorAll('.span-name')].map((name) => name.textContent)";
+    let names = browser.ask("tell", json!({"expression": names})).await?;
+    assert_eq!(
+        names,
+        json!(["gateway GET /shop", "web http", "web cart.add", "cart add"])
+    );
+    let parts = "[...document.querySelectorAll('[data-testid=span]')].at(2).querySelectorAll('.part.network').length";
+    let parts = browser.ask("tell", json!({"expression": parts})).await?;
+    assert_eq!(parts, json!(2), "a call tells its way there and back");
+    browser
+        .ask(
+            "press",
+            json!({"keys": ["Tab", "Tab", "Tab", "ArrowDown", "Enter"]}),
+        )
+        .await?;
+
+    browser.ask("open", at("/map")).await?;
+    let edge = "[data-call='web > cart']";
+    browser.until(&format!("{} === 1", count(edge))).await?;
+    let label = format!("document.querySelector(\"{edge}\").getAttribute('aria-label')");
+    let right = format!("web calls cart: {VISITS} requests");
+    browser
+        .until(&format!("{label}.startsWith('{right}')"))
+        .await?;
+    let grade = format!("document.querySelector(\"{edge}\").dataset.grade");
+    let grade = browser.ask("tell", json!({"expression": grade})).await?;
+    assert_eq!(grade, json!("bad"), "a quarter fails");
+    visit(&serin).await?;
+    let more = format!("web calls cart: {} requests", 2 * VISITS);
+    browser
+        .until(&format!("{label}.startsWith('{more}')"))
+        .await?;
+    let sql = "SELECT count(*) FROM requests WHERE service = 'cart' AND caller = 'web'";
+    assert_eq!(serin.sql_number(sql).await?, 2 * VISITS as i64);
+    click(&mut browser, "[data-node=cart]").await?;
+    browser
+        .until("location.pathname === '/d/service' && location.search.includes('cart')")
+        .await?;
+    is_faultless(&mut browser).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_steps_can_be_taken_and_closed() -> Result<()> {
+    let serin = Serin::start_with_hello().await?;
+    let mut browser = signed_in(&serin).await?;
+    let panel = "document.querySelector('[data-testid=first-steps-panel]')";
+    browser.until(&format!("{panel} !== null")).await?;
+    until("hello serves", SOON, async || {
+        let hello = serin.get("/api/v1/services/hello").await?;
+        Ok((hello["state"] == "serving").then_some(()))
+    })
+    .await?;
+    click(&mut browser, "[data-testid=send-visitors]").await?;
+    browser
+        .until(&format!(
+            "/[1-9][0-9]+ came, all were answered/.test({panel}.textContent)"
+        ))
+        .await?;
+    click(&mut browser, "[data-testid=kill-one]").await?;
+    browser
+        .until(&format!(
+            "/replaced in [0-9.]+ s, 0 lost/.test({panel}.textContent)"
+        ))
+        .await?;
+    let told = format!("/replaced in ([0-9.]+) s/.exec({panel}.textContent)[1]");
+    let took = browser.ask("tell", json!({"expression": told})).await?;
+    let took = took.as_str().context("seconds")?;
+    report("a killed hello is replaced", &format!("{took} s"), "0.3 s");
+    click(&mut browser, "[data-testid=send-visitors]").await?;
+    browser
+        .until(&format!("{panel}.textContent.includes('Send visitors')"))
+        .await?;
+    let answered = serin.get("/api/v1/first-steps").await?;
+    assert_eq!(answered["failed"], 0, "{answered}");
+
+    click(&mut browser, "[data-testid=close-first-steps]").await?;
+    browser.until(&format!("{panel} === null")).await?;
+    browser.ask("open", json!({"url": serin.url()})).await?;
+    browser
+        .until("document.querySelector('[data-testid=dashboard-card]') !== null")
+        .await?;
+    browser.until(&format!("{panel} === null")).await?;
+    assert_eq!(serin.get("/api/v1/first-steps").await?["is_open"], false);
+    is_faultless(&mut browser).await
+}
