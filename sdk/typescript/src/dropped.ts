@@ -13,10 +13,14 @@ export const REASONS = [
   "bad-type",
   "drained",
   "spill-lost",
+  "abandoned",
   "span-full",
   "span-sampled",
   "log-full",
   "request-full",
+  "span-lost",
+  "log-lost",
+  "request-lost",
 ] as const;
 
 /** Why an event, a span, a line or a request was not taken. */

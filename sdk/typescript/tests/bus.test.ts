@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, mkdirSync, openSync, rmdirSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 
@@ -129,6 +129,44 @@ test("a killed run leaves what it spilled to a later one", async (t) => {
   await checkAll(place, 5001);
   const producers = (await place.events()).map(({ message_id }) => message_id.split("/")[0]);
   assert.equal(new Set(producers).size, 2);
+});
+
+test("damage on disk is counted and costs no more than its batch", async (t) => {
+  const place = await placeFor(t);
+  await place.stop();
+  const earlier = connectTo(t, place);
+  emitNumbers(earlier, 0, 5000);
+  assert.equal(await earlier.drain({ deadlineMs: 100 }), false);
+  const [segment] = place.segments();
+  assert(segment);
+  const file = openSync(segment, "r+");
+  writeSync(file, Buffer.alloc(4), 0, 4, Math.floor(statSync(segment).size / 2));
+  closeSync(file);
+  // A segment that cannot be read; the run's others are sent, and it stays.
+  mkdirSync(join(dirname(segment), "00000000.seg"));
+  await place.start();
+  const later = connectTo(t, place);
+  await until(async () => (await place.events()).length > 2000);
+  later.emit("order.paid", { n: 5000 });
+  assert(await later.drain({ deadlineMs: PATIENCE_MS }));
+  assert.deepEqual(later.counts().dropped, {});
+  const unreadable = place.segments().find((path) => path.endsWith("00000000.seg"));
+  assert(unreadable);
+  rmdirSync(unreadable);
+  const last = connectTo(t, place);
+  await until(() => !place.isSpilled());
+  const lost = last.counts().dropped["spill-lost"] ?? 0;
+  assert(lost > 0 && lost < 2000, `${lost}`);
+  assert.equal((await place.events()).length + lost, 5001);
+});
+
+test("what nobody will send is counted", async (t) => {
+  const place = await placeFor(t);
+  await place.stop();
+  const app = connectTo(t, place, { spillDir: null });
+  emitNumbers(app, 0, 5000);
+  assert.equal(await app.drain({ deadlineMs: 100 }), false);
+  assert.deepEqual(app.counts(), { emitted: 5000, acknowledged: 0, dropped: { abandoned: 5000 } });
 });
 
 test("events wait on disk and the bound holds", async (t) => {

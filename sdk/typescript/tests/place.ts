@@ -11,7 +11,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { connect, headers as newHeaders, type Msg, type NatsConnection } from "@nats-io/transport-node";
 
 import type { Options } from "../dist/index.js";
-import { decode } from "../dist/worker/segment.js";
+import { read } from "../dist/worker/segment.js";
 import { readBatch, type Event } from "./batch.ts";
 
 /** How long a test waits for what must come. */
@@ -105,19 +105,20 @@ export class Place {
 
   /** Whether events wait on disk. */
   isSpilled(): boolean {
-    return this.#segments().length > 0;
+    return this.segments().length > 0;
   }
 
   spilledBytes(): number {
-    return this.#segments().reduce((sum, path) => sum + statSync(path).size, 0);
+    return this.segments().reduce((sum, path) => sum + statSync(path).size, 0);
   }
 
   spilledEvents(): number {
-    const batches = this.#segments().flatMap((path) => [...decode(readFileSync(path))]);
+    const batches = this.segments().flatMap((path) => read(readFileSync(path), 0).whole);
     return batches.reduce((sum, { events }) => sum + events, 0);
   }
 
-  #segments(): string[] {
+  /** Files in which events wait. */
+  segments(): string[] {
     if (!existsSync(this.spill)) return [];
     const names = readdirSync(this.spill, { recursive: true }).map(String);
     return names.filter((name) => name.endsWith(".seg")).map((name) => join(this.spill, name));

@@ -10,7 +10,7 @@ import { Ulids } from "../dist/memory/ulid.js";
 import { fromEnvironment, resolve } from "../dist/options.js";
 import { Sampler, type Offer } from "../dist/sample.js";
 import { parseTrace, toTraceparent } from "../dist/trace.js";
-import { checksum, decode, encode } from "../dist/worker/segment.js";
+import { checksum, encode, read } from "../dist/worker/segment.js";
 
 test("a ring gives back what was put in, in order, around its end", () => {
   const ring = new Ring(Ring.memory(1 << 10));
@@ -72,10 +72,31 @@ test("records on disk are those of the other SDKs", () => {
   assert.equal(checksum(new Uint8Array(), 2 ** 40 + 1), 0xcbf29de484222324n);
   const batches = [1, 2].map((number) => ({ number, events: 3, sealedUs: 1_700_000_000_000_000 + number, payload: Buffer.alloc(100, number) }));
   const bytes = Buffer.concat(batches.map(encode));
-  assert.deepEqual([...decode(bytes)], batches);
-  assert.equal([...decode(bytes.subarray(0, -1))].length, 1);
-  bytes[40]! ^= 1;
-  assert.equal([...decode(bytes)].length, 0);
+  assert.deepEqual(read(bytes, 0), { whole: batches, damaged: [] });
+});
+
+test("what is behind damage on disk is read", () => {
+  // Of 100 bytes, with three events each.
+  const records = (...numbers: number[]) =>
+    Buffer.concat(numbers.map((number) => encode({ number, events: 3, sealedUs: 7, payload: Buffer.alloc(68, number) })));
+  const found = (bytes: Buffer, after: number) => {
+    const { whole, damaged } = read(bytes, after);
+    return [whole.map(({ number }) => number), damaged.map(({ number, events }) => [number, events])];
+  };
+  assert.deepEqual(found(records(5, 6, 8), 4), [[5, 6, 8], []]);
+  // A bit of the payload, of the number, of the length.
+  for (const [at, events] of [[150, 3], [105, 1], [102, 3]] as const) {
+    const flipped = records(5, 6, 7);
+    flipped[at]! ^= 0x10;
+    assert.deepEqual(found(flipped, 4), [[5, 7], [[6, events]]]);
+  }
+  // Zeros over two records, and over the first of a segment.
+  assert.deepEqual(found(records(5, 6, 7, 8).fill(0, 120, 250), 4), [[5, 8], [[6, 1], [7, 1]]]);
+  assert.deepEqual(found(records(5, 6).fill(0, 0, 40), 0), [[6], [[5, 1]]]);
+  // A torn end.
+  for (const cut of [1, 60, 67]) assert.deepEqual(found(records(5, 6).subarray(0, 200 - cut), 0), [[5], [[6, 3]]]);
+  assert.deepEqual(found(records(5, 6).subarray(0, 120), 0), [[5], [[6, 1]]]);
+  assert.deepEqual(found(Buffer.alloc(0), 0), [[], []]);
 });
 
 test("ULIDs rise, also when the clock goes back", () => {

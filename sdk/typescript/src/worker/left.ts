@@ -6,11 +6,10 @@
  * who holds it, `<producer>.<epoch>@<pid>-<start of the process>`: renaming is atomic, so one finder wins.
  */
 
-import { closeSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, type Stats } from "node:fs";
+import { dirname, join } from "node:path";
 
-import type { Batch } from "./batches.js";
-import { decode } from "./segment.js";
+import { read, type Contents } from "./segment.js";
 
 const LOCK = "lock";
 const FREE = /^(.+)\.(\d+)$/;
@@ -36,7 +35,7 @@ export interface Left {
   readonly folder: string;
 }
 
-/** Takes the folders whose runs have ended, oldest name first. */
+/** Takes the folders whose runs have ended, oldest first. */
 export function takeLeft(parent: string): Left[] {
   const left: Left[] = [];
   for (const name of namesIn(parent)) {
@@ -53,19 +52,50 @@ export function takeLeft(parent: string): Left[] {
       // Another run was faster.
     }
   }
-  return left;
+  return left.sort((one, other) => sinceMs(one) - sinceMs(other));
 }
 
-/** Its batches in order, one segment in memory at a time. */
-export function* batchesOf(left: Left): Generator<Batch> {
-  for (const name of namesIn(left.folder).filter((one) => one.endsWith(".seg"))) {
-    yield* decode(readFileSync(join(left.folder, name)));
-  }
+/** Its segments, in order. */
+export function segmentsOf({ folder }: Left): string[] {
+  return segmentsIn(folder).map((name) => join(folder, name));
 }
 
-/** All of it is acknowledged. */
+/** What a segment has with numbers after this one. */
+export function contentsOf(path: string, after: number): Contents {
+  return read(readFileSync(path), after);
+}
+
+/** All of it is acknowledged, or counted as lost. */
 export function forget(left: Left): void {
   rmSync(left.folder, { recursive: true, force: true });
+}
+
+/** Gives up what could not be sent, to whichever run finds it first. */
+export function giveBack({ producer, epoch, folder }: Left): void {
+  if (existsSync(folder)) release(dirname(folder), `${producer}.${epoch}`, folder);
+}
+
+/** Bytes in the segments of all folders but one. */
+export function bytesBeside(parent: string, own: string): number {
+  const folders = namesIn(parent).map((name) => join(parent, name));
+  const others = folders.filter((folder) => folder !== own);
+  const paths = others.flatMap((folder) => segmentsIn(folder).map((name) => join(folder, name)));
+  return paths.reduce((sum, path) => sum + (statOf(path)?.size ?? 0), 0);
+}
+
+/** When a run wrote its first segment. */
+function sinceMs(left: Left): number {
+  const [first] = segmentsOf(left);
+  return (first && statOf(first)?.mtimeMs) || 0;
+}
+
+function segmentsIn(folder: string): string[] {
+  return namesIn(folder).filter((name) => name.endsWith(".seg"));
+}
+
+/** `undefined` where it was removed meanwhile. */
+function statOf(path: string): Stats | undefined {
+  return statSync(path, { throwIfNoEntry: false });
 }
 
 function namesIn(folder: string): string[] {

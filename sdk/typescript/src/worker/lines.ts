@@ -16,14 +16,26 @@ export type LineKind = (typeof LINE_KINDS)[number];
 const MESSAGE_BYTES_MAX = 512 << 10;
 const NEW_LINE = Buffer.from("\n");
 
-/** Sends everything that waits in the ring. */
-export function sendLines(ring: Ring, bus: Bus, subjectOf: (kind: LineKind) => string): void {
+/** Sends everything that waits in the ring; `lose` counts what the bus did not get, which is not sent again. */
+export function sendLines(
+  ring: Ring,
+  bus: Bus,
+  subjectOf: (kind: LineKind) => string,
+  lose: (kind: LineKind, count: number) => void,
+): void {
   const parts = LINE_KINDS.map((): Buffer[] => []);
   let bytes = 0;
   const send = () => {
     for (const [place, kind] of LINE_KINDS.entries()) {
       const lines = parts[place]?.splice(0) ?? [];
-      if (lines.length > 0) publish(bus, subjectOf(kind), Buffer.concat(lines));
+      if (lines.length === 0) continue;
+      try {
+        bus.publish(subjectOf(kind), Buffer.concat(lines));
+      } catch (error) {
+        if (!(error instanceof Away)) throw error;
+        // Each line and its end.
+        lose(kind, lines.length / 2);
+      }
     }
     bytes = 0;
   };
@@ -36,13 +48,4 @@ export function sendLines(ring: Ring, bus: Bus, subjectOf: (kind: LineKind) => s
     ring.release();
   }
   send();
-}
-
-/** At most once: what breaks with its connection is not sent again. */
-function publish(bus: Bus, subject: string, payload: Buffer): void {
-  try {
-    bus.publish(subject, payload);
-  } catch (error) {
-    if (!(error instanceof Away)) throw error;
-  }
 }

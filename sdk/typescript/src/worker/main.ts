@@ -8,19 +8,21 @@
 import { parentPort, workerData } from "node:worker_threads";
 
 import { Bus } from "../bus/bus.js";
+import type { Reason } from "../dropped.js";
 import { nowUs } from "../memory/clock.js";
 import { batchHead } from "../memory/record.js";
 import { Shared } from "../memory/shared.js";
 import { batch as batchSubject, telemetry } from "../subject.js";
 import { Batches } from "./batches.js";
 import { Beats } from "./beats.js";
-import { takeLeft } from "./left.js";
-import { sendLines } from "./lines.js";
+import { giveBack, takeLeft } from "./left.js";
+import { sendLines, type LineKind } from "./lines.js";
 import type { FromWorker, ToWorker, WorkerData } from "./messages.js";
 import { replay } from "./replay.js";
 import { Sender } from "./send.js";
 import { Spill } from "./spill.js";
 
+const LOST: Record<LineKind, Reason> = { span: "span-lost", log: "log-lost", req: "request-lost" };
 /** Spans, logs and requests go out this often. */
 const LINES_EVERY_MS = 250;
 
@@ -75,7 +77,7 @@ async function run(): Promise<void> {
   bus.start();
   beatBus.start();
   beats.start();
-  if (left.length > 0) void replay({ bus, subject, emptied: (lost) => sender.emptied(lost, "too-large"), warn }, left);
+  if (left.length > 0) void replay({ bus, subject, emptied: (lost, reason) => sender.emptied(lost, reason), warn }, left);
   let endAtMs = Infinity;
   let linesAtMs = 0;
   for (;;) {
@@ -88,7 +90,7 @@ async function run(): Promise<void> {
     sender.step(nowMs);
     tellFlushed();
     if (linesAtMs <= nowMs || sender.isEnding) {
-      sendLines(shared.telemetry, bus, (kind) => telemetry(kind, who));
+      sendLines(shared.telemetry, bus, (kind) => telemetry(kind, who), (kind, count) => shared.drop(LOST[kind], count));
       linesAtMs = nowMs + LINES_EVERY_MS;
     }
     if (sender.isEnding && (sender.isDone || endAtMs <= nowMs)) break;
@@ -124,6 +126,11 @@ function tellFlushed(): void {
 
 async function end(): Promise<void> {
   const isDone = sender.leave(performance.now());
+  try {
+    left.forEach(giveBack);
+  } catch (error) {
+    warn(`cannot give back what an earlier run left: ${String(error)}`);
+  }
   tellFlushed();
   for (const { id } of waiting) say({ kind: "flushed", id, isDone: false });
   beats.stop();

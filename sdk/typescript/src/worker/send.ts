@@ -58,6 +58,9 @@ export class Sender {
   #window: Flight[] = [];
   #acks: Msg[] = [];
   #retryAtMs = 0;
+  /** When the disk, which refused or was full, is tried again. */
+  #diskAgainAtMs = 0;
+  #isDiskFailing = false;
   #backoffMs = BACKOFF_MS_MIN;
   /** Whether the end is near: nothing waits for more events. */
   isEnding = false;
@@ -105,20 +108,42 @@ export class Sender {
     return this.#parts.batches.openSinceMs === undefined;
   }
 
-  /** Leaves what is not acknowledged on disk for the next run; whether there was nothing. */
+  /**
+   * Leaves what is not acknowledged on disk for the next run, and counts what nobody will send; whether there
+   * was nothing.
+   */
   leave(nowMs: number): boolean {
     const { batches, spill } = this.#parts;
     this.#takeAcks();
     batches.take(nowMs);
     batches.seal();
     const isDone = this.isDone;
-    if (!isDone) this.#moveAllToDisk(nowMs);
+    if (!isDone) {
+      this.#diskAgainAtMs = 0;
+      this.#moveAllToDisk(nowMs);
+      this.#abandon(nowMs);
+    }
     try {
       spill?.close();
     } catch (error) {
       this.#parts.warn(`cannot leave the spill folder in order: ${String(error)}`);
     }
     return isDone;
+  }
+
+  #abandon(nowMs: number): void {
+    const { batches, shared, warn } = this.#parts;
+    const inHand = this.#window.filter((flight) => !flight.isOnDisk && !flight.isAcked);
+    let abandoned = inHand.reduce((sum, { batch }) => sum + batch.events, 0);
+    for (let batch = batches.shift(); batch; batch = batches.shift()) {
+      abandoned += batch.events;
+      // What is still in the ring comes to an end here as well.
+      batches.take(nowMs);
+      batches.seal();
+    }
+    if (abandoned === 0) return;
+    shared.drop("abandoned", abandoned);
+    warn(`${abandoned} events are lost: neither the bus nor the disk took them`);
   }
 
   #isAway(nowMs: number): boolean {
@@ -255,7 +280,7 @@ export class Sender {
   /** Moves to disk what is not acknowledged: first what is under way, then what waits here and in the ring. */
   #moveAllToDisk(nowMs: number): void {
     const { spill, shared, batches } = this.#parts;
-    if (!spill) return;
+    if (!spill || this.#diskAgainAtMs > nowMs) return;
     let isFull = false;
     for (const flight of this.#window) {
       if (flight.isOnDisk || flight.isAcked) continue;
@@ -271,6 +296,7 @@ export class Sender {
       batches.shift();
       batches.take(nowMs);
     }
+    this.#diskAgainAtMs = isFull ? nowMs + LOOK_EVERY_MS : 0;
     shared.isSpillFull = isFull;
   }
 
@@ -278,11 +304,13 @@ export class Sender {
     if (!spill.hasRoom(batch)) return false;
     try {
       spill.append(batch, isRead);
-      return true;
+      this.#isDiskFailing = false;
     } catch (error) {
-      this.#parts.warn(`cannot keep events on disk while the bus is away: ${String(error)}`);
-      return false;
+      const text = `cannot keep events in ${spill.folder} while the bus is away: ${String(error)}`;
+      if (!this.#isDiskFailing) this.#parts.warn(text);
+      this.#isDiskFailing = true;
     }
+    return !this.#isDiskFailing;
   }
 }
 

@@ -3,14 +3,14 @@
  *
  * A run has a folder of its own with segments of some megabytes in it. While the run lives, the
  * folder's name says whose it is (see `left.ts`); what it leaves is sent on by a later run, under the
- * old numbers. Nothing is synced: a spill survives its process, not a power cut.
+ * old numbers. All folders of a service share one bound. Nothing is synced: a spill survives its process, not a power cut.
  */
 
-import { closeSync, mkdirSync, openSync, readSync, rmSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Batch } from "./batches.js";
-import { heldName, release } from "./left.js";
+import { bytesBeside, heldName, release } from "./left.js";
 import { encode, HEAD_BYTES } from "./segment.js";
 
 /** A segment is closed at this size; a whole one is removed at once when it is acknowledged. */
@@ -38,9 +38,11 @@ export class Spill {
   readonly #parent: string;
   readonly #run: string;
   readonly #bytesMax: number;
-  readonly #folder: string;
+  readonly folder: string;
   #isMade = false;
   #bytes = 0;
+  /** What other runs of the service have on disk, when it was last looked at. */
+  #bytesBeside = 0;
   #segments: Segment[] = [];
   /** Whether the last segment takes more. */
   #isOpen = false;
@@ -54,7 +56,7 @@ export class Spill {
     this.#parent = parent;
     this.#run = run;
     this.#bytesMax = bytesMax;
-    this.#folder = join(parent, heldName(run));
+    this.folder = join(parent, heldName(run));
   }
 
   /** Whether nothing waits to be read. */
@@ -62,9 +64,13 @@ export class Spill {
     return this.#read === this.#stored.length;
   }
 
-  /** Whether there is room for a batch. */
+  /** Whether there is room for a batch beside what all runs of the service have on disk. */
   hasRoom(batch: Batch): boolean {
-    return this.#bytes + HEAD_BYTES + batch.payload.length <= this.#bytesMax;
+    const own = this.#bytes + HEAD_BYTES + batch.payload.length;
+    // Looked at again where it decides: what others left may have been sent meanwhile.
+    const mustLook = this.#segments.length === 0 || own + this.#bytesBeside > this.#bytesMax;
+    if (mustLook) this.#bytesBeside = bytesBeside(this.#parent, this.folder);
+    return own + this.#bytesBeside <= this.#bytesMax;
   }
 
   /** Appends a batch. One that is in the sender's hands already is not read again from here. */
@@ -74,8 +80,9 @@ export class Spill {
     try {
       writeAll(segment.file, record, segment.bytes);
     } catch (error) {
-      // A torn record would hide what follows it from a later run.
-      this.#isOpen = false;
+      // What is torn is cut off, and the next try writes there. A file that cannot be cut is left, so that
+      // its end is torn and nothing is behind that.
+      this.#isOpen = isCut(segment.file, segment.bytes);
       throw error;
     }
     this.#stored.push({
@@ -114,8 +121,8 @@ export class Spill {
   close(): void {
     for (const segment of this.#segments) closeSync(segment.file);
     if (!this.#isMade) return;
-    if (this.#stored.length === 0) rmSync(this.#folder, { recursive: true, force: true });
-    else release(this.#parent, this.#run, this.#folder);
+    if (this.#stored.length === 0) rmSync(this.folder, { recursive: true, force: true });
+    else release(this.#parent, this.#run, this.folder);
   }
 
   #remove(segment: Segment): void {
@@ -130,13 +137,14 @@ export class Spill {
   }
 
   #lastSegment(more: number): Segment {
-    if (!this.#isMade) mkdirSync(this.#folder, { mode: 0o700, recursive: true });
+    if (!this.#isMade) mkdirSync(this.folder, { mode: 0o700, recursive: true });
     this.#isMade = true;
     const last = this.#segments.at(-1);
     if (last && this.#isOpen && last.bytes + more <= SEGMENT_BYTES) return last;
     const index = this.#nextSegment;
-    const path = join(this.#folder, `${String(index).padStart(8, "0")}.seg`);
+    const path = join(this.folder, `${String(index).padStart(8, "0")}.seg`);
     const segment: Segment = { index, path, file: openSync(path, "wx+", 0o600), bytes: 0 };
+    this.#bytesBeside = bytesBeside(this.#parent, this.folder);
     this.#nextSegment += 1;
     this.#segments.push(segment);
     this.#isOpen = true;
@@ -146,6 +154,15 @@ export class Spill {
 
 function writeAll(file: number, bytes: Uint8Array, offset: number): void {
   for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at, offset + at);
+}
+
+function isCut(file: number, length: number): boolean {
+  try {
+    ftruncateSync(file, length);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether all of it could be read. */
