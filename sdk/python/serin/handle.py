@@ -100,8 +100,19 @@ class Emits:
         signal.signal(signal.SIGTERM, end)
 
 
+class Connection(Emits):
+    """What a handle is made of."""
+
+    def __init__(self, options: Optional[Options] = None) -> None:
+        self._core = Core(options or Options.from_env())
+
+    @property
+    def core(self) -> Core:
+        return self._core
+
+
 class Waits(Emits):
-    """What waits, in asyncio."""
+    """What waits, in asyncio; the synchronous face takes its words from here."""
 
     async def call(
         self,
@@ -114,10 +125,8 @@ class Waits(Emits):
         idempotent: bool = False,
     ) -> Any:
         """Calls an endpoint and returns what it answered; raises :class:`serin.CallError`."""
-        reply = await self.call_reply(
-            service, endpoint, data, key=key, timeout=timeout, idempotent=idempotent
-        )
-        return reply.data
+        asked = calls.Call(service, endpoint, data, key, timeout, idempotent)
+        return (await calls.call(self.core, asked)).data
 
     async def call_reply(
         self,
@@ -151,16 +160,9 @@ class Waits(Emits):
         return await wait_for(self.core.when_finished, None)
 
 
-class Serin(Waits):
+class Serin(Connection, Waits):
     """The connection of a service to Serin. Made by :func:`serin.connect`; returns at once, events
     wait in the queue until the bus is reached."""
-
-    def __init__(self, options: Optional[Options] = None) -> None:
-        self._core = Core(options or Options.from_env())
-
-    @property
-    def core(self) -> Core:
-        return self._core
 
     def service(self, **options: Any) -> Service:
         """The service that is served over this connection."""

@@ -6,54 +6,42 @@ there it says so.
 
 from __future__ import annotations
 
+import functools
 import threading
 from types import TracebackType
-from typing import Any, Mapping, Optional, Type
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Type, TypeVar
 
-from . import calls, chains
 from .core import Core
-from .handle import Emits
+from .handle import Connection, Emits, Waits
 from .options import Options
 from .service import Endpoints
+
+if TYPE_CHECKING:
+    from typing_extensions import Concatenate, ParamSpec
+
+    _P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _blocking(
+    method: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate[Any, _P], _T]:
+    """The same word, which waits: it runs in a loop of ours."""
+
+    def run(self: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        core: Core = self.core
+        return core.wait_for(method(self, *args, **kwargs))
+
+    functools.update_wrapper(run, method)
+    return run
 
 
 class Blocks(Emits):
     """What waits, blocking."""
 
-    def call(
-        self,
-        service: str,
-        endpoint: str,
-        data: Any = None,
-        *,
-        key: Optional[str] = None,
-        timeout: float = calls.TIMEOUT_S,
-        idempotent: bool = False,
-    ) -> Any:
-        """Calls an endpoint and returns what it answered; raises :class:`serin.CallError`."""
-        return self.call_reply(
-            service, endpoint, data, key=key, timeout=timeout, idempotent=idempotent
-        ).data
-
-    def call_reply(
-        self,
-        service: str,
-        endpoint: str,
-        data: Any = None,
-        *,
-        key: Optional[str] = None,
-        timeout: float = calls.TIMEOUT_S,
-        idempotent: bool = False,
-    ) -> calls.Reply:
-        """The same with headers, who answered, and where the time went."""
-        asked = calls.Call(service, endpoint, data, key, timeout, idempotent)
-        return self.core.wait_for(calls.call(self.core, asked))
-
-    def chain(
-        self, chain: chains.Chain, data: Mapping[str, Any], *, key: Optional[str] = None
-    ) -> chains.Enhanced:
-        """Has services enhance the data, stage by stage; raises :class:`serin.ChainError`."""
-        return self.core.wait_for(chains.run(self.core, chain, data, key))
+    call = _blocking(Waits.call)
+    call_reply = _blocking(Waits.call_reply)
+    chain = _blocking(Waits.chain)
 
     def flush(self, timeout: Optional[float] = None) -> bool:
         """Waits until everything emitted before is on the bus's disk; whether it is."""
@@ -72,15 +60,8 @@ class Blocks(Emits):
         return self.core.drain(deadline)
 
 
-class Serin(Blocks):
+class Serin(Connection, Blocks):
     """The connection of a service to Serin."""
-
-    def __init__(self, options: Optional[Options] = None) -> None:
-        self._core = Core(options or Options.from_env())
-
-    @property
-    def core(self) -> Core:
-        return self._core
 
     def service(self, **options: Any) -> Service:
         """The service that is served over this connection."""
