@@ -38,6 +38,11 @@ mod trouble;
 mod typed;
 mod usage;
 
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use call::error::CallError;
 pub use call::{Call, Reply, Timing};
 pub use chain::{Chain, ChainError, Enhanced, Stage};

@@ -2,7 +2,8 @@
 //!
 //! Runs on a thread of its own. A few messages are under way at a time; when one is refused, times
 //! out or the connection breaks, all that are not acknowledged are sent again in order, under the
-//! same numbers. While the bus is away, batches go to disk. async-nats queues 2,048 messages while
+//! same numbers; what the client still held when its connection broke may overtake them, and the
+//! numbers tell. While the bus is away, batches go to disk. async-nats queues 2,048 messages while
 //! disconnected and then blocks for ever, so nothing is handed to it unless it is connected.
 
 use std::collections::VecDeque;
