@@ -77,7 +77,7 @@ function build(found: FirstSteps, changed: () => void, close: () => void): { ele
     'section',
     { class: 'first-steps', 'aria-label': 'First steps', 'data-testid': 'first-steps-panel' },
     h('header', {},
-      h('h2', {}, `${found.service} runs, two instances of it. Try it`),
+      h('h2', {}, `${found.service} runs in two instances. Try it`),
       h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Close the first steps for good', title: 'Close for good', 'data-testid': 'close-first-steps', onclick: () => { closeFirstSteps().then(close, (error: unknown) => fail(visited, error)); } }, icon('close'))),
     h('ol', {},
       h('li', {}, h('div', { class: 'step-head' }, h('strong', {}, 'Give it something to do'), visitors),

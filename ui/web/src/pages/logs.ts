@@ -235,7 +235,7 @@ class LogsPage implements Page {
   }
 
   #takeLines(lines: LogLine[]): void {
-    if (lines === this.#lines && this.#list.childElementCount > 0) return;
+    if (lines === this.#lines && lines.length > 0) return;
     const { scrollTop, scrollHeight, clientHeight } = this.#frame;
     const isAtEnd = scrollHeight - scrollTop - clientHeight < END_PX;
     this.#lines = lines;
@@ -247,6 +247,7 @@ class LogsPage implements Page {
   #drawLines(): void {
     this.#older.hidden = !this.#hasOlder;
     if (this.#lines.length === 0) {
+      if (this.#isLoaded && this.#list.querySelector('[data-testid=log-empty]')) return;
       fill(this.#list, this.#isLoaded ? this.#nothing() : h('li', { class: 'muted log-note' }, 'loading'));
       return;
     }
