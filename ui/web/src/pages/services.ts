@@ -8,7 +8,7 @@ import { fill, h } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { formatAge } from '../time/format';
-import { serviceLink } from '../url';
+import { linkTo, serviceLink } from '../url';
 import type { Page } from './page';
 
 const POLL_MS = 1000;
@@ -106,6 +106,7 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
       h('h2', {}, h('a', { href: serviceLink(service.name) }, service.name)),
       h('span', { class: 'muted' }, serving ? `${serving.name} · ${serving.hash.slice(0, 8)}` : 'no version serves'),
       service.web ? h('code', {}, service.web) : null,
+      h('span', { class: 'service-links' }, h('a', { href: linkTo({ page: 'logs' }, { service: service.name }) }, 'logs'), h('a', { href: linkTo({ page: 'traces' }, { service: service.name }) }, 'traces')),
       h('dl', {},
         figure('requests', load ? formatValue(load.requests / MINUTE_S, '/s') : '–'),
         figure('errors', load && load.requests > 0 ? formatValue(load.failed / load.requests, 'ratio') : '–'),
