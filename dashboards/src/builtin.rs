@@ -1,6 +1,8 @@
-//! What is there without any file: KPIs over Serin's own tables, and a dashboard of its own health.
+//! What is there without any file: KPIs over Serin's own tables, and dashboards of the cluster, of a
+//! service and of the supporting systems.
 //!
-//! The same YAML as everyone's, inside the binary; a test holds it to be without fault.
+//! The same YAML as everyone's, inside the binary, to be copied and changed; a test holds it to be
+//! without fault.
 
 use serin_yaml::Problem;
 
@@ -9,7 +11,18 @@ use crate::resolve::{self, Names};
 use crate::spec::{KpiFile, RawDashboard, read_kpis};
 
 const KPIS: &str = include_str!("../builtin/kpis.yaml");
-const DASHBOARD: &str = include_str!("../builtin/serin.yaml");
+/// By name; the file of each has its name.
+const DASHBOARDS: [(&str, &str); 3] = [
+    ("cluster", include_str!("../builtin/cluster.yaml")),
+    ("service", include_str!("../builtin/service.yaml")),
+    ("supporting", include_str!("../builtin/supporting.yaml")),
+];
+
+/// The YAML of a built-in dashboard.
+pub fn text(name: &str) -> Option<&'static str> {
+    let mut all = DASHBOARDS.iter();
+    all.find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
 
 /// The built-in KPIs.
 pub(crate) fn kpis() -> KpiFile {
@@ -20,16 +33,19 @@ pub(crate) fn kpis() -> KpiFile {
 /// The built-in dashboards.
 pub(crate) fn dashboards(names: &Names<'_>) -> Vec<Dashboard> {
     let mut problems: Vec<Problem> = Vec::new();
-    let raw = serin_yaml::read::<RawDashboard>("built-in/serin.yaml", DASHBOARD);
-    let resolved =
-        raw.map(|raw| resolve::dashboard("built-in/serin.yaml", &raw, names, &mut problems));
-    resolved
-        .into_iter()
-        .map(|dashboard| Dashboard {
+    let read = DASHBOARDS.iter().filter_map(|(name, text)| {
+        let file = format!("built-in/{name}.yaml");
+        let raw = serin_yaml::read::<RawDashboard>(&file, text).ok()?;
+        let mut dashboard = resolve::dashboard(&file, &raw, names, &mut problems);
+        for panel in &mut dashboard.panels {
+            panel.is_built_in = true;
+        }
+        Some(Dashboard {
             file: None,
             ..dashboard
         })
-        .collect()
+    });
+    read.collect()
 }
 
 #[cfg(test)]
@@ -52,8 +68,11 @@ mod tests {
             kpis: &kpis,
             broken: &broken,
         };
-        let raw = serin_yaml::read::<RawDashboard>("serin.yaml", DASHBOARD).expect("YAML");
-        resolve::dashboard("serin.yaml", &raw, &names, &mut problems);
+        for (name, text) in DASHBOARDS {
+            let raw = serin_yaml::read::<RawDashboard>(name, text).expect("YAML");
+            let dashboard = resolve::dashboard(name, &raw, &names, &mut problems);
+            assert_eq!(dashboard.name, name);
+        }
         assert_eq!(problems, []);
     }
 }

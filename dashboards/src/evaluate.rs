@@ -339,10 +339,11 @@ impl Asker<'_> {
     }
 
     async fn sql(&self, sql: &str) -> Result<Found, Failed> {
-        let answer = self
-            .engine
-            .panel_sql(self.snapshot, sql, self.asked.range)
-            .await?;
+        let (engine, range) = (self.engine, self.asked.range);
+        let answer = match self.panel.is_built_in {
+            true => engine.own_sql(self.snapshot, sql, range).await?,
+            false => engine.panel_sql(self.snapshot, sql, range).await?,
+        };
         let rows_max = match self.panel.draw {
             Draw::Table => self.panel.top.max(TABLE_ROWS),
             _ => ROWS_MAX,

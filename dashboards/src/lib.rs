@@ -15,6 +15,8 @@ mod check;
 pub mod load;
 mod watch;
 
+pub mod variable;
+
 pub mod evaluate;
 mod panel_data;
 mod shape;
@@ -31,4 +33,5 @@ pub use panel_data::{
     TableColumn,
 };
 pub use spec::DefaultRange;
+pub use variable::{Chosen, Variable};
 pub use watch::Watch;

@@ -1,9 +1,12 @@
 //! A dashboard as it is used: names resolved, defaults filled in, nothing left to check.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serin_yaml::Place;
 
 use crate::spec::DefaultRange;
+use crate::variable::Variable;
 
 /// A dashboard.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,8 @@ pub struct Dashboard {
     pub range: DefaultRange,
     /// How often it is drawn anew while data come in, microseconds.
     pub refresh_us: i64,
+    /// What its readers choose.
+    pub variables: Vec<Variable>,
     /// Its panels, in the order of the file.
     pub panels: Vec<Panel>,
     /// Rows of panel names, each with its share of the row's width.
@@ -41,6 +46,8 @@ pub struct Panel {
     pub source: Source,
     /// The dimensions it is split by.
     pub by: Vec<String>,
+    /// The values that dimensions are narrowed to, by what a reader chose.
+    pub filters: Vec<(String, Vec<String>)>,
     /// How many of the greatest are shown.
     pub top: usize,
     /// Whether series stand on each other.
@@ -51,12 +58,16 @@ pub struct Panel {
     pub thresholds: Vec<Threshold>,
     /// What its values are counted in, where it is not the KPI's own unit.
     pub unit: Option<String>,
+    /// What the columns of a table are counted in, by name.
+    pub units: BTreeMap<String, String>,
     /// The dimension or column across.
     pub x: Option<String>,
     /// The dimension or column upward.
     pub y: Option<String>,
     /// The distance of points, where the panel insists on one, microseconds.
     pub step_us: Option<i64>,
+    /// It comes with Serin: its statement is known to behave.
+    pub is_built_in: bool,
     /// Where it stands in its file.
     pub place: Place,
 }

@@ -10,6 +10,7 @@ use serin_yaml::{Place, Problem, Spanned, code, meant};
 use crate::draw::theme::THRESHOLD_COLORS;
 use crate::model::{Dashboard, Draw, Panel, Source, Threshold};
 use crate::spec::{DefaultRange, RawDashboard, RawPanel, RawRule, RawThen};
+use crate::variable::Variable;
 
 /// Shown where a dashboard names no range: six hours.
 const RANGE_US: i64 = 6 * 3_600_000_000;
@@ -44,10 +45,7 @@ pub(crate) fn dashboard(
         let message = format!("{name:?} cannot stand in an address; use a-z, 0-9, - and _");
         faults.tell(Place::of(&raw.dashboard), code::VALUE, message);
     }
-    if let Some(variables) = &raw.variables {
-        let message = "variables are not supported yet; write one panel per value or split with by";
-        faults.tell(Place::of(variables), code::NOT_YET, message.to_owned());
-    }
+    let variables = variables(raw, &mut faults);
     if raw.panels.0.len() > PANELS_MAX {
         let message = format!(
             "{} panels are more than {PANELS_MAX}; make two dashboards",
@@ -75,10 +73,49 @@ pub(crate) fn dashboard(
         description: raw.description.clone(),
         range: raw.range.unwrap_or(DefaultRange::Last(RANGE_US)),
         refresh_us: refresh_us.max(REFRESH_US_MIN),
+        variables,
         panels,
         layout,
         file: Some(file.to_owned()),
     }
+}
+
+/// What readers choose: `name: {values_of: TABLE.COLUMN}`.
+fn variables(raw: &RawDashboard, faults: &mut Faults<'_>) -> Vec<Variable> {
+    let mut found = Vec::new();
+    for (name, raw) in &raw.variables.0 {
+        let label = &name.value;
+        let is_word = label
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_word || label.starts_with("__") || label.is_empty() {
+            let message =
+                format!("variable {label:?} cannot stand as ${label} in SQL; use a-z, 0-9 and _");
+            faults.tell(Place::of(name), code::VALUE, message);
+            continue;
+        }
+        let values_of = &raw.values_of;
+        let Some((event, column)) = values_of
+            .value
+            .rsplit_once('.')
+            .filter(|(event, column)| !event.is_empty() && !column.is_empty())
+        else {
+            let message = format!(
+                "variable {label:?}: values_of must be a table and a column, such as order.paid.country, not {:?}",
+                values_of.value
+            );
+            faults.tell(Place::of(values_of), code::VALUE, message);
+            continue;
+        };
+        found.push(Variable {
+            name: label.clone(),
+            title: raw.title.clone().unwrap_or_else(|| label.clone()),
+            event: event.to_owned(),
+            column: column.to_owned(),
+            is_multi: raw.multi,
+        });
+    }
+    found
 }
 
 struct Faults<'a> {
@@ -156,11 +193,19 @@ fn panel(
             .as_ref()
             .map(|by| by.value.0.clone())
             .unwrap_or_default(),
+        filters: Vec::new(),
+        is_built_in: false,
         top: top.clamp(1, TOP_MAX) as usize,
         is_stacked: raw.stack.as_ref().is_some_and(|stack| stack.value),
         compare_us: raw.compare.as_ref().map(|compare| compare.value.0),
         thresholds,
         unit: raw.unit.clone(),
+        units: raw
+            .units
+            .0
+            .iter()
+            .map(|(column, unit)| (column.value.clone(), unit.value.clone()))
+            .collect(),
         x: raw.x.as_ref().map(|x| x.value.clone()),
         y: raw.y.as_ref().map(|y| y.value.clone()),
         step_us: raw.step.as_ref().map(|step| step.value.0),
@@ -228,6 +273,11 @@ fn fits(
             !is_sql && !matches!(draw, Draw::Stat | Draw::Heatmap),
         ),
         ("top", raw.top.as_ref().map(Place::of), draw != Draw::Stat),
+        (
+            "units",
+            raw.units.0.first().map(|(column, _)| Place::of(column)),
+            is_sql && draw == Draw::Table,
+        ),
         ("x", raw.x.as_ref().map(Place::of), has_axes),
         ("y", raw.y.as_ref().map(Place::of), has_axes),
         (

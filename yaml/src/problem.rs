@@ -40,8 +40,6 @@ pub mod code {
     pub const NAME: &str = "SER-DASH-005";
     /// The same name twice.
     pub const TWICE: &str = "SER-DASH-006";
-    /// Part of a later version.
-    pub const NOT_YET: &str = "SER-DASH-007";
     /// A KPI that cannot be compiled.
     pub const KPI: &str = "SER-DASH-008";
     /// No such data have arrived yet.

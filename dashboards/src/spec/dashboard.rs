@@ -14,11 +14,21 @@ pub(crate) struct RawDashboard {
     pub(crate) description: Option<String>,
     pub(crate) range: Option<DefaultRange>,
     pub(crate) refresh: Option<Spanned<Span>>,
-    /// Known so that it can be said that it comes later.
-    pub(crate) variables: Option<Spanned<serde::de::IgnoredAny>>,
+    #[serde(default)]
+    pub(crate) variables: Entries<RawVariable>,
     pub(crate) panels: Entries<RawPanel>,
     #[serde(default)]
     pub(crate) layout: Vec<Entries<Spanned<f64>>>,
+}
+
+/// A variable as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawVariable {
+    pub(crate) values_of: Spanned<String>,
+    pub(crate) title: Option<String>,
+    #[serde(default)]
+    pub(crate) multi: bool,
 }
 
 /// A panel as written.
@@ -38,6 +48,8 @@ pub(crate) struct RawPanel {
     #[serde(default)]
     pub(crate) thresholds: Vec<RawThreshold>,
     pub(crate) unit: Option<String>,
+    #[serde(default)]
+    pub(crate) units: Entries<Spanned<String>>,
     pub(crate) x: Option<Spanned<String>>,
     pub(crate) y: Option<Spanned<String>>,
     pub(crate) step: Option<Spanned<Span>>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serin_dashboards::Variable;
 
 /// An error.
 #[derive(Debug, Serialize)]
@@ -90,6 +91,8 @@ pub(crate) struct DashboardSummary {
     pub(crate) title: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) description: Option<String>,
+    /// It comes with Serin, and no file of the folder has its name.
+    pub(crate) is_built_in: bool,
 }
 
 /// From when to when: RFC 3339, or relative to now where it is a default.
@@ -110,8 +113,32 @@ pub(crate) struct DashboardBody {
     pub(crate) refresh_s: f64,
     pub(crate) layout: Vec<Vec<PlaceBody>>,
     pub(crate) panels: BTreeMap<String, PanelBody>,
+    pub(crate) variables: Vec<VariableBody>,
+    pub(crate) is_built_in: bool,
     pub(crate) revision: u64,
     pub(crate) problems: Vec<ProblemBody>,
+}
+
+/// What a dashboard's readers choose.
+#[derive(Debug, Serialize)]
+pub(crate) struct VariableBody {
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) is_multi: bool,
+    /// The values there are within a range, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) values: Option<Vec<String>>,
+}
+
+impl VariableBody {
+    pub(crate) fn of(variable: &Variable) -> VariableBody {
+        VariableBody {
+            name: variable.name.clone(),
+            title: variable.title.clone(),
+            is_multi: variable.is_multi,
+            values: None,
+        }
+    }
 }
 
 /// A panel's place in a row.
@@ -130,6 +157,15 @@ pub(crate) struct PanelBody {
     pub(crate) unit: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) description: Option<String>,
+    /// Its numbers are those of requests, whose traces can be looked at.
+    pub(crate) has_traces: bool,
+}
+
+/// A built-in dashboard was copied.
+#[derive(Debug, Serialize)]
+pub(crate) struct CopiedBody {
+    /// The new file, below the folder.
+    pub(crate) file: String,
 }
 
 /// Something wrong in a YAML file.

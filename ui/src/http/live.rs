@@ -201,7 +201,7 @@ struct Round {
 /// Something that an evaluation waited for.
 enum Found {
     Round(Round),
-    Panel(PanelData),
+    Panel(Box<PanelData>),
 }
 
 /// Begins a round, unless nothing is new; how long to wait for the next.
@@ -260,7 +260,7 @@ fn take(
     let round = match found {
         Found::Panel(data) => {
             rounds.busy.remove(&data.panel);
-            shown.take(data);
+            shown.take(*data);
             return Vec::new();
         }
         Found::Round(round) => Arc::new(round),
@@ -283,7 +283,8 @@ fn take(
                 range,
             } = &*round;
             let panel = &dashboard.panels[index];
-            Found::Panel(numbers(&app, snapshot, library, dashboard, panel, *range).await)
+            let shown = numbers(&app, snapshot, library, dashboard, panel, *range).await;
+            Found::Panel(Box::new(shown))
         }));
     }
     asked

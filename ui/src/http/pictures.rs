@@ -8,11 +8,13 @@ use serin_dashboards::draw::{
     DrawError, Size, ThemeName, dashboard_png, dashboard_svg, panel_png, panel_svg,
 };
 use serin_dashboards::evaluate::{self, Asked};
+use serin_dashboards::variable::choose;
 
 use super::App;
 use super::dashboards::{find, range_of};
 use super::error::ApiError;
 use super::query::sentence;
+use super::variables::{Parameters, chosen};
 
 const PANEL: Size = Size {
     width: 800,
@@ -40,6 +42,7 @@ pub(crate) async fn panel(
     State(app): State<App>,
     Path((dashboard, file)): Path<(String, String)>,
     Query(wanted): Query<Wanted>,
+    Query(parameters): Query<Parameters>,
 ) -> Result<Response, ApiError> {
     let (panel, format) = match file.rsplit_once('.') {
         Some((panel, "svg")) => (panel, Format::Svg),
@@ -48,9 +51,10 @@ pub(crate) async fn panel(
     };
     let theme = theme(&wanted)?;
     let library = app.library();
+    let found = find(&library, &dashboard)?;
     let range = range_of(
         &app,
-        find(&library, &dashboard)?,
+        found,
         wanted.from.as_deref(),
         wanted.to.as_deref(),
     )?;
@@ -63,11 +67,12 @@ pub(crate) async fn panel(
         width_px: size.width,
     };
     let snapshot = app.lake.snapshot();
-    let data = evaluate::panel(&app.engine, &snapshot, &library, &dashboard, panel, asked)
-        .await
-        .ok_or_else(|| {
-            ApiError::not_found(format!("dashboard {dashboard:?} has no panel {panel:?}"))
-        })?;
+    let chosen = chosen(&parameters)?;
+    let found = choose(&app.engine, &snapshot, &library, found, &chosen, range).await;
+    let panel = found.panel(panel).ok_or_else(|| {
+        ApiError::not_found(format!("dashboard {dashboard:?} has no panel {panel:?}"))
+    })?;
+    let data = evaluate::evaluate(&app.engine, &snapshot, &library, panel, asked).await;
     drawn(format, move || match format {
         Format::Svg => panel_svg(&data, size, theme).map(String::into_bytes),
         Format::Png => panel_png(&data, size, theme),
@@ -79,6 +84,7 @@ pub(crate) async fn dashboard(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(wanted): Query<Wanted>,
+    Query(parameters): Query<Parameters>,
 ) -> Result<Response, ApiError> {
     let format = match wanted.format.as_deref() {
         None | Some("png") => Format::Png,
@@ -104,6 +110,8 @@ pub(crate) async fn dashboard(
         width_px: width,
     };
     let snapshot = app.lake.snapshot();
+    let chosen = chosen(&parameters)?;
+    let dashboard = choose(&app.engine, &snapshot, &library, &dashboard, &chosen, range).await;
     let panels = evaluate::dashboard(&app.engine, &snapshot, &library, &dashboard, asked).await;
     drawn(format, move || match format {
         Format::Svg => dashboard_svg(&dashboard, &panels, width, theme).map(String::into_bytes),

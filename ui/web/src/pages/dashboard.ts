@@ -121,6 +121,15 @@ class DashboardPage implements Page {
     return known.length > 0 && known.every(({ state }) => state === 'empty');
   }
 
+  /** Where to offer a way to the data: nowhere while some lie in the range that is shown. */
+  get #jump(): 'here' | 'above' | undefined {
+    const { dataRange, span } = this.#store;
+    if (!dataRange) return undefined;
+    if (this.#isAllEmpty) return 'above';
+    const isInside = Date.parse(dataRange.from) < span.to && Date.parse(dataRange.to) > span.from;
+    return isInside ? undefined : 'here';
+  }
+
   #choose(range: Range): void {
     this.context.go({ range });
   }
@@ -190,7 +199,7 @@ class DashboardPage implements Page {
         frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: url.isolated[name] },
         isAlone: alone === name,
         isLoading: store.isLoading,
-        jump: store.dataRange ? (this.#isAllEmpty ? 'above' : 'here') : undefined,
+        jump: this.#jump,
       });
     }
     for (const row of this.#rows.children) {
@@ -264,7 +273,8 @@ class DashboardPage implements Page {
     this.#panels.clear();
     const rows = definition.layout.map((cells) => {
       const kinds = cells.map(({ panel }) => definition.panels[panel]?.draw);
-      const row = h('div', { class: kinds.every((draw) => draw === 'stat') ? 'row short' : 'row' });
+      const all = (wanted: string): boolean => kinds.every((draw) => draw === wanted);
+      const row = h('div', { class: all('stat') ? 'row short' : all('table') ? 'row tabular' : 'row' });
       row.style.gridTemplateColumns = cells.map(({ share }) => `minmax(0, ${share}fr)`).join(' ');
       for (const { panel: name } of cells) {
         const one = definition.panels[name];
