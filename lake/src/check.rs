@@ -98,7 +98,8 @@ impl Audit {
 
     /// Every checker of this file that looks at one moment.
     pub fn all(&self) -> Result<Vec<Finding>, CheckError> {
-        let mut findings = self.commits_are_contiguous()?;
+        let mut findings = self.catalogue_is_sound()?;
+        findings.extend(self.commits_are_contiguous()?);
         findings.extend(self.commits_account()?);
         findings.extend(self.files_match_catalogue()?);
         findings.extend(self.checksums_match());
@@ -122,6 +123,20 @@ impl Audit {
     /// How far the files reach on the bus (I7: it never falls within an incarnation).
     pub fn position(&self) -> Position {
         self.loaded.position
+    }
+
+    /// I12: SQLite finds its own file sound: pages, cells and indices agree.
+    pub fn catalogue_is_sound(&self) -> Result<Vec<Finding>, CheckError> {
+        let mut check = self.connection.prepare("PRAGMA integrity_check")?;
+        let said = check.query_map([], |row| row.get::<_, String>(0))?;
+        let said: Vec<String> = said.collect::<Result<_, _>>()?;
+        let faults = said.into_iter().filter(|line| line != "ok");
+        Ok(faults
+            .map(|what| Finding {
+                invariant: "I12",
+                what: format!("the catalogue is damaged: {what}"),
+            })
+            .collect())
     }
 
     /// I3: committed ranges follow one another without hole or overlap, and end at the position.

@@ -185,3 +185,43 @@ fn a_file_that_is_missing_or_cut_is_told_at_the_start() {
     assert_eq!(why, [Damage::Missing, cut]);
     assert_eq!(recovered.damaged[0].rows, 100);
 }
+
+#[test]
+fn a_damaged_page_of_the_catalogue_is_found() {
+    use std::os::unix::fs::FileExt;
+    const PAGE: u64 = 4096;
+    // The flag of a leaf of a table, and where its page counts fragmented bytes (SQLite's file format, 1.6).
+    const LEAF: u8 = 0x0d;
+    const FRAGMENTED: u64 = 7;
+    let dir = tempfile::tempdir().unwrap();
+    let options = kit::options(dir.path());
+    let (lake, _) = kit::open(&options);
+    lake.commit(kit::flush(1, "order.paid", 0, 100)).unwrap();
+    drop(lake);
+    // A start brings what is in the log beside the file into the file.
+    drop(kit::open(&options));
+    assert_eq!(Audit::open(&options.dir).unwrap().all().unwrap(), []);
+    let path = options.dir.join("catalogue.sqlite");
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    let pages = file.metadata().unwrap().len() / PAGE;
+    let mut byte = [0];
+    let is_leaf = |page: &u64| {
+        file.read_exact_at(&mut byte, page * PAGE).unwrap();
+        byte[0] == LEAF
+    };
+    let leaf = (1..pages).find(is_leaf).unwrap() * PAGE;
+    file.read_exact_at(&mut byte, leaf + FRAGMENTED).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], leaf + FRAGMENTED)
+        .unwrap();
+    let findings = Audit::open(&options.dir).unwrap().all().unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].invariant, "I12");
+    assert!(
+        findings[0].what.contains("catalogue is damaged"),
+        "{findings:?}"
+    );
+}

@@ -448,7 +448,9 @@ fn todo_for(invariant: &str) -> &'static str {
         "I8" => {
             "the next `serin up` removes files that no catalogue row names; one that is missing must be restored"
         }
-        "I12" => "restore this file from a backup; until then its rows are not served as data",
+        "I12" => {
+            "restore what is damaged from a backup; until then its rows are not served as data"
+        }
         _ => "keep a copy of .serin/lake and tell us: this must never be",
     }
 }
