@@ -48,7 +48,7 @@ const ASK_AGAIN_AFTER: [Duration; 3] = [
     Duration::from_millis(1000),
 ];
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
-const RETRY_WHEN_AWAY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_WHEN_AWAY: Duration = Duration::from_secs(1);
 
 /// Publishes what the doors hand in.
 #[derive(Debug)]
@@ -400,7 +400,7 @@ impl Block {
 }
 
 /// What the client is told. Only what would be refused again whenever it is sent is its fault.
-fn refusal(error: PublishError) -> AcceptError {
+pub(crate) fn refusal(error: PublishError) -> AcceptError {
     match error {
         PublishError::Full => AcceptError::Full {
             retry_after: RETRY_WHEN_FULL,

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use serin_bus::{Bus, BusError, EventStream};
+use serin_lake::accept::AcceptTelemetry;
 use serin_lake::{Accept, CommitError, Fresh, Lake, LakeError, Position, Recovered};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +21,7 @@ use crate::reader::Reader;
 use crate::run::{Loop, Progress, Request};
 use crate::seen::Seen;
 use crate::stats::{Counters, IngestStats};
+use crate::tell::Teller;
 
 /// Requests to flush that wait at the same time.
 const REQUESTS_MAX: usize = 64;
@@ -46,6 +48,7 @@ pub enum IngestError {
 pub struct Ingest {
     shared: Arc<Shared>,
     door: Arc<Post>,
+    teller: Arc<Teller>,
     events: EventStream,
     requests: mpsc::Sender<Request>,
     progress: watch::Receiver<Progress>,
@@ -72,6 +75,7 @@ impl Ingest {
         let shared = Arc::new(shared_of(&lake, recovered, &options));
         lake.plug_fresh(Arc::clone(&shared.buffer) as Arc<dyn Fresh>);
         let door = Arc::new(Post::new(events.clone(), Arc::clone(&shared), edge.clone()));
+        let teller = Arc::new(Teller::new(telemetry.clone(), Arc::clone(&shared)));
         let (requests, requested) = mpsc::channel(REQUESTS_MAX);
         let (progress_in, progress) = watch::channel(Progress::default());
         let (stop, stopping) = watch::channel(false);
@@ -108,6 +112,7 @@ impl Ingest {
         Ok(Ingest {
             shared,
             door,
+            teller,
             events,
             requests,
             progress,
@@ -120,6 +125,11 @@ impl Ingest {
     /// What the doors hand events to.
     pub fn door(&self) -> Arc<dyn Accept> {
         Arc::clone(&self.door) as Arc<dyn Accept>
+    }
+
+    /// What the doors hand telemetry to.
+    pub fn telemetry_door(&self) -> Arc<dyn AcceptTelemetry> {
+        Arc::clone(&self.teller) as Arc<dyn AcceptTelemetry>
     }
 
     /// Commits everything the bus had acknowledged when this was called; how far the files reach.

@@ -11,6 +11,7 @@ mod options;
 // What HTTP clients send goes onto the bus.
 mod door;
 mod own_numbers;
+mod tell;
 
 // What is on the bus is read, behind the committed position.
 mod ingest;

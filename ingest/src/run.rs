@@ -150,6 +150,8 @@ impl Loop {
             Delivery::Message(message) => {
                 self.pipeline
                     .take_telemetry(&message.subject, &message.payload, now_us);
+                let taken = &self.shared.counters.telemetry_taken;
+                taken.store(message.sequence, Relaxed);
             }
             // Its stream drops the oldest while we do not read: counted, and gone.
             Delivery::Gap { first, last } => {

@@ -69,6 +69,8 @@ pub(crate) struct Counters {
     pub(crate) lineages: AtomicU64,
     pub(crate) telemetry_bad: AtomicU64,
     pub(crate) telemetry_lost: AtomicU64,
+    /// The last message of telemetry that was taken.
+    pub(crate) telemetry_taken: AtomicU64,
     /// The last message of this life of the stream that was heard of, taken or not.
     pub(crate) last_heard: AtomicU64,
     pub(crate) flushes: AtomicU64,

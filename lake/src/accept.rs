@@ -1,4 +1,4 @@
-//! What a door hands in: the trait between the HTTP doors and the ingester.
+//! What a door hands in: the traits between the HTTP doors and the ingester.
 
 use std::time::Duration;
 
@@ -18,6 +18,22 @@ pub trait Accept: Send + Sync {
         body: Bytes,
         numbered: Option<Numbered>,
     ) -> BoxFuture<'_, Result<Receipt, AcceptError>>;
+}
+
+/// Takes telemetry at a door and answers once the bus has it. Implemented by ingest.
+pub trait AcceptTelemetry: Send + Sync {
+    /// Checks each line, publishes the good ones and waits for the bus's acknowledgement. The same
+    /// lines sent again within two minutes are taken once.
+    fn tell(&self, lines: Vec<TelemetryLines>) -> BoxFuture<'_, Result<Receipt, AcceptError>>;
+}
+
+/// Many lines under one subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetryLines {
+    /// `tel.<what>.<service>.<version>.<instance>`.
+    pub subject: String,
+    /// NDJSON, of what the subject says.
+    pub text: Bytes,
 }
 
 /// How a body is laid out.

@@ -3,7 +3,7 @@
 //! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged;
 //! `doors` sends what nobody should; `browser` and `pages` look through Chromium; `docs` runs what the book says;
-//! `dist` unpacks what is handed out.
+//! `otlp` hears the official exporters; `dist` unpacks what is handed out.
 
 #![expect(
     clippy::disallowed_methods,
@@ -21,6 +21,7 @@ mod duck;
 mod faults;
 mod imports;
 mod kill;
+mod otlp;
 mod pages;
 mod power;
 mod services;

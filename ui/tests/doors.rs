@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use serin_dashboards::Watch;
-use serin_lake::accept::{Numbered, RefusedLine};
+use serin_lake::accept::{AcceptTelemetry, Numbered, RefusedLine, TelemetryLines};
 use serin_lake::{Accept, AcceptError, Door, Lake, LakeOptions, Receipt};
 use serin_query::{Engine, Limits};
 use serin_ui::{Doors, DoorsOptions, Metric, OpenProgress, Operate, Parts, Upload};
@@ -18,12 +18,35 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+#[path = "doors/otlp.rs"]
+mod otlp;
+
 const TOKEN: &str = "0123456789abcdef";
 
 /// Takes every line but those that say "bad".
 #[derive(Default)]
 struct Taken {
     bodies: Mutex<Vec<(Door, Bytes, Option<Numbered>)>>,
+    telemetry: Mutex<Vec<TelemetryLines>>,
+}
+
+/// Takes all telemetry but lines that say "full".
+impl AcceptTelemetry for Taken {
+    fn tell(&self, lines: Vec<TelemetryLines>) -> BoxFuture<'_, Result<Receipt, AcceptError>> {
+        Box::pin(async move {
+            let mut receipt = Receipt::default();
+            for one in lines {
+                if one.text.windows(4).any(|part| part == b"full") {
+                    return Err(AcceptError::Full {
+                        retry_after: Duration::from_secs(3),
+                    });
+                }
+                receipt.accepted += one.text.split(|byte| *byte == b'\n').count() as u64 - 1;
+                self.telemetry.lock().expect("whole").push(one);
+            }
+            Ok(receipt)
+        })
+    }
 }
 
 impl Accept for Taken {
@@ -129,6 +152,7 @@ async fn serve() -> Server {
         )),
         library: watch.library(),
         accept: taken.clone(),
+        telemetry: taken.clone(),
         operate: Arc::new(Quiet),
         runtime: None,
         first_steps: None,

@@ -143,14 +143,18 @@ impl Parts {
         Ok(parts)
     }
 
-    /// nats-server, DuckDB, Chromium with what drives it, and what fault tests use.
+    /// nats-server, DuckDB, Chromium with what drives it, exporters, and what fault tests use.
     pub(crate) fn all(project: &Project) -> Result<Parts> {
         let mut parts = Parts::without_browser(project)?;
         system::fault_tools();
         parts
             .environment
             .push(("SERIN_CHROMIUM", system::chromium()?.into_os_string()));
-        bundle::packages(project, &project.root.join("tests/browser"))?;
+        for folder in ["tests/browser", "tests/otlp"] {
+            bundle::packages(project, &project.root.join(folder))?;
+        }
+        let exporters = tools::python_packages(project, "otlp", &tools::TELEMETRY_PACKAGES)?;
+        parts.python.paths.push(exporters);
         Ok(parts)
     }
 

@@ -29,6 +29,14 @@ const DUCKDB_PACKAGES: [&str; 4] = [
 /// ClickHouse within Python, which the ingest benchmark compares with; half a gigabyte.
 const CLICKHOUSE_PACKAGE: &str = "chdb==4.4.0";
 
+/// The official exporters of OpenTelemetry, and Prometheus's own parser.
+pub(crate) const TELEMETRY_PACKAGES: [&str; 4] = [
+    "opentelemetry-sdk==1.45.2",
+    "opentelemetry-exporter-otlp-proto-http==1.45.2",
+    "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
+    "prometheus-client==0.26.0",
+];
+
 /// What the Python SDK is built on.
 pub(crate) const NATS_PY_PACKAGE: &str = "nats-py>=2.16,<3";
 

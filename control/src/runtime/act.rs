@@ -217,6 +217,7 @@ impl Shims {
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
         let mut env = options.env.clone();
+        env.extend(exporters_names(member));
         env.extend(service.env.clone());
         env.extend(folder::env_file(&dir));
         env.extend(port.map(|port| (String::from("PORT"), port.to_string())));
@@ -342,6 +343,23 @@ impl Shims {
             tracing::error!("not all services ended");
         }
     }
+}
+
+/// How an OpenTelemetry SDK in an instance is to call itself, if it has one.
+fn exporters_names(member: &Member) -> [(String, String); 2] {
+    let Member {
+        service,
+        version,
+        instance,
+    } = member;
+    [
+        ("OTEL_SERVICE_NAME", service.clone()),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            format!("service.version={version},service.instance.id={instance}"),
+        ),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
 }
 
 /// The command of an instance; `serin` is this program, wherever it is.

@@ -5,7 +5,7 @@ use serin_wire::Route;
 
 use super::seen::{Seen, SeenInstance};
 use super::wanted::{Phase, Version, Wanted};
-use crate::service::{Instances, Sticky};
+use crate::service::{Instances, Scrape, Sticky};
 
 /// A service.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,6 +43,9 @@ pub struct VersionView {
     pub is_job: bool,
     /// Instances it wants.
     pub instances: Instances,
+    /// Where its instances tell their metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape: Option<Scrape>,
     /// Why it failed.
     pub why: Option<String>,
 }
@@ -117,6 +120,7 @@ impl VersionView {
             since_us: version.since_us,
             is_job: version.service.is_job,
             instances: version.service.instances,
+            scrape: version.service.scrape.clone(),
             why: version.why.clone(),
         }
     }

@@ -17,8 +17,7 @@ use crate::confine::Limits;
 
 /// The file in a service's folder.
 pub const FILE: &str = "service.yaml";
-/// Names that services may not have: Serin itself and its gateway.
-pub const OWN_NAMES: [&str; 2] = ["serin", "gateway"];
+pub use serin_wire::name::OWN_SERVICES as OWN_NAMES;
 
 /// A service as it is run, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,9 +52,21 @@ pub struct Service {
     pub sticky: Option<Sticky>,
     /// Whether it runs once, to its end.
     pub is_job: bool,
+    /// Where it tells its metrics as Prometheus reads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrape: Option<Scrape>,
     /// What an instance may use.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// An endpoint that is read again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrape {
+    /// The path on each instance's port.
+    pub path: String,
+    /// How often.
+    pub every_ms: u64,
 }
 
 /// Where an unmodified program listens.

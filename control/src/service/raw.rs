@@ -1,7 +1,8 @@
 //! `service.yaml` as people write it: every key but `run` may be missing, unknown ones are refused.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serin_yaml::{Entries, Names, Span, Spanned};
 
 /// The whole file.
@@ -27,6 +28,7 @@ pub(super) struct RawService {
     pub(super) sticky: Option<RawSticky>,
     #[serde(default)]
     pub(super) job: bool,
+    pub(super) scrape: Option<Spanned<RawScrape>>,
     pub(super) limits: Option<RawLimits>,
 }
 
@@ -73,6 +75,13 @@ pub(super) enum RawReady {
 pub(super) struct RawScale {
     pub(super) min: Option<Spanned<u32>>,
     pub(super) max: Spanned<u32>,
+}
+
+/// A path, or a path with how often.
+#[derive(Debug)]
+pub(super) struct RawScrape {
+    pub(super) path: String,
+    pub(super) every: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,6 +180,38 @@ impl<'de> Deserialize<'de> for RawPort {
 
             fn visit_i64<E: Error>(self, number: i64) -> Result<RawPort, E> {
                 self.visit_u64(u64::try_from(number).unwrap_or_default())
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawScrape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawScrape, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            path: String,
+            every: Option<Span>,
+        }
+        struct Written;
+        impl<'de> Visitor<'de> for Written {
+            type Value = RawScrape;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a path such as /metrics, or {path: /metrics, every: 15s}")
+            }
+
+            fn visit_str<E>(self, path: &str) -> Result<RawScrape, E> {
+                Ok(RawScrape {
+                    path: path.to_owned(),
+                    every: None,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawScrape, A::Error> {
+                let Whole { path, every } = Whole::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RawScrape { path, every })
             }
         }
         deserializer.deserialize_any(Written)

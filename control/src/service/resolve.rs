@@ -6,8 +6,10 @@ use serin_wire::name;
 use serin_yaml::{Place, Problem, Span, Spanned, code};
 
 use super::command::split;
-use super::raw::{RawCommand, RawLimits, RawPort, RawReady, RawScale, RawService, RawSticky};
-use super::{Instances, OWN_NAMES, Port, Ready, Service, Sticky};
+use super::raw::{
+    RawCommand, RawLimits, RawPort, RawReady, RawScale, RawScrape, RawService, RawSticky,
+};
+use super::{Instances, OWN_NAMES, Port, Ready, Scrape, Service, Sticky};
 use crate::confine::Limits;
 
 /// A pair, so that one may die.
@@ -17,6 +19,9 @@ const INSTANCES_MAX: u32 = 64;
 const READY_WITHIN_MS: u64 = 30_000;
 const STOP_WITHIN_MS: u64 = 10_000;
 const HANG_AFTER_MS: u64 = 10_000;
+/// How often an endpoint is read, as Prometheus has it; more often is of no use to charts.
+const SCRAPE_EVERY_MS: u64 = 15_000;
+const SCRAPE_EVERY_MS_MIN: u64 = 1_000;
 /// A process alone needs some.
 const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// Parts of a core that the kernel can count, and more cores than any machine has.
@@ -54,6 +59,7 @@ pub(super) fn resolve(file: &str, folder: &str, raw: RawService) -> Result<Servi
         idempotent: raw.idempotent.0.clone(),
         sticky: to.sticky(raw.sticky.as_ref()),
         is_job: raw.job,
+        scrape: to.scrape(raw.scrape.as_ref(), port),
         limits: to.limits(raw.limits.as_ref()),
         port,
         name,
@@ -284,6 +290,28 @@ impl Resolver<'_> {
             self.problem(Place::of(after), message, "");
         }
         after.value.0.clone()
+    }
+
+    fn scrape(&mut self, raw: Option<&Spanned<RawScrape>>, port: Option<Port>) -> Option<Scrape> {
+        let raw = raw?;
+        let place = Place::of(raw);
+        let RawScrape { path, every } = &raw.value;
+        let every_ms = every.map_or(SCRAPE_EVERY_MS, |every| every.0.unsigned_abs() / 1_000);
+        let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+        if port.is_none() {
+            let message = String::from("the service has no port to read metrics from");
+            self.problem(place, message, "add port: auto, and listen on $PORT");
+        } else if !is_path {
+            let message = format!("{path:?} is no path");
+            self.problem(place, message, "write scrape: /metrics");
+        } else if every_ms < SCRAPE_EVERY_MS_MIN {
+            let message = format!("metrics every {every_ms} ms; must be 1 s or more");
+            self.problem(place, message, "write scrape: {path: /metrics, every: 15s}");
+        }
+        Some(Scrape {
+            path: path.clone(),
+            every_ms,
+        })
     }
 
     fn sticky(&mut self, raw: Option<&RawSticky>) -> Option<Sticky> {

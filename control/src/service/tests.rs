@@ -70,7 +70,35 @@ fn limits_are_sizes_and_parts_of_a_core() {
 }
 
 #[test]
+fn metrics_are_read_where_and_when_it_says() {
+    let scrape = |text: &str| good(&format!("run: x\nport: auto\nscrape: {text}")).scrape;
+    let wanted = |every_ms| {
+        let path = String::from("/metrics");
+        Some(Scrape { path, every_ms })
+    };
+    assert_eq!(scrape("/metrics"), wanted(15_000));
+    assert_eq!(scrape("{path: /metrics, every: 1m}"), wanted(60_000));
+    assert_eq!(good("run: x").scrape, None);
+}
+
+#[test]
 fn what_is_wrong_has_its_place() {
+    wrong(
+        "run: x\nscrape: /metrics",
+        expect![
+            "service.yaml:2:9: the service has no port to read metrics from; add port: auto, and listen on $PORT"
+        ],
+    );
+    wrong(
+        "run: x\nport: auto\nscrape: {path: metrics, evry: 5s}",
+        expect![[r#"service.yaml:3:25: unknown key "evry"; did you mean "every"?"#]],
+    );
+    wrong(
+        "run: x\nport: auto\nscrape: {path: /metrics, every: 500ms}",
+        expect![
+            "service.yaml:3:9: metrics every 500 ms; must be 1 s or more; write scrape: {path: /metrics, every: 15s}"
+        ],
+    );
     wrong(
         "runn: x",
         expect![[r#"service.yaml:1:1: unknown key "runn"; did you mean "run"?"#]],

@@ -8,6 +8,7 @@ mod bus;
 mod deploy;
 mod ingest;
 mod lake;
+mod otlp;
 mod query;
 mod raw;
 mod resolve;
@@ -26,6 +27,7 @@ use raw::RawConfig;
 use resolve::Resolver;
 
 pub(crate) use deploy::Deploys;
+pub(crate) use otlp::{OtlpPort, OtlpPorts};
 pub(crate) use resolve::Entry;
 
 /// The file, directly in the folder that `serin up` is given.
@@ -41,6 +43,8 @@ pub(crate) struct Settings {
     /// What the stream of events may hold before it refuses.
     pub(crate) events_bytes_max: u64,
     pub(crate) deploys: Deploys,
+    /// Where OpenTelemetry's exporters are heard.
+    pub(crate) otlp: OtlpPorts,
     /// Every setting with its origin, in the order of the sections.
     pub(crate) entries: Vec<Entry>,
 }
@@ -80,6 +84,7 @@ impl Settings {
             lake: lake::resolve(raw.lake.unwrap_or_default(), &mut to),
             events_bytes_max: bus::resolve(raw.bus.unwrap_or_default(), &mut to),
             deploys: deploy::resolve(&raw.deploy.unwrap_or_default(), &mut to),
+            otlp: otlp::resolve(&raw.otlp.unwrap_or_default(), &mut to),
             entries: Vec::new(),
         };
         let entries = to.finish()?;

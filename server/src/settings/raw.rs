@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub(super) lake: Option<RawLake>,
     pub(super) bus: Option<RawBus>,
     pub(super) deploy: Option<RawDeploy>,
+    pub(super) otlp: Option<RawOtlp>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,4 +77,11 @@ pub(super) struct RawBus {
 pub(super) struct RawDeploy {
     pub(super) on_start: Option<Switch>,
     pub(super) on_save: Option<Switch>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawOtlp {
+    pub(super) http_port: Option<Written>,
+    pub(super) grpc_port: Option<Written>,
 }

@@ -73,6 +73,8 @@ fn every_setting_is_explained() {
         bus.events_mib_max                  8192  MiB         default       events that wait on the bus; beyond it new ones are refused
         deploy.on_start                    false              default       whether a start deploys what is under services/ and is no version yet
         deploy.on_save                     false              default       whether a service is deployed when its folder is saved
+        otlp.http_port                      4318  port        default       where OTLP over HTTP is heard on 127.0.0.1; 0 is nowhere
+        otlp.grpc_port                      4317  port        default       where OTLP over gRPC is heard on 127.0.0.1; 0 is nowhere
     "#]].assert_eq(&explain(&settings.entries));
 }
 

@@ -7,7 +7,9 @@ mod access;
 mod deploys;
 mod first_steps;
 mod open;
+mod otlp;
 mod process;
+mod scrape;
 mod tidy;
 mod visitors;
 mod web;
@@ -66,6 +68,8 @@ struct Running {
     /// Tells the gateway its services.
     tables: watch::Sender<Arc<Table>>,
     doors: Doors,
+    /// Where OpenTelemetry's exporters are heard.
+    otlp: otlp::Urls,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -99,6 +103,8 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         pid: std::process::id(),
         http: format!("http://{address}"),
         gateway: Some(format!("http://{gateway}")),
+        otlp_http: running.otlp.http.clone(),
+        otlp_grpc: running.otlp.grpc.clone(),
         bus: running.bus.url().to_owned(),
         token,
         catalogue: format!(
@@ -112,7 +118,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         "serin.started",
         &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
     );
-    announce(global, &dir, &run, &running.lake, ready_ms);
+    announce(global, &dir, &run, &running, ready_ms);
     let is_empty = |name: &&str| !dir.join(name).exists();
     let makes_hello = !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty);
     let runtime = Arc::clone(&running.runtime);
@@ -182,6 +188,8 @@ async fn start(
     stop: CancellationToken,
 ) -> Result<Running> {
     let data = data_dir(dir);
+    let exporters = otlp::Listeners::bind(settings.otlp, up.listen).await;
+    let otlp = exporters.urls();
     let (lake, recovered) = open_lake(settings.lake, data.join("lake")).await?;
     let bus = Bus::start(bus_options(up, data.clone(), settings.events_bytes_max)).await?;
     let edge = Edge::of_machine().context("cannot read random bytes")?;
@@ -227,7 +235,9 @@ async fn start(
             ("SERIN_GATEWAY", format!("http://{}", gateway.address())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
-        .into(),
+        .into_iter()
+        .chain(otlp.env())
+        .collect(),
         is_single: up.single,
         now_us: edge::now_us,
     });
@@ -258,6 +268,7 @@ async fn start(
             engine: Arc::clone(&engine),
             library: watch.library(),
             accept: ingest.door(),
+            telemetry: ingest.telemetry_door(),
             operate: process,
             runtime: Some(Arc::clone(&runtime)),
             first_steps: Some(Arc::new(first_steps)),
@@ -270,6 +281,7 @@ async fn start(
             random: edge::random,
         },
     );
+    doors.hear_otlp(exporters.http, exporters.grpc);
     let mut running = Running {
         bus,
         lake,
@@ -281,6 +293,7 @@ async fn start(
         gateway,
         tables,
         doors,
+        otlp,
         stop,
         tasks: Vec::new(),
     };
@@ -347,7 +360,7 @@ fn own_telemetry(bus: &str, data: &Path, ingest: &Arc<Ingest>) -> Result<Serin> 
     Ok(serin)
 }
 
-fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i64) {
+fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready_ms: i64) {
     let link = format!("{}/signin?token={}", run.http, run.token);
     if global.json {
         let ready = serde_json::json!({"http": run.http, "signin": link, "ready_ms": ready_ms});
@@ -368,7 +381,10 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i
             "  web          {gateway}  (services with a path: {gateway}/hello)"
         ));
     }
-    print(&format!("  DuckDB       {}", lake.attach_statement()));
+    if let Some(otlp) = running.otlp.shown() {
+        print(&format!("  OTLP         {otlp}"));
+    }
+    print(&format!("  DuckDB       {}", running.lake.attach_statement()));
     print("Ctrl-C or `serin down` stops it.");
 }
 
@@ -401,6 +417,8 @@ impl Running {
         self.tasks.push(tokio::spawn(tidying));
         let runtime = Arc::clone(&self.runtime).run();
         self.until_stop(runtime);
+        let scraping = scrape::run(Arc::clone(&self.runtime), self.ingest.telemetry_door());
+        self.until_stop(scraping);
         let follow = web::follow(Arc::clone(&self.runtime), self.tables.clone());
         self.until_stop(follow);
         let (lake, library) = (self.lake.clone(), self.watch.library());

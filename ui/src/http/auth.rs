@@ -57,7 +57,7 @@ impl Gate {
             .then_some(Caller::Session)
     }
 
-    fn check_host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(crate) fn check_host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())

@@ -86,14 +86,54 @@ impl Drop for Share {
 #[derive(Debug)]
 pub(crate) struct ReadBody {
     pub(crate) bytes: Bytes,
-    pub(crate) _share: Share,
+    share: Share,
 }
 
+/// How a body is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
+pub(crate) enum Coding {
     Identity,
     Gzip,
     Zstd,
+}
+
+impl ReadBody {
+    /// Takes so many bytes more from the budget, for what the body becomes.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.share.grow(bytes)
+    }
+
+    /// Unpacks the body; one that is not packed stays as it is.
+    pub(crate) async fn unpack(
+        self,
+        coding: Coding,
+        bytes_max: usize,
+    ) -> Result<ReadBody, ApiError> {
+        if coding == Coding::Identity {
+            return Ok(self);
+        }
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let mut share = self.share.budget.share();
+            let encoded = &*self.bytes;
+            let decoded = match coding {
+                Coding::Zstd => zstd_reader(encoded)
+                    .and_then(|reader| unpack(reader, "zstd", bytes_max, &mut share)),
+                Coding::Gzip | Coding::Identity => unpack(
+                    flate2::bufread::MultiGzDecoder::new(encoded),
+                    "gzip",
+                    bytes_max,
+                    &mut share,
+                ),
+            };
+            decoded.map(|bytes| ReadBody {
+                bytes: Bytes::from(bytes),
+                share,
+            })
+        });
+        unpacking.await.map_err(|error| {
+            ApiError::internal(format!("cannot unpack the request body: {error}"))
+        })?
+    }
 }
 
 /// Reads and unpacks a body.
@@ -103,6 +143,16 @@ pub(crate) async fn read(
     body: Body,
 ) -> Result<ReadBody, ApiError> {
     let coding = coding(headers)?;
+    let read = read_encoded(budget, headers, body).await?;
+    read.unpack(coding, DECODED_BYTES_MAX).await
+}
+
+/// Reads a body as it was sent.
+pub(crate) async fn read_encoded(
+    budget: &Arc<Budget>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<ReadBody, ApiError> {
     if content_length(headers).is_some_and(|length| length > ENCODED_BYTES_MAX) {
         return Err(too_long_encoded());
     }
@@ -116,33 +166,9 @@ pub(crate) async fn read(
                 "the request body did not arrive within 30 s",
             )
         })??;
-    if coding == Coding::Identity {
-        return Ok(ReadBody {
-            bytes: Bytes::from(encoded),
-            _share: share,
-        });
-    }
-    let mut decoded_share = budget.share();
-    let (decoded, decoded_share) = tokio::task::spawn_blocking(move || {
-        let _encoded_share = share;
-        let decoded = match coding {
-            Coding::Identity => Ok(encoded),
-            Coding::Gzip => unpack(
-                flate2::bufread::MultiGzDecoder::new(encoded.as_slice()),
-                "gzip",
-                &mut decoded_share,
-            ),
-            Coding::Zstd => {
-                zstd_reader(&encoded).and_then(|reader| unpack(reader, "zstd", &mut decoded_share))
-            }
-        };
-        decoded.map(|bytes| (bytes, decoded_share))
-    })
-    .await
-    .map_err(|error| ApiError::internal(format!("cannot unpack the request body: {error}")))??;
     Ok(ReadBody {
-        bytes: Bytes::from(decoded),
-        _share: decoded_share,
+        bytes: Bytes::from(encoded),
+        share,
     })
 }
 
@@ -168,7 +194,12 @@ fn zstd_reader(encoded: &[u8]) -> Result<impl Read + '_, ApiError> {
     Ok(reader)
 }
 
-fn unpack(mut reader: impl Read, name: &str, share: &mut Share) -> Result<Vec<u8>, ApiError> {
+fn unpack(
+    mut reader: impl Read,
+    name: &str,
+    bytes_max: usize,
+    share: &mut Share,
+) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     loop {
         let before = bytes.len();
@@ -181,16 +212,17 @@ fn unpack(mut reader: impl Read, name: &str, share: &mut Share) -> Result<Vec<u8
         if bytes.len() == before {
             return Ok(bytes);
         }
-        if bytes.len() > DECODED_BYTES_MAX {
+        if bytes.len() > bytes_max {
             return Err(ApiError::too_large(format!(
                 "the request body unpacks to more than {} MiB; send it in parts",
-                DECODED_BYTES_MAX >> 20
+                bytes_max >> 20
             )));
         }
     }
 }
 
-fn coding(headers: &HeaderMap) -> Result<Coding, ApiError> {
+/// How a body says that it is packed.
+pub(crate) fn coding(headers: &HeaderMap) -> Result<Coding, ApiError> {
     let Some(value) = headers.get(header::CONTENT_ENCODING) else {
         return Ok(Coding::Identity);
     };

@@ -147,6 +147,7 @@ pub(crate) async fn count(State(app): State<App>, request: Request, next: Next) 
 pub(crate) async fn get(State(app): State<App>) -> Response {
     let mut metrics = app.operate.metrics();
     metrics.extend(app.counts.metrics());
+    metrics.extend(app.otlp.metrics());
     let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
     ([kind], write(&metrics)).into_response()
 }

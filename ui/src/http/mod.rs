@@ -18,6 +18,7 @@ mod logs;
 mod map;
 pub(crate) mod metrics;
 mod open;
+mod otlp;
 mod own_sql;
 mod pages;
 mod pictures;
@@ -41,6 +42,7 @@ use axum::{Json, Router, middleware};
 use futures::future::BoxFuture;
 use serin_control::runtime::Runtime;
 use serin_dashboards::Library;
+use serin_lake::accept::AcceptTelemetry;
 use serin_lake::{Accept, Lake};
 use serin_query::Engine;
 use tokio::net::TcpListener;
@@ -55,6 +57,8 @@ use error::ApiError;
 use first_steps::FirstSteps;
 use live::Hub;
 use metrics::{DoorCounts, Metric};
+use otlp::Otlp;
+use serve::{Listening, Protocol};
 use session::Sessions;
 
 /// A request to the API other than events and files; the longest is a statement.
@@ -154,6 +158,8 @@ pub struct Parts {
     pub library: watch::Receiver<Arc<Library>>,
     /// Where events go.
     pub accept: Arc<dyn Accept>,
+    /// Where telemetry goes.
+    pub telemetry: Arc<dyn AcceptTelemetry>,
     /// The process.
     pub operate: Arc<dyn Operate>,
     /// The services of this machine; absent where none are run.
@@ -178,8 +184,8 @@ pub struct DoorsOptions {
 }
 
 /// The doors, open.
-#[derive(Debug)]
 pub struct Doors {
+    app: App,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -193,6 +199,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) library: watch::Receiver<Arc<Library>>,
     pub(crate) accept: Arc<dyn Accept>,
+    pub(crate) otlp: Otlp,
     pub(crate) operate: Arc<dyn Operate>,
     pub(crate) runtime: Option<Arc<Runtime>>,
     pub(crate) first_steps: Option<Arc<dyn FirstSteps>>,
@@ -246,6 +253,7 @@ impl Doors {
             engine: parts.engine,
             library: parts.library,
             accept: parts.accept,
+            otlp: Otlp::new(parts.telemetry, (options.now_us)()),
             operate: parts.operate,
             runtime: parts.runtime,
             first_steps: parts.first_steps,
@@ -266,14 +274,19 @@ impl Doors {
             tasks: tasks.clone(),
         }));
         let connections = Arc::clone(&app.counts.connections);
-        tasks.spawn(serve::run(
+        let listening = Listening {
             listener,
-            router(app),
+            protocol: Protocol::Http1,
+            connections_max: serve::CONNECTIONS_MAX,
+        };
+        tasks.spawn(serve::run(
+            listening,
+            router(app.clone()),
             connections,
             stop.clone(),
             tasks.clone(),
         ));
-        Doors { stop, tasks }
+        Doors { app, stop, tasks }
     }
 
     /// Takes no new connection, lets the requests under way finish, and ends live pushes.
@@ -353,6 +366,7 @@ fn admitted(app: App) -> Router<App> {
         // The bounds of these are their own.
         .route("/api/v1/events", post(events::post))
         .route("/api/v1/open", post(open::post))
+        .merge(otlp::routes())
         .route_layer(middleware::from_fn_with_state(app, auth::admit))
         .route("/api/{*path}", get(no_such_path).post(no_such_path))
 }

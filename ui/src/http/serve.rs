@@ -1,4 +1,4 @@
-//! Accepts connections and keeps slow ones from crowding out the others.
+//! Accepts connections, of HTTP/1 or HTTP/2, and keeps slow ones from crowding out the others.
 //!
 //! A client gets ten seconds for the head of a request. When all places are taken, the connection
 //! that has waited longest without sending a whole head gives up its place, so that thousands of
@@ -13,8 +13,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +28,30 @@ pub(crate) const CONNECTIONS_MAX: usize = 5_000;
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the head of a request may be; hyper wants at least 8 KiB.
 const HEADER_BYTES_MAX: usize = 32 << 10;
+/// Requests at one moment on one connection of HTTP/2: an exporter has one under way, or a few.
+const STREAMS_MAX: u32 = 16;
+/// What a connection of HTTP/2 may send ahead, of one request and of all.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// A connection of HTTP/2 is asked so often whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
 /// The pause when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A listener and what is spoken there.
+pub(crate) struct Listening {
+    pub(crate) listener: TcpListener,
+    pub(crate) protocol: Protocol,
+    pub(crate) connections_max: usize,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// From the first byte on, as gRPC does without TLS.
+    Http2,
+}
 
 /// Counters of the connections.
 #[derive(Debug, Default)]
@@ -87,13 +110,16 @@ impl Place {
 
 /// Serves until `stop`; connections are tracked, so that the caller can wait for the last one.
 pub(crate) async fn run(
-    listener: TcpListener,
+    listening: Listening,
     router: Router,
     counts: Arc<ConnectionCounts>,
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let Listening {
+        listener, protocol, ..
+    } = listening;
+    let places = Arc::new(Semaphore::new(listening.connections_max));
     let silent = Silent::default();
     loop {
         let accepted = tokio::select! {
@@ -127,6 +153,7 @@ pub(crate) async fn run(
         counts.opened.fetch_add(1, Ordering::Relaxed);
         let connection = Connection {
             stream,
+            protocol,
             place: silent.enter(),
             counts: Arc::clone(&counts),
             _permit: permit,
@@ -137,6 +164,7 @@ pub(crate) async fn run(
 
 struct Connection {
     stream: TcpStream,
+    protocol: Protocol,
     place: Arc<Place>,
     counts: Arc<ConnectionCounts>,
     _permit: OwnedSemaphorePermit,
@@ -154,23 +182,48 @@ impl Connection {
             place.has_spoken.store(true, Ordering::Relaxed);
             router.clone().oneshot(request.map(Body::new))
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(self.stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.place.evict.cancelled() => Ok(()),
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let io = TokioIo::new(self.stream);
+        let ended = match self.protocol {
+            Protocol::Http1 => {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_DEADLINE)
+                    .max_buf_size(HEADER_BYTES_MAX)
+                    .serve_connection(io, service);
+                until_told(connection, &self.place, &stop).await
+            }
+            Protocol::Http2 => {
+                let connection = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(STREAMS_MAX)
+                    .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                    .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                    .max_header_list_size(HEADER_BYTES_MAX as u32)
+                    .keep_alive_interval(PING_EVERY)
+                    .serve_connection(io, service);
+                until_told(connection, &self.place, &stop).await
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
         self.counts.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves to the end of the connection, or until it gives up its place or all end.
+async fn until_told<C: GracefulConnection<Error = hyper::Error>>(
+    connection: C,
+    place: &Place,
+    stop: &CancellationToken,
+) -> Result<(), hyper::Error> {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = place.evict.cancelled() => Ok(()),
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     }
 }

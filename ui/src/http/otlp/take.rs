@@ -1,0 +1,93 @@
+//! Has a body translated, told to the bus, and counted; the same for HTTP and gRPC.
+
+use std::error::Error;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use serin_lake::accept::TelemetryLines;
+use serin_translate::otlp::{self, Encoding, OtlpError, Signal};
+use serin_translate::{Refused, Translated};
+
+use super::super::App;
+use super::super::body::ReadBody;
+use super::super::error::ApiError;
+
+/// A body unpacked: four times what the protocol's own collector takes over gRPC.
+pub(super) const DECODED_BYTES_MAX: usize = 16 << 20;
+
+/// Returns once the bus has what is good of a body, with what was refused.
+pub(super) async fn take(
+    app: &App,
+    signal: Signal,
+    encoding: Encoding,
+    body: ReadBody,
+) -> Result<Refused, ApiError> {
+    let now_us = (app.now_us)();
+    let (translated, held) = translate(app, signal, encoding, body, now_us).await?;
+    let Translated {
+        lines,
+        mut refused,
+        left_out,
+        totals,
+    } = translated;
+    let lines = lines.into_iter().map(|lines| TelemetryLines {
+        subject: lines.subject,
+        text: Bytes::from(lines.text),
+    });
+    let receipt = app.otlp.door.tell(lines.collect()).await?;
+    drop(held);
+    app.otlp.increases.keep(totals, now_us);
+    for line in &receipt.refused {
+        refused.add(1, &line.error);
+    }
+    let counts = app.otlp.counts(signal);
+    counts
+        .accepted
+        .fetch_add(receipt.accepted, Ordering::Relaxed);
+    counts.refused.fetch_add(refused.count, Ordering::Relaxed);
+    counts.left_out.fetch_add(left_out, Ordering::Relaxed);
+    Ok(refused)
+}
+
+/// Translates on a thread that may take its time. What comes out is part of the budget until the
+/// body is dropped.
+async fn translate(
+    app: &App,
+    signal: Signal,
+    encoding: Encoding,
+    mut body: ReadBody,
+    now_us: i64,
+) -> Result<(Translated, ReadBody), ApiError> {
+    let broke = |error: &dyn Error| {
+        ApiError::internal(format!("cannot read the {}: {error}", signal.records()))
+    };
+    let permit = app.otlp.translating.acquire().await;
+    let permit = permit.map_err(|error| broke(&error))?;
+    let on_thread = app.clone();
+    let translating = tokio::task::spawn_blocking(move || {
+        let read = otlp::read(
+            signal,
+            encoding,
+            &body.bytes,
+            &on_thread.otlp.increases,
+            now_us,
+        )?;
+        let bytes = read.lines.iter().map(|lines| lines.text.len()).sum();
+        body.grow(bytes)?;
+        Ok((read, body))
+    });
+    let translated = translating.await.map_err(|error| broke(&error))?;
+    drop(permit);
+    translated
+}
+
+impl From<OtlpError> for ApiError {
+    fn from(error: OtlpError) -> ApiError {
+        let source = error.source().map(|source| format!(": {source}"));
+        let message = format!("{error}{}", source.unwrap_or_default());
+        match error {
+            OtlpError::Protobuf(_) | OtlpError::Json(..) => ApiError::bad(message),
+            OtlpError::TooMuch(_) => ApiError::too_large(message),
+        }
+    }
+}
