@@ -440,18 +440,33 @@ pub(crate) struct Gateway {
     pub(crate) bus: String,
 }
 
-/// Make a new service in services/NAME, with a KPI and a dashboard.
+/// Make a new service in services/NAME, with a test, an event, a KPI and a dashboard.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  serin new greet                   a page and a script; needs nothing but serin
-  serin new shout --lang python     needs python3; the SDK comes with serin")]
+  serin new greet                       a page and a script; needs nothing but serin
+  serin new shout --lang python         needs python3; the SDK comes with serin
+  serin new cart --lang typescript      needs Node.js 20 or newer; the SDK comes with serin
+  serin new price --lang rust --web=false    needs cargo; only on the bus, without a page
+
+Nothing that is there is written over.")]
 pub(crate) struct New {
     /// Its name: a-z, 0-9 and '-'.
     pub(crate) name: String,
     /// What it is written in.
     #[arg(long, value_enum, default_value = "script")]
     pub(crate) lang: Lang,
+    /// Give it a page, at the gateway's path /NAME; `--web=false` leaves it out.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) web: bool,
 }
 
 /// What an instance of a script serves.

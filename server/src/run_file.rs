@@ -16,11 +16,6 @@ pub(crate) struct RunFile {
     pub(crate) pid: u32,
     pub(crate) http: String,
     pub(crate) gateway: Option<String>,
-    /// Where OpenTelemetry's exporters are heard, over HTTP and over gRPC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) otlp_http: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) otlp_grpc: Option<String>,
     /// With credentials.
     pub(crate) bus: String,
     pub(crate) token: String,
@@ -31,6 +26,19 @@ pub(crate) struct RunFile {
 /// The folder everything is kept under.
 pub(crate) fn data_dir(dir: &Path) -> PathBuf {
     dir.join(".serin")
+}
+
+/// The folder, made where it is missing, with its `.serin` for the owner alone.
+pub(crate) fn prepare(dir: &Path) -> Result<PathBuf> {
+    let dir = std::path::absolute(dir).context("cannot tell where we are")?;
+    for folder in [data_dir(&dir), data_dir(&dir).join("tmp")] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(dir.canonicalize().unwrap_or(dir))
 }
 
 /// Where the sockets of shims are: a socket's path has 107 bytes at most, so that those of a deep
@@ -184,8 +192,6 @@ mod tests {
             pid: 7,
             http: "http://127.0.0.1:7070".into(),
             gateway: None,
-            otlp_http: None,
-            otlp_grpc: None,
             bus: "nats://a:b@127.0.0.1:4222".into(),
             token: "t".into(),
             catalogue: "ducklake:sqlite:/x".into(),

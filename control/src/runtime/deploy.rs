@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use super::folder;
+use super::programs;
 use super::reconcile::{Runtime, RuntimeError};
 use super::view::{ServiceView, VersionView};
 use super::wanted::{Phase, Version};
@@ -50,6 +51,20 @@ pub enum DeployError {
         service: String,
         /// The version.
         version: String,
+    },
+    /// A program that it needs is not there.
+    #[error(
+        "{service} needs {program:?} for `{key}:`, and it is not on PATH of `serin up`; {advice}"
+    )]
+    NoProgram {
+        /// The service.
+        service: String,
+        /// The command of its file.
+        key: &'static str,
+        /// The program.
+        program: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The folder could not be read or copied.
     #[error("cannot copy {}", folder.display())]
@@ -189,6 +204,14 @@ impl Runtime {
         if self.options.is_single {
             service.instances = Instances { min: 1, max: 1 };
         }
+        if let Some(missing) = programs::missing(&service, &self.options.env) {
+            return Err(DeployError::NoProgram {
+                service: service.name,
+                key: missing.key,
+                program: missing.program,
+                advice: missing.advice,
+            });
+        }
         let hash = self.copied(&folder, &service, stages).await?;
         let version = match self.add(service, &hash, cause)? {
             Added::New(version) => version,
@@ -237,7 +260,7 @@ impl Runtime {
             if let Some(build) = &service.build {
                 tell(stages, Stage::Building).await;
                 let _place = self.builds.acquire().await;
-                run_build(service, build, &aside).await?;
+                run_build(service, build, &self.options.build_env, &aside).await?;
             }
             // Named only when whole: a copy that is there can be run.
             std::fs::rename(&aside, &copy).map_err(failed)?;
@@ -361,15 +384,7 @@ impl Runtime {
                     return tell(stages, Stage::Ended { version, took_ms }).await;
                 }
                 Some((of, _)) => {
-                    let mut lines = self.tail(name, &version).await;
-                    lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
-                    let failed = Stage::Failed {
-                        version: Some(version),
-                        why: of
-                            .why
-                            .unwrap_or_else(|| String::from("another version took its place")),
-                        lines,
-                    };
+                    let failed = self.failed(name, version, of.why).await;
                     return tell(stages, failed).await;
                 }
                 None => {}
@@ -377,6 +392,24 @@ impl Runtime {
             if stages.is_closed() || views.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// What to tell of a version that will not serve: why, and what its instances said last.
+    async fn failed(&self, name: &str, version: String, why: Option<String>) -> Stage {
+        let mut lines = self.tail(name, &version).await;
+        lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+        let mut why = why.unwrap_or_else(|| String::from("another version took its place"));
+        let wanted = self.known(name).ok();
+        if let Some(of) = wanted.as_ref().and_then(|wanted| wanted.version(&version))
+            && let Some(advice) = programs::too_old(&of.service, &self.options.dir).await
+        {
+            why = format!("{why}; {advice}");
+        }
+        Stage::Failed {
+            version: Some(version),
+            why,
+            lines,
         }
     }
 }
@@ -428,7 +461,12 @@ pub(super) fn read_service(folder: &Path, name: &str) -> Result<Service, DeployE
     service::read(&shown, name, &text).map_err(DeployError::File)
 }
 
-async fn run_build(service: &Service, build: &[String], folder: &Path) -> Result<(), DeployError> {
+async fn run_build(
+    service: &Service,
+    build: &[String],
+    env: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<(), DeployError> {
     let failed = |why: String, lines| DeployError::Build {
         service: service.name.clone(),
         why,
@@ -440,6 +478,7 @@ async fn run_build(service: &Service, build: &[String], folder: &Path) -> Result
     let output = Command::new(program)
         .args(arguments)
         .current_dir(folder)
+        .envs(env)
         .envs(&service.env)
         .envs(folder::env_file(folder))
         .stdin(Stdio::null())

@@ -13,6 +13,7 @@ mod hear;
 mod kill;
 mod plan;
 mod probe;
+mod programs;
 mod reconcile;
 mod saved;
 mod seen;

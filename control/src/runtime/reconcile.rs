@@ -59,6 +59,8 @@ pub struct RuntimeOptions {
     pub serin: Serin,
     /// Environment of every instance, under its service's own.
     pub env: BTreeMap<String, String>,
+    /// Environment of every build, under its service's own.
+    pub build_env: BTreeMap<String, String>,
     /// One instance of each service, to save memory.
     pub is_single: bool,
     /// The clock.

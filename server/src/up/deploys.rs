@@ -8,7 +8,7 @@ use serin_control::runtime::{Runtime, Stage};
 use tokio::sync::mpsc;
 
 use crate::commands::{print, remark};
-use crate::scaffold::{self, Lang};
+use crate::scaffold::{self, Kind, Lang};
 use crate::settings::Deploys;
 
 /// The first service of an empty folder.
@@ -22,7 +22,11 @@ pub(super) async fn run(
     dir: Box<Path>,
 ) {
     if makes_hello {
-        match scaffold::write(&dir, HELLO, Lang::Script) {
+        let kind = Kind {
+            lang: Lang::Script,
+            is_web: true,
+        };
+        match scaffold::write(&dir, HELLO, kind) {
             Ok(_) => {
                 print(&format!("{HELLO} is yours: services/{HELLO}"));
                 follow(HELLO.to_owned(), runtime.deploy(HELLO, None));

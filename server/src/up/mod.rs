@@ -7,13 +7,12 @@ mod access;
 mod deploys;
 mod first_steps;
 mod open;
-mod otlp;
 mod process;
-mod scrape;
 mod tidy;
 mod visitors;
 mod web;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Global, Up};
 use crate::commands::{print, remark};
 use crate::edge;
-use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, sockets_dir};
+use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, prepare, sockets_dir};
 use crate::sdk_files;
 use crate::settings::{self, Deploys, Settings};
 use first_steps::FirstSteps;
@@ -68,8 +67,6 @@ struct Running {
     /// Tells the gateway its services.
     tables: watch::Sender<Arc<Table>>,
     doors: Doors,
-    /// Where OpenTelemetry's exporters are heard.
-    otlp: otlp::Urls,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -103,8 +100,6 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         pid: std::process::id(),
         http: format!("http://{address}"),
         gateway: Some(format!("http://{gateway}")),
-        otlp_http: running.otlp.http.clone(),
-        otlp_grpc: running.otlp.grpc.clone(),
         bus: running.bus.url().to_owned(),
         token,
         catalogue: format!(
@@ -118,7 +113,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         "serin.started",
         &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
     );
-    announce(global, &dir, &run, &running, ready_ms);
+    announce(global, &dir, &run, &running.lake, ready_ms);
     let is_empty = |name: &&str| !dir.join(name).exists();
     let makes_hello = !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty);
     let runtime = Arc::clone(&running.runtime);
@@ -145,20 +140,6 @@ async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
         )
     };
     TcpListener::bind(address).await.with_context(advice)
-}
-
-/// The folder, made where it is missing, with its `.serin` for the owner alone.
-fn prepare(dir: &Path) -> Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let dir = std::path::absolute(dir).context("cannot tell where we are")?;
-    for folder in [data_dir(&dir), data_dir(&dir).join("tmp")] {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
-    Ok(dir.canonicalize().unwrap_or(dir))
 }
 
 /// Takes as many file descriptors as the system grants, up to what is wanted.
@@ -188,8 +169,6 @@ async fn start(
     stop: CancellationToken,
 ) -> Result<Running> {
     let data = data_dir(dir);
-    let exporters = otlp::Listeners::bind(settings.otlp, up.listen).await;
-    let otlp = exporters.urls();
     let (lake, recovered) = open_lake(settings.lake, data.join("lake")).await?;
     let bus = Bus::start(bus_options(up, data.clone(), settings.events_bytes_max)).await?;
     let edge = Edge::of_machine().context("cannot read random bytes")?;
@@ -215,6 +194,7 @@ async fn start(
     let watch = Watch::start(dir);
     let serin = own_telemetry(bus.url(), &data, &ingest)?;
     let python = sdk_files::unpack(&data)?;
+    sdk_files::link_for_editors(dir).context("cannot link the SDK for editors")?;
     let (tables, told) = watch::channel(Arc::default());
     let gateway = web::open(web, bus.url(), told.clone()).await?;
     let runtime = Runtime::open(RuntimeOptions {
@@ -235,9 +215,8 @@ async fn start(
             ("SERIN_GATEWAY", format!("http://{}", gateway.address())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .chain(otlp.env())
-        .collect(),
+        .into(),
+        build_env: build_env(&data),
         is_single: up.single,
         now_us: edge::now_us,
     });
@@ -268,7 +247,6 @@ async fn start(
             engine: Arc::clone(&engine),
             library: watch.library(),
             accept: ingest.door(),
-            telemetry: ingest.telemetry_door(),
             operate: process,
             runtime: Some(Arc::clone(&runtime)),
             first_steps: Some(Arc::new(first_steps)),
@@ -281,7 +259,6 @@ async fn start(
             random: edge::random,
         },
     );
-    doors.hear_otlp(exporters.http, exporters.grpc);
     let mut running = Running {
         bus,
         lake,
@@ -293,13 +270,23 @@ async fn start(
         gateway,
         tables,
         doors,
-        otlp,
         stop,
         tasks: Vec::new(),
     };
     running.start_tasks();
+    let data = data_dir(dir);
+    running.until_stop(async move { sdk_files::compile(&data).await });
     running.until_stop(visits);
     Ok(running)
+}
+
+/// What builds of versions get: cargo keeps what it made between two of them, if nobody said where.
+fn build_env(data: &Path) -> BTreeMap<String, String> {
+    const BETWEEN: &str = "CARGO_BUILD_BUILD_DIR";
+    let folder = data.join("cache/cargo").to_string_lossy().into_owned();
+    let is_said = std::env::var_os(BETWEEN).is_some();
+    let ours = (!is_said).then(|| (BETWEEN.to_owned(), folder));
+    ours.into_iter().collect()
 }
 
 async fn open_lake(options: LakeOptions, dir: PathBuf) -> Result<(Lake, Recovered)> {
@@ -360,7 +347,7 @@ fn own_telemetry(bus: &str, data: &Path, ingest: &Arc<Ingest>) -> Result<Serin> 
     Ok(serin)
 }
 
-fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready_ms: i64) {
+fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i64) {
     let link = format!("{}/signin?token={}", run.http, run.token);
     if global.json {
         let ready = serde_json::json!({"http": run.http, "signin": link, "ready_ms": ready_ms});
@@ -381,10 +368,7 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready
             "  web          {gateway}  (services with a path: {gateway}/hello)"
         ));
     }
-    if let Some(otlp) = running.otlp.shown() {
-        print(&format!("  OTLP         {otlp}"));
-    }
-    print(&format!("  DuckDB       {}", running.lake.attach_statement()));
+    print(&format!("  DuckDB       {}", lake.attach_statement()));
     print("Ctrl-C or `serin down` stops it.");
 }
 
@@ -417,8 +401,6 @@ impl Running {
         self.tasks.push(tokio::spawn(tidying));
         let runtime = Arc::clone(&self.runtime).run();
         self.until_stop(runtime);
-        let scraping = scrape::run(Arc::clone(&self.runtime), self.ingest.telemetry_door());
-        self.until_stop(scraping);
         let follow = web::follow(Arc::clone(&self.runtime), self.tables.clone());
         self.until_stop(follow);
         let (lake, library) = (self.lake.clone(), self.watch.library());

@@ -1,22 +1,25 @@
-"""The service %NAME%: a page, and an endpoint on the bus."""
+"""The service %NAME%: %WHAT%."""
 
-from html import escape
-
+%WEB%from html import escape
+%WEB%
 import serin
 
 app = serin.service()
 
 
-@app.web
-def page(request: serin.WebRequest) -> str:
-    name = request.query.get("name", "world")
-    app.emit("%NAME%.greeted", name=name, path=request.path)
-    return f"Hello, {escape(name)}!"
+def greeting(name: str) -> str:
+    app.emit("%NAME%.greeted", name=name)
+    return f"Hello, {name}!"
 
 
-@app.endpoint(idempotent=True)
+%WEB%@app.web
+%WEB%def page(request: serin.WebRequest) -> str:
+%WEB%    return escape(greeting(request.query.get("name", "world")))
+%WEB%
+%WEB%
+@app.endpoint
 def greet(data: dict) -> dict:
-    return {"text": f"Hello, {data.get('name', 'world')}!"}
+    return {"text": greeting(data.get("name", "world"))}
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
-"""python3 -m unittest main_test (with PYTHONPATH=.serin/sdk/python of the project's folder)."""
+"""PYTHONPATH=../../.serin/sdk/python python3 -m unittest main_test"""
 
 import unittest
 
-import serin
+%WEB%import serin
 import serin.testing
 
 import main
 
 
-class Page(unittest.TestCase):
-    def test_a_visitor_is_greeted_and_counted(self) -> None:
-        request = serin.WebRequest.of("GET /?name=%3CAda%3E")
+class Greetings(unittest.TestCase):
+    def test_a_caller_is_greeted_and_counted(self) -> None:
         with serin.testing.recording(main.app) as events:
-            self.assertEqual(main.page(request), "Hello, &lt;Ada&gt;!")
-        self.assertEqual(events, [("%NAME%.greeted", {"name": "<Ada>", "path": "/"})])
+            self.assertEqual(main.greet({"name": "Ada"}), {"text": "Hello, Ada!"})
+        self.assertEqual(events, [("%NAME%.greeted", {"name": "Ada"})])
+%WEB%
+%WEB%    def test_a_name_is_no_markup(self) -> None:
+%WEB%        request = serin.WebRequest.of("GET /?name=%3CAda%3E")
+%WEB%        with serin.testing.recording(main.app):
+%WEB%            self.assertEqual(main.page(request), "Hello, &lt;Ada&gt;!")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
-//! What `serin new` writes runs, in each language, and is heard by clients that know no versions.
+//! What `serin new` writes passes its own tests and runs, in each language, and is heard by clients
+//! that know no versions.
 
-use anyhow::{Context, Result};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use serin_tests::Serin;
+use serin_tests::report::skip;
 use serin_tests::wait::until;
+use serin_tests::{Serin, place};
 
 use super::SOON;
 
@@ -39,49 +46,166 @@ pub(super) async fn ask(
 #[tokio::test]
 async fn a_new_service_answers_in_each_language() -> Result<()> {
     let serin = Serin::start().await?;
-    for lang in ["script", "python"] {
+    for lang in ["script", "python", "typescript"] {
         let name = format!("my-{lang}");
         serin.run(&["new", &name, "--lang", lang]).await?;
         serin.run(&["check"]).await?;
         serin.run(&["deploy", &name]).await?;
-        let (status, page) = ask(
-            &serin,
-            &format!("svc.{name}.http"),
-            Some("GET /?name=%3CAda%3E"),
-            "",
-        )
-        .await?;
-        assert_eq!(status, "200", "{page}");
-        assert!(page.contains("Hello, &lt;Ada&gt;!"), "{page}");
-        let through = reqwest::get(format!("{}/{name}/?name=Cy", serin.gateway())).await?;
-        assert_eq!(through.status(), 200);
-        assert!(through.text().await?.contains("Hello, Cy!"));
-        let subject = format!("svc.{name}.greet");
-        let (error, answer) = ask(&serin, &subject, None, r#"{"name": "Bo"}"#).await?;
-        assert_eq!(error, "");
-        assert_eq!(
-            serde_json::from_str::<Value>(&answer)?,
-            serde_json::json!({"text": "Hello, Bo!"})
-        );
-        until(
-            "the greetings are events of the service",
-            SOON,
-            async || {
-                let sql = format!("SELECT name FROM \"{name}.greeted\" ORDER BY 1");
-                let names = serde_json::to_string(&serin.sql(&sql).await?)?;
-                anyhow::ensure!(names == r#"[["<Ada>"],["Cy"]]"#, "{names}");
-                Ok(Some(()))
-            },
-        )
-        .await?;
-        until("call and page are rows of requests", SOON, async || {
-            let sql =
-                format!("SELECT count(DISTINCT endpoint) FROM requests WHERE service = '{name}'");
-            Ok((serin.sql_number(&sql).await? == 2).then_some(()))
-        })
-        .await?;
+        answers(&serin, &name).await?;
         let again = serin.output(&["new", &name]).await?;
         assert_eq!(again.status.code(), Some(1));
     }
+    Ok(())
+}
+
+/// A page, a page through the gateway, a call: each is answered, counted, and an event.
+async fn answers(serin: &Serin, name: &str) -> Result<()> {
+    let web = format!("svc.{name}.http");
+    let (status, page) = ask(serin, &web, Some("GET /?name=%3CAda%3E"), "").await?;
+    assert_eq!(status, "200", "{page}");
+    assert!(page.contains("Hello, &lt;Ada&gt;!"), "{page}");
+    let through = reqwest::get(format!("{}/{name}/?name=Cy", serin.gateway())).await?;
+    assert_eq!(through.status(), 200);
+    assert!(through.text().await?.contains("Hello, Cy!"));
+    let subject = format!("svc.{name}.greet");
+    let (error, answer) = ask(serin, &subject, None, r#"{"name": "Bo"}"#).await?;
+    assert_eq!(error, "");
+    assert_eq!(
+        serde_json::from_str::<Value>(&answer)?,
+        serde_json::json!({"text": "Hello, Bo!"})
+    );
+    until(
+        "the greetings are events of the service",
+        SOON,
+        async || {
+            let sql = format!("SELECT name FROM \"{name}.greeted\" ORDER BY 1");
+            let names = serde_json::to_string(&serin.sql(&sql).await?)?;
+            ensure!(names == r#"[["<Ada>"],["Bo"],["Cy"]]"#, "{names}");
+            Ok(Some(()))
+        },
+    )
+    .await?;
+    until("call and page are rows of requests", SOON, async || {
+        let sql = format!("SELECT count(DISTINCT endpoint) FROM requests WHERE service = '{name}'");
+        Ok((serin.sql_number(&sql).await? == 2).then_some(()))
+    })
+    .await
+}
+
+/// The folder in which cargo keeps what it makes for tests of new packages, from run to run.
+fn cargo_folder() -> Result<PathBuf> {
+    let target = place::serin()?;
+    let target = target.parent().and_then(Path::parent);
+    Ok(target
+        .context("a target folder")?
+        .join("tools/new-packages"))
+}
+
+#[tokio::test]
+async fn a_new_service_in_rust_is_built_and_answers() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut serin = Serin::prepared(dir.path())?;
+    let built = cargo_folder()?;
+    serin.set("CARGO_BUILD_BUILD_DIR", &built.to_string_lossy());
+    serin.start_again().await?;
+    serin.run(&["new", "my-rust", "--lang", "rust"]).await?;
+    // Unoptimised: the test waits for it.
+    let file = dir.path().join("services/my-rust/service.yaml");
+    let text = fs::read_to_string(&file)?;
+    let quick = text
+        .replace("build --release", "build")
+        .replace("target/release", "target/debug");
+    ensure!(quick != text, "{text}");
+    fs::write(&file, quick)?;
+    serin.run(&["deploy", "my-rust"]).await?;
+    answers(&serin, "my-rust").await
+}
+
+/// Runs the test of a new service as its page says.
+fn own_test(folder: &Path, command: &mut Command) -> Result<()> {
+    let output = command.current_dir(folder).output();
+    let output = output.with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{}: {}{}",
+        folder.display(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_new_service_passes_its_own_test() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let built = cargo_folder()?;
+    for (lang, program, arguments) in [
+        ("python", "python3", &["-m", "unittest", "main_test"][..]),
+        ("typescript", "npm", &["test", "--silent"]),
+        ("rust", "cargo", &["test", "--quiet"]),
+    ] {
+        for web in ["true", "false"] {
+            let name = format!("{lang}-{web}");
+            let made = Command::new(place::serin()?)
+                .args(["new", &name, "--lang", lang, &format!("--web={web}")])
+                .current_dir(dir.path())
+                .output()?;
+            let said = String::from_utf8_lossy(&made.stderr).into_owned();
+            ensure!(made.status.success(), "{said}");
+            let folder = dir.path().join("services").join(&name);
+            let mut test = Command::new(program);
+            test.args(arguments)
+                .env("PYTHONPATH", "../../.serin/sdk/python")
+                .env("CARGO_BUILD_BUILD_DIR", &built)
+                .env_remove("CARGO_TARGET_DIR");
+            own_test(&folder, &mut test)?;
+        }
+    }
+    types_are_right(&dir.path().join("services/typescript-true"))
+}
+
+/// The compiler that the SDK itself is checked with finds no fault, and finds the SDK's types.
+fn types_are_right(folder: &Path) -> Result<()> {
+    let packages = place::repository().join("sdk/typescript/node_modules");
+    let compiler = packages.join(".bin/tsc");
+    if !compiler.is_file() {
+        let why = anyhow::anyhow!("no tsc; `cargo xtask test` fetches it");
+        return skip("the types of a new service in TypeScript", &why);
+    }
+    let mut check = Command::new(compiler);
+    check.arg("--typeRoots").arg(packages.join("@types"));
+    own_test(folder, check.args(["--project", "."]))
+}
+
+#[tokio::test]
+async fn what_a_service_needs_is_named_where_it_is_missing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let bin = dir.path().join("bin");
+    fs::create_dir(&bin)?;
+    let mut serin = Serin::prepared(dir.path())?;
+    serin.set("PATH", &bin.to_string_lossy());
+    serin.start_again().await?;
+    for (lang, advice) in [
+        ("python", "python3"),
+        ("typescript", "Node.js 20"),
+        ("rust", "rustup.rs"),
+    ] {
+        let name = format!("my-{lang}");
+        serin.run(&["new", &name, "--lang", lang]).await?;
+        let refused = serin.output(&["deploy", &name]).await?;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(said.contains(advice) && said.contains("on PATH"), "{said}");
+    }
+    let old =
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo v16.20.2 && exit\necho bad option; exit 9\n";
+    fs::write(bin.join("node"), old)?;
+    fs::set_permissions(bin.join("node"), fs::Permissions::from_mode(0o755))?;
+    let refused = serin.output(&["deploy", "my-typescript"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("this is Node.js v16.20.2; install 20 or newer"),
+        "{said}"
+    );
     Ok(())
 }

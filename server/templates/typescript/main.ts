@@ -1,0 +1,5 @@
+/** Starts the service %NAME%. */
+
+import { app } from "./app.ts";
+
+app.run();
