@@ -67,6 +67,26 @@ impl BusUser {
     }
 }
 
+impl BusUser {
+    /// The gateway: calls services, asks whether they are there, tells requests and its own spans. It
+    /// meets everybody's requests, so that it can emit no event and change nothing.
+    pub fn gateway(password: String) -> BusUser {
+        let publish = [
+            String::from("svc.>"),
+            String::from("$SRV.PING.>"),
+            subject::request("*", "*", "*"),
+            subject::span("gateway", "*", "*"),
+            String::from("_INBOX.>"),
+        ];
+        BusUser {
+            name: String::from("gateway"),
+            password,
+            publish: publish.to_vec(),
+            subscribe: vec![subject::PULSES.to_owned(), String::from("_INBOX.>")],
+        }
+    }
+}
+
 /// What is kept across restarts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Services {

@@ -130,6 +130,21 @@ async fn a_service_speaks_for_itself_alone() {
         let answer = tokio::time::timeout(Duration::from_millis(300), request).await;
         assert!(!matches!(answer, Ok(Ok(_))), "{foreign}: {answer:?}");
     }
+    let gateway = BusUser::gateway(String::from("secret3"));
+    bus.set_users(vec![cart.clone(), pay.clone(), gateway.clone()])
+        .await
+        .expect("taken over");
+    let outside = connect(&bus.url_of(&gateway).expect("ours"))
+        .await
+        .expect("signed in");
+    for foreign in ["ev.cart.a", "ctl.routes", "$JS.API.STREAM.DELETE.EVENTS"] {
+        let request = outside.request(foreign, Bytes::from_static(b"{}"));
+        let answer = tokio::time::timeout(Duration::from_millis(300), request).await;
+        assert!(!matches!(answer, Ok(Ok(_))), "{foreign}: {answer:?}");
+    }
+    serve(&client, "v1").await;
+    let answer = outside.request("svc.cart.v1.add", Bytes::new()).await;
+    assert!(answer.is_ok(), "{answer:?}");
     let state = events.state().await.expect("the stream");
     assert_eq!((state.first, state.last), (1, 1));
     // The bus is adopted with them, though they came after its start, and knows them when it is

@@ -136,7 +136,13 @@ impl Runtime {
             routes: watch::Sender::default(),
             spread: watch::Sender::default(),
         });
-        runtime.show();
+        // Whoever runs stays, and who is no instance is let on with them: the gateway.
+        let seen = runtime.seen();
+        let admitted = runtime.options.access.admit(running(&seen)).await;
+        if let Err(error) = admitted {
+            tracing::warn!(error, "cannot let instances onto the bus");
+        }
+        runtime.show_seen(&seen);
         Ok(runtime)
     }
 
@@ -224,14 +230,6 @@ impl Runtime {
 
     /// Lets onto the bus what runs and what is about to.
     async fn admit(&self, seen: &Seen, actions: &[Action]) {
-        let running = seen.instances.iter().flat_map(|(service, instances)| {
-            let running = instances.iter().filter(|one| one.is_running());
-            running.map(|one| Member {
-                service: service.clone(),
-                version: one.status.version.clone(),
-                instance: one.status.instance.clone(),
-            })
-        });
         let started = actions.iter().filter_map(|action| match action {
             Action::Start {
                 service,
@@ -241,7 +239,7 @@ impl Runtime {
             } => Some(member(service, version, *number)),
             _ => None,
         });
-        let mut members: Vec<Member> = running.chain(started).collect();
+        let mut members: Vec<Member> = running(seen).into_iter().chain(started).collect();
         members.sort();
         let mut admitted = self.members.lock().await;
         if *admitted == members {
@@ -519,6 +517,19 @@ impl Runtime {
             tracing::warn!(%error, copy = %copy.display(), "cannot remove an old version");
         }
     }
+}
+
+/// The instances that run.
+fn running(seen: &Seen) -> Vec<Member> {
+    let running = seen.instances.iter().flat_map(|(service, instances)| {
+        let running = instances.iter().filter(|one| one.is_running());
+        running.map(|one| Member {
+            service: service.clone(),
+            version: one.status.version.clone(),
+            instance: one.status.instance.clone(),
+        })
+    });
+    running.collect()
 }
 
 /// The instance of a number.

@@ -260,16 +260,8 @@ impl Keeper {
         let mut silent_since = Instant::now();
         loop {
             tokio::select! {
-                changed = self.tables.changed() => {
-                    if changed.is_err() {
-                        // Serin ends: it says what becomes of the gateway.
-                        return std::future::pending().await;
-                    }
-                    let table = Table::clone(&self.tables.borrow_and_update());
-                    if link.ask(&Ask::Table(table)).await.is_err() {
-                        return false;
-                    }
-                }
+                // What was said comes first: Serin itself may have been stopped for a while.
+                biased;
                 said = link.hear() => {
                     silent_since = Instant::now();
                     match said {
@@ -281,6 +273,16 @@ impl Keeper {
                         }
                         Some(Say::Hello(_)) => {}
                         None => return true,
+                    }
+                }
+                changed = self.tables.changed() => {
+                    if changed.is_err() {
+                        // Serin ends: it says what becomes of the gateway.
+                        return std::future::pending().await;
+                    }
+                    let table = Table::clone(&self.tables.borrow_and_update());
+                    if link.ask(&Ask::Table(table)).await.is_err() {
+                        return false;
                     }
                 }
                 () = tokio::time::sleep_until(silent_since + HANGS_AFTER) => {

@@ -10,6 +10,9 @@ use serin_gateway::process::DoorState;
 use serin_wire::Routes;
 use tokio::sync::watch;
 
+/// The gateway's name on the bus; no service and no instance may have it.
+const GATEWAY: &str = "gateway";
+
 /// Holds nothing that has to end before the bus does.
 pub(super) struct BusAccess {
     bus: Weak<Bus>,
@@ -41,25 +44,15 @@ impl BusAccess {
             .ok_or_else(|| String::from("the bus has ended"))
     }
 
-    /// The same for an instance whenever it is asked: made of the bus's own secret and its name.
-    fn password(&self, instance: &str) -> String {
-        let mut hasher = blake3::Hasher::new_derive_key("serin: an instance's password on its bus");
-        // Without the address, which may move.
-        let secret = self.url.rsplit_once('@').map_or("", |(secret, _)| secret);
-        hasher.update(secret.as_bytes()).update(instance.as_bytes());
-        hasher.finalize().to_hex()[..32].to_owned()
+    /// The address of the bus for the gateway.
+    pub(super) fn gateway_url(bus: &Bus) -> String {
+        url_of(bus.url(), bus.monitor_url().is_some(), GATEWAY)
     }
 }
 
 impl Access for BusAccess {
     fn url(&self, member: &Member) -> String {
-        match self.url.rsplit_once('@') {
-            Some((_, host)) if self.is_ours => {
-                let password = self.password(&member.instance);
-                format!("nats://{}:{password}@{host}", member.instance)
-            }
-            _ => self.url.clone(),
-        }
+        url_of(&self.url, self.is_ours, &member.instance)
     }
 
     fn admit(&self, members: Vec<Member>) -> BoxFuture<'_, Result<(), String>> {
@@ -67,10 +60,12 @@ impl Access for BusAccess {
             if !self.is_ours {
                 return Ok(());
             }
-            let users = members.iter().map(|member| {
-                let password = self.password(&member.instance);
+            let gateway = BusUser::gateway(password(&self.url, GATEWAY));
+            let instances = members.iter().map(|member| {
+                let password = password(&self.url, &member.instance);
                 BusUser::instance(&member.service, &member.version, &member.instance, password)
             });
+            let users = std::iter::once(gateway).chain(instances);
             let admitted = self.bus()?.set_users(users.collect()).await;
             admitted.map_err(|error| error.to_string())
         })
@@ -100,4 +95,21 @@ impl Access for BusAccess {
     fn needs_forwarding(&self) -> bool {
         !self.is_ours
     }
+}
+
+/// The address of the bus with a user's own credentials; on a joined bus all have the same.
+fn url_of(bus: &str, is_ours: bool, name: &str) -> String {
+    match bus.rsplit_once('@') {
+        Some((_, host)) if is_ours => format!("nats://{name}:{}@{host}", password(bus, name)),
+        _ => bus.to_owned(),
+    }
+}
+
+/// The same for a name whenever it is asked: made of the bus's own secret and the name.
+fn password(bus: &str, name: &str) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("serin: an instance's password on its bus");
+    // Without the address, which may move.
+    let secret = bus.rsplit_once('@').map_or("", |(secret, _)| secret);
+    hasher.update(secret.as_bytes()).update(name.as_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
 }

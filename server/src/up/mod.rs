@@ -196,7 +196,7 @@ async fn start(
     let python = sdk_files::unpack(&data)?;
     sdk_files::link_for_editors(dir).context("cannot link the SDK for editors")?;
     let (tables, told) = watch::channel(Arc::default());
-    let gateway = web::open(web, bus.url(), told.clone()).await?;
+    let gateway = web::open(web, &access::BusAccess::gateway_url(&bus), told.clone()).await?;
     let runtime = Runtime::open(RuntimeOptions {
         dir: dir.to_path_buf(),
         versions_dir: data.join("versions"),
