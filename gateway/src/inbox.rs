@@ -1,15 +1,16 @@
 //! Answers from the bus, each to the request that waits for it.
 //!
 //! One subscription takes all answers; the last word of a reply's subject names the request. An
-//! answer of many chunks comes as many messages, and NATS has no way to tell a service to slow down:
-//! what a slow client has not taken yet waits here, up to bounds, beyond which its answer breaks off.
-//! A chunk names a subject of its service: a message there says that nobody reads any more.
+//! answer of many chunks comes as many messages. A chunk names a subject of its service, where it is
+//! told how many were taken, so that it waits for a slow client, or that nobody reads any more. Of a
+//! service that does not wait, what its client has not taken is kept here, up to bounds, beyond which
+//! its answer breaks off.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{Client, Message, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use serin_wire::call;
@@ -21,8 +22,13 @@ use crate::counts::Counts;
 
 /// Messages of one answer that wait for their client; at the SDKs' 512 KiB a chunk, 32 MiB.
 const CHUNKS_MAX: usize = 64;
-/// Services that wait to be told that nobody reads; one that is not is told at its next chunk.
-const LEFT_MAX: usize = 256;
+/// Messages of an answer that a service may be ahead of its client; below the bound, for those that
+/// are on their way.
+pub(crate) const WINDOW: u64 = 32;
+/// A service is told after this many, so that it need not stop.
+const TOLD_EVERY: u64 = WINDOW / 2;
+/// Services that wait to be told something; one that is not is told with its next chunk.
+const SAID_MAX: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,7 +38,15 @@ pub(crate) struct Inbox {
     waiting: Mutex<HashMap<u64, mpsc::Sender<Chunk>>>,
     budget: Arc<Budget>,
     counts: Arc<Counts>,
-    left: mpsc::Sender<Subject>,
+    said: mpsc::Sender<Said>,
+}
+
+/// Something for a service that sends an answer.
+#[derive(Debug)]
+struct Said {
+    service: Subject,
+    /// How many messages its client took; `None` where nobody reads any more.
+    taken: Option<u64>,
 }
 
 /// What comes from the bus, and what is to be told there; for [`run`].
@@ -40,7 +54,7 @@ pub(crate) struct Inbox {
 pub(crate) struct Answers {
     client: Client,
     subscriber: Subscriber,
-    left: mpsc::Receiver<Subject>,
+    said: mpsc::Receiver<Said>,
 }
 
 /// A message of an answer.
@@ -58,6 +72,7 @@ pub(crate) struct Replies {
     chunks: mpsc::Receiver<Chunk>,
     /// Where its service learns that nobody reads; `None` where no more is to come.
     service: Option<Subject>,
+    taken: u64,
 }
 
 impl Inbox {
@@ -69,19 +84,19 @@ impl Inbox {
     ) -> Result<(Arc<Inbox>, Answers), async_nats::SubscribeError> {
         let prefix = client.new_inbox();
         let subscriber = client.subscribe(format!("{prefix}.*")).await?;
-        let (tx, left) = mpsc::channel(LEFT_MAX);
+        let (tx, said) = mpsc::channel(SAID_MAX);
         let inbox = Inbox {
             prefix,
             last: AtomicU64::new(0),
             waiting: Mutex::default(),
             budget,
             counts,
-            left: tx,
+            said: tx,
         };
         let answers = Answers {
             client: client.clone(),
             subscriber,
-            left,
+            said,
         };
         Ok((Arc::new(inbox), answers))
     }
@@ -96,6 +111,7 @@ impl Inbox {
             number,
             chunks,
             service: None,
+            taken: 0,
         }
     }
 
@@ -112,7 +128,7 @@ impl Inbox {
         let mut waiting = self.waiting();
         // Who asked may have given up.
         let Some(tx) = waiting.get(&number) else {
-            self.leave(service);
+            self.say(service, None);
             return;
         };
         let held = self.budget.hold(message.payload.len());
@@ -120,16 +136,16 @@ impl Inbox {
         if !is_taken {
             waiting.remove(&number);
             self.counts.cut_answers.rise();
-            self.leave(service);
+            self.say(service, None);
         }
     }
 
-    /// Has a service told that nobody reads its stream any more.
-    fn leave(&self, service: Option<Subject>) {
+    /// Has a service told what became of its answer so far.
+    fn say(&self, service: Option<Subject>, taken: Option<u64>) {
         if let Some(service) = service
-            && self.left.try_send(service).is_err()
+            && self.said.try_send(Said { service, taken }).is_err()
         {
-            tracing::debug!("a service is told with its next chunk that nobody reads");
+            tracing::debug!("a service is told with its next chunk how its answer goes");
         }
     }
 }
@@ -142,9 +158,14 @@ pub(crate) async fn run(inbox: Arc<Inbox>, mut answers: Answers, end: Cancellati
                 Some(message) => inbox.take(message),
                 None => return,
             },
-            Some(service) = answers.left.recv() => {
-                if let Err(error) = answers.client.publish(service, Bytes::new()).await {
-                    tracing::debug!(%error, "cannot tell a service that nobody reads");
+            Some(Said { service, taken }) = answers.said.recv() => {
+                let mut headers = HeaderMap::new();
+                if let Some(taken) = taken {
+                    headers.insert(call::WEB_TAKEN, taken.to_string());
+                }
+                let told = answers.client.publish_with_headers(service, headers, Bytes::new());
+                if let Err(error) = told.await {
+                    tracing::debug!(%error, "cannot tell a service how its answer goes");
                 }
             }
             () = end.cancelled() => return,
@@ -164,6 +185,10 @@ impl Replies {
         let headers = chunk.message.headers.as_ref();
         let has_more = headers.is_some_and(|headers| headers.get(call::WEB_MORE).is_some());
         self.service = chunk.message.reply.clone().filter(|_| has_more);
+        self.taken += 1;
+        if self.taken.is_multiple_of(TOLD_EVERY) {
+            self.inbox.say(self.service.clone(), Some(self.taken));
+        }
         Some(chunk)
     }
 }
@@ -171,6 +196,6 @@ impl Replies {
 impl Drop for Replies {
     fn drop(&mut self) {
         self.inbox.waiting().remove(&self.number);
-        self.inbox.leave(self.service.take());
+        self.inbox.say(self.service.take(), None);
     }
 }

@@ -22,7 +22,7 @@ use crate::answer::{Attempt, BodyError, ServiceBody};
 use crate::gateway::Shared;
 use crate::head;
 use crate::health::Fault;
-use crate::inbox::{Chunk, Replies};
+use crate::inbox::{self, Chunk, Replies};
 use crate::page::{NoInstance, Refusal};
 use crate::pass::Asked;
 use crate::view::{InFlight, Peer};
@@ -192,6 +192,7 @@ fn headers(asked: &Asked, peer: &Peer) -> HeaderMap {
         &asked.entry.service.timeout.as_millis().to_string(),
     );
     set(call::CALLER, GATEWAY);
+    set(call::WEB_WINDOW, &inbox::WINDOW.to_string());
     set(call::TRACEPARENT, &asked.trace.to_traceparent());
     if let Some(arm) = asked.arm(peer) {
         set(call::ARM, &arm);

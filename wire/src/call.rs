@@ -54,7 +54,13 @@ pub const WEB_REQUEST: &str = "serin-http";
 /// Reply: the status, `200`.
 pub const WEB_STATUS: &str = "serin-http-status";
 /// Reply: more chunks of the body follow on the same subject; absent on the last. Chunks of a stream
-/// carry a reply subject: a message there, or that nobody listens, ends the stream.
+/// carry a reply subject of the service for whoever reads it.
 pub const WEB_MORE: &str = "serin-http-more";
+/// Request: messages of the answer that may be sent ahead of those that were taken; absent: as many
+/// as there are.
+pub const WEB_WINDOW: &str = "serin-http-window";
+/// To the reply subject of a chunk: how many messages of the answer were taken so far. A message there
+/// without it, or that nobody listens, ends the answer.
+pub const WEB_TAKEN: &str = "serin-http-taken";
 /// Before the lower-case name of each HTTP header, both ways; repeated headers repeat.
 pub const WEB_HEADER_PREFIX: &str = "h-";

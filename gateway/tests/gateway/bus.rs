@@ -1,5 +1,6 @@
 //! Requests over the bus: what the service sees, what comes back, and what is refused.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::kit::{ALL_V1, Asked, Place, service};
+
+/// More than the gateway keeps of an answer, and than sockets do.
+const SLOW_CHUNKS: usize = 200;
+const SLOW_CHUNK_BYTES: usize = 256 << 10;
 
 /// Tells what it was asked, as JSON, with a cookie twice.
 fn mirror(asked: Asked) -> BoxFuture<'static, ()> {
@@ -115,11 +120,20 @@ async fn a_service_of_the_sdk_streams_its_answer() {
     let serin = serin.expect("the options are right");
     let (read, is_read) = tokio::sync::watch::channel(());
     let held = Arc::new(Mutex::new(Some(read)));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&asked);
     let web = serin.service().web(move |_, request| {
-        let held = Arc::clone(&held);
+        let (held, asked) = (Arc::clone(&held), Arc::clone(&counting));
         async move {
             let response = WebResponse::new(200).header("content-type", "text/plain");
             match request.path.as_str() {
+                "/slow" => {
+                    let chunks = (0..SLOW_CHUNKS).map(move |n| {
+                        asked.store(n + 1, Ordering::Relaxed);
+                        Ok(vec![b'x'; SLOW_CHUNK_BYTES].into())
+                    });
+                    Ok(response.stream(futures::stream::iter(chunks)))
+                }
                 "/endless" => {
                     let read = held.lock().expect("no panic").take();
                     let begun = futures::stream::iter([Ok("begun".into())]);
@@ -161,6 +175,17 @@ async fn a_service_of_the_sdk_streams_its_answer() {
         broken.bytes().await.is_err(),
         "the client sees that it is not whole"
     );
+    let mut slow = place.get("/cart/slow").await;
+    let mut bytes = 0;
+    // Nothing is read meanwhile; the service is as far ahead as it may be, and waits.
+    crate::kit::until("the service is ahead", async || {
+        asked.load(Ordering::Relaxed) >= 32
+    })
+    .await;
+    while let Some(chunk) = slow.chunk().await.expect("the answer is not cut") {
+        bytes += chunk.len();
+    }
+    assert_eq!(bytes, SLOW_CHUNKS * SLOW_CHUNK_BYTES);
     let mut endless = place.get("/cart/endless").await;
     let first = endless.chunk().await.expect("a chunk");
     assert_eq!(first.as_deref(), Some(&b"begun"[..]));

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from nats.aio.msg import Msg
 
@@ -51,6 +51,7 @@ class Link:
         self._inbox = f"_INBOX.{clock.secret_bits(96):024x}"
         self._next = 0
         self._waiting: Dict[str, asyncio.Future[Msg]] = {}
+        self._listening: Dict[str, Callable[[Optional[Msg]], None]] = {}
         self._connection = 0
         self._asking: Optional[asyncio.Task[None]] = None
         self._routes = Routes(-1, {})
@@ -91,15 +92,25 @@ class Link:
 
     def expect(self) -> "tuple[str, asyncio.Future[Msg]]":
         """A new word of the inbox, and what comes to it; forgotten by :meth:`forget`."""
-        self._next += 1
-        token = f"{self._next:x}"
+        token = self._new_token()
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         self._waiting[token] = answer
         return token, answer
 
+    def listen(self, hear: Callable[[Optional[Msg]], None]) -> str:
+        """A new word of the inbox; calls with each message there until :meth:`forget`, and with ``None``
+        when the connection breaks."""
+        token = self._new_token()
+        self._listening[token] = hear
+        return token
+
+    def _new_token(self) -> str:
+        self._next += 1
+        return f"{self._next:x}"
+
     def forget(self, token: str) -> None:
         """Nothing more is expected there."""
-        self._waiting.pop(token, None)
+        self._listening.pop(token, None)
 
     def inbox(self, token: str) -> str:
         """The subject of a word."""
@@ -124,7 +135,11 @@ class Link:
         return self._routes.services.get(service)
 
     async def _answer(self, message: Msg) -> None:
-        answer = self._waiting.pop(message.subject.rpartition(".")[2], None)
+        token = message.subject.rpartition(".")[2]
+        hear = self._listening.get(token)
+        if hear:
+            hear(message)
+        answer = self._waiting.pop(token, None)
         if answer and not answer.done():
             answer.set_result(message)
 
@@ -141,6 +156,8 @@ class Link:
             if not answer.done():
                 answer.set_exception(Lost(is_broken=True))
                 answer.exception()
+        for hear in list(self._listening.values()):
+            hear(None)
 
     async def _ask_routes(self) -> None:
         try:

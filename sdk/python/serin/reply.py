@@ -1,6 +1,6 @@
 """What a call is answered with, and how a web answer is sent in chunks.
 
-Start at :class:`Answer` and :func:`stream_web`.
+Start at :class:`Answer` and :func:`send_web`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nats.errors import MaxPayloadError
 from .bus import Away, Repeated
 from .encode import to_json
 from .errors import CallError
+from .flow import Flow
 from .link import Link
 from .web import Response, to_bytes
 from .wire import call as wire
@@ -73,31 +74,55 @@ class Answer:
         return Answer(response.status, message=message, response=response)
 
 
-async def stream_web(
-    link: Link, threads: Executor, reply: str, response: Response, headers: Pairs
+async def send_web(
+    link: Link,
+    threads: Executor,
+    reply: str,
+    response: Response,
+    headers: Pairs,
+    window: Optional[str],
 ) -> None:
-    """Sends a web answer: status and headers with the first chunk, ``more`` on all but the last.
-
-    A stream carries a reply subject of ours, where we are told when nobody reads any more: by the
-    gateway, or by the bus where nobody listens. Then its iterator is cancelled and closed.
-    """
+    """Sends a web answer: status and headers with the first chunk, ``more`` on all but the last; no
+    further ahead of its reader than ``window``, and a stream until nobody reads any more."""
     head = headers + response.head()
-    if not response.is_stream():
-        chunks = response.chunks()
-        for chunk in chunks[:-1]:
-            await link.bus.publish(reply, chunk, "", Repeated(head + [(wire.WEB_MORE, "1")]))
-            head = []
-        await link.bus.publish(reply, chunks[-1], "", Repeated(head) if head else None)
-        return
-    token, gone = link.expect()
+    chunks = [] if response.is_stream() else response.chunks()
+    if len(chunks) == 1:
+        return await link.bus.publish(reply, chunks[0], "", Repeated(head))
+    flow = Flow(link, window)
     try:
-        async for piece in _pieces(response.body, threads, gone):
+        if chunks:
+            await _send_chunks(link, reply, chunks, head, flow)
+        else:
+            await _send_stream(link, threads, reply, response, headers, flow)
+    finally:
+        flow.end()
+
+
+async def _send_chunks(
+    link: Link, reply: str, chunks: List[bytes], head: Pairs, flow: Flow
+) -> None:
+    for chunk in chunks[:-1]:
+        if not await flow.may_send():
+            return
+        more = Repeated(head + [(wire.WEB_MORE, "1")])
+        await link.bus.publish(reply, chunk, flow.subject, more)
+        head = []
+    if await flow.may_send():
+        await link.bus.publish(reply, chunks[-1])
+
+
+async def _send_stream(
+    link: Link, threads: Executor, reply: str, response: Response, headers: Pairs, flow: Flow
+) -> None:
+    head = headers + response.head()
+    try:
+        async for piece in _pieces(response.body, threads, flow):
             more = Repeated(head + [(wire.WEB_MORE, "1")])
-            await link.bus.publish(reply, to_bytes(piece), link.inbox(token), more)
+            await link.bus.publish(reply, to_bytes(piece), flow.subject, more)
             head = []
             if link.bus.pending_bytes > PENDING_BYTES_MAX:
                 await link.bus.flush()
-        if not gone.done():
+        if not flow.gone.done():
             await link.bus.publish(reply, b"", "", Repeated(head) if head else None)
     except (Away, MaxPayloadError):
         raise
@@ -108,16 +133,15 @@ async def stream_web(
             head = headers + [(wire.WEB_STATUS, str(wire.CODE_FAILED))]
         await link.bus.publish(reply, b"", "", Repeated(head + failed.headers))
     finally:
-        link.forget(token)
-        gone.cancel()
         close = getattr(response.body, "aclose", None)
         if close:
             await close()
 
 
-async def _pieces(body: Any, threads: Executor, gone: "asyncio.Future[Any]") -> AsyncIterator[Any]:
+async def _pieces(body: Any, threads: Executor, flow: Flow) -> AsyncIterator[Any]:
     """The pieces of an iterator, until nobody reads them; a plain one is asked in a thread, since it
-    may wait."""
+    may wait. A message may be sent before the iterator is asked for what is in it; where nobody reads
+    any more, it is cancelled."""
     loop = asyncio.get_running_loop()
     copied = contextvars.copy_context()
 
@@ -126,13 +150,13 @@ async def _pieces(body: Any, threads: Executor, gone: "asyncio.Future[Any]") -> 
             return await body.__anext__()
         return await loop.run_in_executor(threads, lambda: copied.run(next, body, _END))
 
-    while not gone.done():
+    while await flow.may_send():
         asking = loop.create_task(ask())
         try:
-            await asyncio.wait([asking, gone], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([asking, flow.gone], return_when=asyncio.FIRST_COMPLETED)
         finally:
             asking.cancel()
-        if gone.done():
+        if flow.gone.done():
             # It comes to rest before it is closed.
             await asyncio.wait([asking])
             failure = None if asking.cancelled() else asking.exception()

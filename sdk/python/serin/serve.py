@@ -27,7 +27,7 @@ from .encode import to_json
 from .endpoint import Endpoint
 from .errors import CallError
 from .link import Link
-from .reply import Answer, stream_web
+from .reply import Answer, send_web
 from .span import Span
 from .web import Response, Router, WebRequest, of_error
 from .wire import call as wire
@@ -262,8 +262,13 @@ class Server:
                     await self._publish(taken.message.reply, payload, headers + answer.headers)
                 else:
                     with (context or Context()).scope():
-                        await stream_web(
-                            self._link, self._threads, taken.message.reply, answer.response, headers
+                        await send_web(
+                            self._link,
+                            self._threads,
+                            taken.message.reply,
+                            answer.response,
+                            headers,
+                            taken.headers.get(wire.WEB_WINDOW),
                         )
             except MaxPayloadError:
                 too_large = CallError(

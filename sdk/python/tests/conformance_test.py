@@ -156,6 +156,8 @@ class Handle:
     async def _held(self, web: Json) -> AsyncIterator[str]:
         try:
             for chunk in web["chunks"]:
+                if "tell" in web:
+                    self.app.emit(web["tell"])
                 yield chunk
             await asyncio.Event().wait()
         finally:
@@ -342,7 +344,12 @@ class Runner:
         return self._answers(step, answers)
 
     async def _answers(self, step: Json, answers: asyncio.Queue[Json]) -> Optional[Json]:
-        messages = [await answers.get() for _ in range(step.get("replies", 1))]
+        messages: List[Json] = []
+        while len(messages) < step.get("replies", 1):
+            messages.append(await answers.get())
+            if len(messages) == step.get("take"):
+                taken = Repeated([("serin-http-taken", str(len(messages)))])
+                await self.raw.publish(messages[-1]["reply"], b"", "", taken)
         if step.get("leave"):
             await self.raw.publish(messages[-1]["reply"], b"")
         if "replies" not in step:

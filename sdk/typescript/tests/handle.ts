@@ -51,7 +51,7 @@ export class Handle {
       const idempotent = spec["idempotent"]?.includes(name) ?? false;
       this.service.endpoint(name, (data) => this.#behave(behaviour, data), { idempotent });
     }
-    if (spec["web"]) this.service.web((request) => answerWeb(spec["web"], gates, request));
+    if (spec["web"]) this.service.web((request) => answerWeb(spec["web"], this.app, gates, request));
   }
 
   async start(): Promise<void> {
@@ -82,24 +82,27 @@ export class Handle {
   }
 }
 
-function answerWeb(behaviour: Json, gates: Gates, request: import("../dist/index.js").WebRequest): unknown {
+function answerWeb(behaviour: Json, app: Serin, gates: Gates, request: import("../dist/index.js").WebRequest): unknown {
   if (behaviour["throw"]) throw new RangeError(behaviour["throw"]);
   if (behaviour["web_echo"]) {
     const { method, path, query, headers } = request;
     return { method, path, query, headers, body: request.text() };
   }
-  const { status, headers, body, chunks, hold } = behaviour["web"];
-  if (hold) return new WebResponse(held(chunks, gates.at(hold)), { status, headers });
+  const { status, headers, body, chunks, hold, tell } = behaviour["web"];
+  const asked = () => tell && app.emit(tell, {});
+  if (hold) return new WebResponse(held(chunks, gates.at(hold), asked), { status, headers });
   return new WebResponse(chunks ? chunks.values() : (body ?? ""), { status, headers });
 }
 
 /** Chunks, and then a wait for ever, until it is asked to return. */
-function held(chunks: string[], gate: Gate): AsyncIterable<string> {
+function held(chunks: string[], gate: Gate, asked: () => void): AsyncIterable<string> {
   const left = [...chunks];
   const iterator: AsyncIterator<string> = {
     next: async () => {
       const value = left.shift();
-      return value === undefined ? await new Promise<never>(() => {}) : { done: false, value };
+      if (value === undefined) return await new Promise<never>(() => {});
+      asked();
+      return { done: false, value };
     },
     return: async () => {
       gate.begin();

@@ -191,7 +191,7 @@ export class Runner {
       }
       return found;
     },
-    request: async ({ subject, headers, body, text, replies, leave }) => {
+    request: async ({ subject, headers, body, text, replies, take, leave }) => {
       const { client } = this.#place;
       const inbox = `_INBOX.runner.${Math.random().toString(36).slice(2)}`;
       const kept = new Kept();
@@ -199,7 +199,12 @@ export class Runner {
       const payload = text ?? JSON.stringify(body ?? null);
       client.publish(subject, payload, { reply: inbox, ...(headers ? { headers: toHeaders(headers) } : {}) });
       const messages: Json[] = [];
-      while (messages.length < (replies ?? 1)) messages.push(await kept.next(PATIENCE_MS, []));
+      while (messages.length < (replies ?? 1)) {
+        const message = await kept.next(PATIENCE_MS, []);
+        messages.push(message);
+        const headers = toHeaders({ "serin-http-taken": String(messages.length) });
+        if (messages.length === take) client.publish(message["reply"], undefined, { headers });
+      }
       if (leave) client.publish(messages.at(-1)!["reply"]);
       return replies === undefined ? messages[0] : { messages };
     },

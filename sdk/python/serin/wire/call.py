@@ -58,5 +58,9 @@ WEB_REQUEST = "serin-http"
 WEB_STATUS = "serin-http-status"
 #: Reply: more chunks of the body follow; absent on the last.
 WEB_MORE = "serin-http-more"
+#: Request: messages of the answer that may be sent ahead of those that were taken.
+WEB_WINDOW = "serin-http-window"
+#: To the reply subject of a chunk: how many messages of the answer were taken so far.
+WEB_TAKEN = "serin-http-taken"
 #: Before the lower-case name of each HTTP header, both ways.
 WEB_HEADER_PREFIX = "h-"

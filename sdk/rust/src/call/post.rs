@@ -12,12 +12,15 @@ use std::time::Duration;
 use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, Message, StatusCode};
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// After a bus came back, services may take this long to listen again: twice the longest pause
 /// between their tries to connect, and some.
 const SETTLES_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// What whoever reads an answer may say before it is heard; each says all that those before it did.
+const SAID_MAX: usize = 64;
 
 /// Whether the connection stands, and which one it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,14 +66,21 @@ pub(crate) struct Post {
     pub(crate) line: watch::Receiver<Line>,
     inbox: String,
     tokens: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
+    waiting: Mutex<HashMap<u64, Taker>>,
 }
 
-/// A subject of ours that whoever reads a stream knows.
+/// Who takes the messages of a token.
+#[derive(Debug)]
+enum Taker {
+    Once(oneshot::Sender<Message>),
+    Many(mpsc::Sender<Message>),
+}
+
+/// A subject of ours that whoever reads an answer of many messages knows.
 pub(crate) struct Reader<'a> {
     pub(crate) subject: String,
-    /// The first message there says that nobody reads any more, or the bus says so itself.
-    pub(crate) gone: oneshot::Receiver<Message>,
+    /// What is said there.
+    pub(crate) said: mpsc::Receiver<Message>,
     _waiting: Waiting<'a>,
 }
 
@@ -100,9 +110,14 @@ impl Post {
     pub(crate) fn deliver(&self, message: Message) {
         let token = message.subject.rsplit('.').next();
         let token = token.and_then(|token| token.parse().ok());
-        let waiting = token.and_then(|token: u64| self.waiting().remove(&token));
-        if let Some(waiting) = waiting
-            && waiting.send(message).is_err()
+        let Some(token) = token else { return };
+        let mut waiting = self.waiting();
+        if let Some(Taker::Many(many)) = waiting.get(&token) {
+            if many.try_send(message).is_err() {
+                tracing::trace!("what is said of an answer is said again");
+            }
+        } else if let Some(Taker::Once(once)) = waiting.remove(&token)
+            && once.send(message).is_err()
         {
             tracing::trace!("an answer came when nobody waited any more");
         }
@@ -138,12 +153,13 @@ impl Post {
         }
     }
 
-    /// Whoever reads a stream that begins.
+    /// Whoever reads an answer of many messages that begins.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        let (token, gone, waiting) = self.register();
+        let (many, said) = mpsc::channel(SAID_MAX);
+        let waiting = self.register_taker(Taker::Many(many));
         Reader {
-            subject: format!("{}.{token}", self.inbox),
-            gone,
+            subject: format!("{}.{}", self.inbox, waiting.token),
+            said,
             _waiting: waiting,
         }
     }
@@ -192,13 +208,18 @@ impl Post {
     }
 
     fn register(&self) -> (u64, oneshot::Receiver<Message>, Waiting<'_>) {
-        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
         let (tx, rx) = oneshot::channel();
-        self.waiting().insert(token, tx);
-        (token, rx, Waiting { post: self, token })
+        let waiting = self.register_taker(Taker::Once(tx));
+        (waiting.token, rx, waiting)
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Message>>> {
+    fn register_taker(&self, taker: Taker) -> Waiting<'_> {
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        self.waiting().insert(token, taker);
+        Waiting { post: self, token }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Taker>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

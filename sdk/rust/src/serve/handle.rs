@@ -28,8 +28,9 @@ use crate::lines::Pushed;
 use crate::serin::Serin;
 use crate::serve::endpoint::{Answer, Served};
 use crate::serve::failure::Failure;
+use crate::serve::flow::Flow;
 use crate::serve::incoming::{Incoming, context_of};
-use crate::serve::web::{Chunks, WebBody, WebResponse, pieces};
+use crate::serve::web::{CHUNK_BYTES, Chunks, WebBody, WebResponse, pieces};
 use crate::span::{OpenSpan, micros};
 
 /// What our own headers of a reply may take.
@@ -272,57 +273,73 @@ impl Desk {
         if let Some(failure) = failure {
             describe(failure, &mut headers);
         }
-        let mut sent = 0;
         match response.body {
-            WebBody::Whole(body) => {
-                sent += body.len() as u64;
-                let mut pieces = pieces(&body).peekable();
-                while let Some(piece) = pieces.next() {
-                    let mut headers = std::mem::take(&mut headers);
-                    if pieces.peek().is_some() {
-                        headers.insert(call::WEB_MORE, "1");
-                    }
-                    self.publish(arrival, headers, piece, None).await;
-                }
+            WebBody::Whole(body) => self.whole(arrival, headers, &body).await,
+            WebBody::Chunks(chunks) => self.stream(arrival, headers, chunks).await,
+        }
+    }
+
+    /// Sends a body in as many messages as it takes; its bytes, as far as they were sent.
+    async fn whole(&self, arrival: &Arrival, mut headers: HeaderMap, body: &Bytes) -> u64 {
+        if body.len() <= CHUNK_BYTES {
+            self.publish(arrival, headers, body.clone(), None).await;
+            return body.len() as u64;
+        }
+        let mut flow = Flow::begin(&self.link.post, &arrival.headers);
+        let mut sent = 0;
+        let mut pieces = pieces(body).peekable();
+        while let Some(piece) = pieces.next() {
+            let has_more = pieces.peek().is_some();
+            if !flow.may_send().await {
+                break;
             }
-            WebBody::Chunks(chunks) => sent += self.stream(arrival, headers, chunks).await,
+            sent += piece.len() as u64;
+            let mut headers = std::mem::take(&mut headers);
+            if has_more {
+                headers.insert(call::WEB_MORE, "1");
+            }
+            let subject = has_more.then_some(flow.subject());
+            self.publish(arrival, headers, piece, subject).await;
         }
         sent
     }
 
     /// Sends a body as it comes, until nobody reads it any more; its bytes.
     async fn stream(&self, arrival: &Arrival, mut headers: HeaderMap, mut chunks: Chunks) -> u64 {
-        let mut reader = self.link.post.reader();
+        let mut flow = Flow::begin(&self.link.post, &arrival.headers);
         let (mut sent, mut end) = (0, HeaderMap::new());
+        // A message may be sent before the service is asked for what is in it.
         loop {
+            if !flow.may_send().await {
+                return sent;
+            }
             // A stream that panics breaks its answer off, as a failure does.
             let next = AssertUnwindSafe(chunks.next()).catch_unwind();
             let next = tokio::select! {
                 biased;
-                _ = &mut reader.gone => {
-                    tracing::debug!("nobody reads a stream any more");
-                    return sent;
-                }
+                () = flow.gone() => return sent,
                 next = next => next,
             };
             let next = next.unwrap_or_else(|_| {
                 Some(Err(Failure::new(call::CODE_FAILED, "the stream panicked")))
             });
-            match next {
-                Some(Ok(chunk)) => {
-                    sent += chunk.len() as u64;
-                    for piece in pieces(&chunk) {
-                        let mut headers = std::mem::take(&mut headers);
-                        headers.insert(call::WEB_MORE, "1");
-                        let answers = Some(reader.subject.as_str());
-                        self.publish(arrival, headers, piece, answers).await;
-                    }
-                }
+            let chunk = match next {
+                Some(Ok(chunk)) => chunk,
                 Some(Err(failure)) => {
                     describe(&failure, &mut end);
                     break;
                 }
                 None => break,
+            };
+            for (index, piece) in pieces(&chunk).enumerate() {
+                if index > 0 && !flow.may_send().await {
+                    return sent;
+                }
+                sent += piece.len() as u64;
+                let mut headers = std::mem::take(&mut headers);
+                headers.insert(call::WEB_MORE, "1");
+                self.publish(arrival, headers, piece, Some(flow.subject()))
+                    .await;
             }
         }
         for (name, values) in headers.iter() {

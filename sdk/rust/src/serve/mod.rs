@@ -6,6 +6,7 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod failure;
+pub(crate) mod flow;
 pub(crate) mod handle;
 pub(crate) mod incoming;
 pub(crate) mod micro;

@@ -152,8 +152,13 @@ fn serving(spec: &Value, mut service: Service, gates: &Arc<Gates>) -> Service {
     if let Some(behaviour) = spec.get("web") {
         let behaviour = Arc::new(behaviour.clone());
         let gates = Arc::clone(gates);
-        service = service.web(move |_, request| {
-            behave_on_web(Arc::clone(&behaviour), Arc::clone(&gates), request)
+        service = service.web(move |incoming, request| {
+            behave_on_web(
+                incoming,
+                Arc::clone(&behaviour),
+                Arc::clone(&gates),
+                request,
+            )
         });
     }
     service
@@ -221,6 +226,7 @@ fn context_shape(incoming: &Incoming) -> Value {
 }
 
 async fn behave_on_web(
+    incoming: Incoming,
     behaviour: Arc<Value>,
     gates: Arc<Gates>,
     request: WebRequest,
@@ -248,7 +254,7 @@ async fn behave_on_web(
             "headers": headers,
         }));
     }
-    let web = &behaviour["web"];
+    let (web, serin) = (&behaviour["web"], incoming.serin().clone());
     let status = web["status"]
         .as_u64()
         .and_then(|status| u16::try_from(status).ok());
@@ -261,7 +267,10 @@ async fn behave_on_web(
     Ok(match web["chunks"].as_array() {
         Some(chunks) => {
             let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(text(chunk).into())).collect();
-            let chunks = stream::iter(chunks);
+            let told = web["tell"].as_str().map(str::to_owned);
+            let chunks = stream::iter(chunks).inspect(move |_| {
+                told.iter().for_each(|kind| serin.emit(kind, &json!({})));
+            });
             match web["hold"].as_str() {
                 None => response.stream(chunks),
                 Some(name) => {

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use serin_sdk::{Call, Context};
-use serin_wire::{route, subject};
+use serin_wire::{call, route, subject};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -332,6 +332,9 @@ impl Runner {
             client.publish_with_reply_and_headers(subject, inbox, headers(step), body.into());
         sent.await?;
         client.flush().await?;
+        let taken = step["take"]
+            .as_u64()
+            .and_then(|taken| usize::try_from(taken).ok());
         let (replies, leaves) = (step["replies"].as_u64(), step["leave"] == true);
         Ok(async move {
             let (mut messages, mut service) = (Vec::new(), None);
@@ -341,6 +344,13 @@ impl Runner {
                 let message = message.context("the connection ended")?;
                 messages.push(shape_of(&message));
                 service = message.reply;
+                if let Some(service) = service.clone().filter(|_| taken == Some(messages.len())) {
+                    let mut headers = HeaderMap::new();
+                    headers.insert(call::WEB_TAKEN, messages.len().to_string());
+                    client
+                        .publish_with_headers(service, headers, Bytes::new())
+                        .await?;
+                }
             }
             if let Some(service) = service.filter(|_| leaves) {
                 client.publish(service, Bytes::new()).await?;

@@ -36,6 +36,10 @@ export const Header = {
   /** Web reply: the status; and that more chunks of the body follow. */
   webStatus: "serin-http-status",
   webMore: "serin-http-more",
+  /** Web request: messages of the answer that may be sent ahead of those that were taken. */
+  webWindow: "serin-http-window",
+  /** To the reply subject of a chunk: how many messages of the answer were taken so far. */
+  webTaken: "serin-http-taken",
 } as const;
 
 /** The content type of a body of bytes. */

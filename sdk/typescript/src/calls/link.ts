@@ -61,6 +61,7 @@ export class Link {
   readonly bus: Bus;
   readonly #inbox = `_INBOX.${randomBytes(12).toString("hex")}`;
   readonly #waiting = new Map<string, Waiting>();
+  readonly #listening = new Map<string, (message: Msg | undefined) => void>();
   readonly #warn: (text: string) => void;
   #next = 0;
   #connection = 0;
@@ -105,16 +106,31 @@ export class Link {
   }
 
   /** A new word of the inbox, and what comes to it; forgotten by {@link forget}. */
-  expect(givesUpWhenBroken = true): { token: string; answer: Promise<Msg> } {
-    const token = (++this.#next).toString(36);
+  expect(givesUpWhenBroken: boolean): { token: string; answer: Promise<Msg> } {
+    const token = this.#newToken();
     const answer = new Promise<Msg>((tell, fail) => this.#waiting.set(token, { givesUpWhenBroken, answer: tell, fail }));
     // Whoever does not await it any more need not hear that the connection broke.
     answer.catch(() => {});
     return { token, answer };
   }
 
+  /**
+   * A new word of the inbox; calls with each message there until {@link forget}, and with `undefined` when the
+   * connection breaks.
+   */
+  listen(hear: (message: Msg | undefined) => void): string {
+    const token = this.#newToken();
+    this.#listening.set(token, hear);
+    return token;
+  }
+
+  #newToken(): string {
+    return (++this.#next).toString(36);
+  }
+
   /** Nothing more is expected there. */
   forget(token: string): void {
+    this.#listening.delete(token);
     this.#waiting.delete(token);
   }
 
@@ -154,6 +170,7 @@ export class Link {
 
   #take(message: Msg): void {
     const token = message.subject.slice(message.subject.lastIndexOf(".") + 1);
+    this.#listening.get(token)?.(message);
     const waiting = this.#waiting.get(token);
     this.#waiting.delete(token);
     waiting?.answer(message);
@@ -162,6 +179,7 @@ export class Link {
   #changed(): void {
     if (!this.bus.isConnected) {
       for (const [token, { givesUpWhenBroken }] of [...this.#waiting]) if (givesUpWhenBroken) this.#break(token);
+      for (const hear of [...this.#listening.values()]) hear(undefined);
     } else if (this.bus.connection !== this.#connection) {
       this.#connection = this.bus.connection;
       // A bus that was made anew begins at revision one.

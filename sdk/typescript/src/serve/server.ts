@@ -17,7 +17,8 @@ import { nowUs } from "../memory/clock.js";
 import { call as subjectOf, callInstance } from "../subject.js";
 import { parseTrace } from "../trace.js";
 import { Admission } from "./admit.js";
-import { answerOf, answerOfError, answerOfWeb, answerUnrun, sendWeb, type Answer } from "./answer.js";
+import { answerOf, answerOfError, answerOfWeb, answerUnrun, type Answer } from "./answer.js";
+import { sendWeb } from "./chunks.js";
 import type { Endpoint } from "./endpoint.js";
 import { answerTo, subjectsOf, VERBS } from "./micro.js";
 import { ofError, WebRequest, WebResponse, type Router } from "./web.js";
@@ -255,7 +256,11 @@ export class Server {
     try {
       const { web } = answer;
       if (!web) this.#link.bus.publish(reply, answer.body, { headers: [...own, ...answer.headers] });
-      else await context.run(() => sendWeb(this.#link, reply, web, own, (text) => this.#core.warn(text)));
+      else {
+        const window = header(taken.message, Header.webWindow);
+        const sending = { link: this.#link, reply, own, window, warn: (text: string) => this.#core.warn(text) };
+        await context.run(() => sendWeb(sending, web));
+      }
     } catch (error) {
       // An answer is lost with its connection.
       if (error instanceof Away) return answer;
