@@ -103,9 +103,3 @@ impl Answer {
         Ok(answer)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-}
