@@ -368,7 +368,13 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i
             "  web          {gateway}  (services with a path: {gateway}/hello)"
         ));
     }
-    print(&format!("  DuckDB       {}", lake.attach_statement()));
+    if let Some(otlp) = running.otlp.shown() {
+        print(&format!("  OTLP         {otlp}"));
+    }
+    print(&format!(
+        "  DuckDB       {}",
+        running.lake.attach_statement()
+    ));
     print("Ctrl-C or `serin down` stops it.");
 }
 
