@@ -58,7 +58,8 @@ pub(crate) const REQUEST_COLUMNS: &[(&str, ColumnKind)] = &[
     ("method", ColumnKind::Text),
     ("bytes", ColumnKind::Int),
 ];
-/// The columns of `metrics`; labels follow as `labels_<name>`, always text.
+/// The columns of `metrics`; labels follow as `labels_<name>`, always text. Those that the built-in
+/// dashboards ask for are there from the start.
 pub(crate) const METRIC_COLUMNS: &[(&str, ColumnKind)] = &[
     ("name", ColumnKind::Text),
     ("kind", ColumnKind::Text),
@@ -73,6 +74,10 @@ pub(crate) const METRIC_COLUMNS: &[(&str, ColumnKind)] = &[
     ("p95", ColumnKind::Double),
     ("p99", ColumnKind::Double),
     ("buckets", ColumnKind::Text),
+    ("labels_state", ColumnKind::Text),
+    ("labels_exit", ColumnKind::Text),
+    ("labels_stream", ColumnKind::Text),
+    ("labels_end", ColumnKind::Text),
 ];
 /// Where the parts go that find no column any more: one text, as JSON.
 pub(crate) const OVERFLOW: &str = "more";

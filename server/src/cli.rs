@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Render(Render),
     /// List what was decided and why
     Decisions(Decisions),
+    /// Copy a built-in dashboard into dashboards/, to change it there
+    Copy(Copy),
     /// Commit everything taken so far
     Flush,
     /// Make a new service, ready to deploy
@@ -438,6 +440,18 @@ pub(crate) struct Gateway {
     /// With credentials, so never on the command line.
     #[arg(long, env = "SERIN_BUS", hide_env_values = true)]
     pub(crate) bus: String,
+}
+
+/// Copy a built-in dashboard into dashboards/, to change it there; from then on the file counts.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin copy cluster       writes dashboards/cluster.yaml
+
+There are cluster, service and supporting. Remove the file, and the built-in one is back.")]
+pub(crate) struct Copy {
+    /// The name of the dashboard.
+    pub(crate) dashboard: String,
 }
 
 /// Make a new service in services/NAME, with a test, an event, a KPI and a dashboard.

@@ -13,6 +13,7 @@ mod run_file;
 mod scaffold;
 mod sdk_files;
 mod settings;
+mod supporting;
 mod table;
 mod up;
 
@@ -24,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 use commands::{
-    check, config, decisions, doctor, down, emit, flush, gateway, import as import_command,
+    check, config, copy, decisions, doctor, down, emit, flush, gateway, import as import_command,
     install, kpi, launch, logs, new, open, query, remark, render, serve, service, shim, status,
 };
 
@@ -70,6 +71,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Kpi(args) => kpi::run(global, args).await?,
             Command::Render(args) => render::run(global, args).await?,
             Command::Decisions(args) => decisions::run(global, args).await?,
+            Command::Copy(args) => copy::run(global, args).await?,
             Command::Flush => flush::run(global).await?,
             Command::Status => status::run(global).await?,
             Command::Install(args) => install::run(global, args)?,

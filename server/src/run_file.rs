@@ -16,6 +16,11 @@ pub(crate) struct RunFile {
     pub(crate) pid: u32,
     pub(crate) http: String,
     pub(crate) gateway: Option<String>,
+    /// Where OpenTelemetry's exporters are heard, over HTTP and over gRPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) otlp_http: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) otlp_grpc: Option<String>,
     /// With credentials.
     pub(crate) bus: String,
     pub(crate) token: String,
@@ -192,6 +197,8 @@ mod tests {
             pid: 7,
             http: "http://127.0.0.1:7070".into(),
             gateway: None,
+            otlp_http: None,
+            otlp_grpc: None,
             bus: "nats://a:b@127.0.0.1:4222".into(),
             token: "t".into(),
             catalogue: "ducklake:sqlite:/x".into(),

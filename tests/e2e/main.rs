@@ -21,6 +21,7 @@ mod duck;
 mod faults;
 mod imports;
 mod kill;
+mod monitoring;
 mod otlp;
 mod pages;
 mod power;

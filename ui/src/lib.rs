@@ -8,5 +8,5 @@
 mod http;
 
 pub use http::first_steps::{FirstSteps, FirstStepsView, Killed};
-pub use http::metrics::{Metric, MetricKind};
+pub use http::metrics::{Buckets, Metric, MetricKind};
 pub use http::{Doors, DoorsOptions, OpenProgress, Operate, Parts, Stage, Upload};

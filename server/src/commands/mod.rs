@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod copy;
 pub(crate) mod decisions;
 pub(crate) mod doctor;
 pub(crate) mod down;

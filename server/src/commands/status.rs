@@ -1,16 +1,29 @@
-//! `serin status`: what runs, where, and a fresh link to sign in.
+//! `serin status`: what runs and how it is, the worst first, and a fresh link to sign in.
+//!
+//! Services, instances and supporting systems are panels of the built-in dashboards, so that the
+//! terminal shows what the browser shows. One who copied a dashboard and left a panel out does not
+//! see it here either.
 
 use anyhow::Result;
 use serde_json::Value;
+use serin_dashboards::format::format_value;
 
 use super::print;
 use crate::cli::Global;
 use crate::client::Client;
+use crate::table::{Table, cell};
+
+/// The panels of the supporting systems that are one number each.
+const SUPPORTING: &str = "watermark,lag,refused,slow,failed,full";
 
 pub(crate) async fn run(global: &Global) -> Result<()> {
     let client = Client::find(global)?;
-    let status: Value = client.get("/api/v1/status", &[]).await?;
+    let mut status: Value = client.get("/api/v1/status", &[]).await?;
+    let cluster = panels(&client, "cluster", "services,instances").await?;
+    let supporting = panels(&client, "supporting", SUPPORTING).await?;
     if global.json {
+        status["services"] = rows(&cluster["services"]);
+        status["instances"] = rows(&cluster["instances"]);
         print(&status.to_string());
         return Ok(());
     }
@@ -19,48 +32,93 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
         print(&format!("{:<12} {}", "folder", dir.display()));
     }
     for (name, value) in status.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Null => String::from("-"),
-            other => other.to_string(),
-        };
-        print(&format!("{name:<12} {value}"));
+        print(&format!("{name:<12} {}", cell(value)));
     }
-    services(&client).await?;
-    print(&format!("{:<12} {}", "sign in", client.sign_in_link("/")));
+    for line in SUPPORTING
+        .split(',')
+        .filter_map(|name| stat(&supporting[name]))
+    {
+        print(&line);
+    }
+    for name in ["services", "instances"] {
+        if let Some(text) = table(&cluster[name]) {
+            print(&format!("\n{}", text.trim_end()));
+        }
+    }
+    print(&format!("\n{:<12} {}", "sign in", client.sign_in_link("/")));
     Ok(())
 }
 
-/// A line for each service, and one for each of its instances that runs.
-async fn services(client: &Client) -> Result<()> {
-    let answer: Value = client.get("/api/v1/services", &[]).await?;
-    for service in answer["services"].as_array().into_iter().flatten() {
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        let instances = service["instances"].as_array().into_iter().flatten();
-        let running: Vec<String> = instances
-            .filter(|one| one["state"] != "ended")
-            .map(|one| format!("{} {}", text(&one["name"]), text(&one["state"])))
-            .collect();
-        let missing = service["instances"].as_array().into_iter().flatten();
-        let missing = missing.filter(|one| one["state"] != "ended");
-        let missing = missing
-            .filter_map(|one| one["limits_missing"].as_str())
-            .next();
-        print(&format!(
-            "{:<12} {} {} {}: {}",
-            "service",
-            text(&service["name"]),
-            text(&service["route"]["versions"][0]["version"]),
-            text(&service["state"]),
-            running.join(", ")
-        ));
-        if let Some(missing) = missing {
-            print(&format!(
-                "{:<12} {}: {missing}",
-                "limits",
-                text(&service["name"])
-            ));
-        }
+/// Panels of a dashboard by name.
+async fn panels(client: &Client, dashboard: &str, names: &str) -> Result<Value> {
+    let path = format!("/api/v1/dashboards/{dashboard}/data");
+    let asked = [("panels", names.to_owned())];
+    let mut data: Value = client.get(&path, &asked).await?;
+    Ok(data["panels"].take())
+}
+
+/// The rows of a table panel, as objects.
+fn rows(panel: &Value) -> Value {
+    let columns = panel["data"]["columns"].as_array();
+    let names: Vec<&str> = columns
+        .into_iter()
+        .flatten()
+        .filter_map(|column| column["name"].as_str())
+        .collect();
+    let rows = panel["data"]["rows"].as_array().into_iter().flatten();
+    rows.map(|row| {
+        let cells = row.as_array().into_iter().flatten().cloned();
+        let named = names.iter().map(|name| (*name).to_owned()).zip(cells);
+        Value::Object(named.collect())
+    })
+    .collect()
+}
+
+/// A table panel as text; `None` where it has no rows.
+fn table(panel: &Value) -> Option<String> {
+    let columns = panel["data"]["columns"].as_array()?;
+    let rows = panel["data"]["rows"].as_array()?;
+    if rows.is_empty() {
+        return None;
     }
-    Ok(())
+    let is_number = |column: &Value| matches!(column["type"].as_str(), Some("int" | "double"));
+    let mut table = Table::new(columns.iter().map(|column| {
+        let name = column["name"].as_str().unwrap_or_default();
+        (name, is_number(column))
+    }));
+    for row in rows {
+        let cells = row.as_array()?.iter().zip(columns);
+        table.push(cells.map(|(value, column)| match value.as_f64() {
+            Some(number) => format_value(Some(number), column["unit"].as_str()),
+            None => cell(value),
+        }));
+    }
+    Some(table.to_text())
+}
+
+/// A stat panel as a line, marked where its value crosses a bound.
+fn stat(panel: &Value) -> Option<String> {
+    let number = panel["data"]["value"].as_f64();
+    let bounds = panel["thresholds"].as_array().into_iter().flatten();
+    let crossed = bounds.filter(|bound| {
+        let is_above = bound["above"]
+            .as_f64()
+            .zip(number)
+            .is_some_and(|(b, n)| n > b);
+        let is_below = bound["below"]
+            .as_f64()
+            .zip(number)
+            .is_some_and(|(b, n)| n < b);
+        is_above || is_below
+    });
+    let words: Vec<&str> = crossed.filter_map(|bound| bound["name"].as_str()).collect();
+    let mark = match words.is_empty() {
+        true => String::new(),
+        false => format!("  ! {}", words.join(", ")),
+    };
+    Some(format!(
+        "{:<28} {}{mark}",
+        panel["title"].as_str()?.to_lowercase(),
+        format_value(number, panel["unit"].as_str())
+    ))
 }

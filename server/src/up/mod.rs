@@ -7,7 +7,9 @@ mod access;
 mod deploys;
 mod first_steps;
 mod open;
+mod otlp;
 mod process;
+mod scrape;
 mod tidy;
 mod visitors;
 mod web;
@@ -40,6 +42,7 @@ use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, prepare, sockets_dir};
 use crate::sdk_files;
 use crate::settings::{self, Deploys, Settings};
+use crate::supporting::{self, Looked, Teller, Who};
 use first_steps::FirstSteps;
 use process::Process;
 use visitors::Visitors;
@@ -67,6 +70,12 @@ struct Running {
     /// Tells the gateway its services.
     tables: watch::Sender<Arc<Table>>,
     doors: Doors,
+    /// Where OpenTelemetry's exporters are heard.
+    otlp: otlp::Urls,
+    /// How the supporting systems are, between two looks.
+    looked: Arc<Looked>,
+    /// The folder with what Serin keeps.
+    data: PathBuf,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -100,6 +109,8 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         pid: std::process::id(),
         http: format!("http://{address}"),
         gateway: Some(format!("http://{gateway}")),
+        otlp_http: running.otlp.http.clone(),
+        otlp_grpc: running.otlp.grpc.clone(),
         bus: running.bus.url().to_owned(),
         token,
         catalogue: format!(
@@ -113,7 +124,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         "serin.started",
         &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
     );
-    announce(global, &dir, &run, &running.lake, ready_ms);
+    announce(global, &dir, &run, &running, ready_ms);
     let is_empty = |name: &&str| !dir.join(name).exists();
     let makes_hello = !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty);
     let runtime = Arc::clone(&running.runtime);
@@ -169,6 +180,8 @@ async fn start(
     stop: CancellationToken,
 ) -> Result<Running> {
     let data = data_dir(dir);
+    let exporters = otlp::Listeners::bind(settings.otlp, up.listen).await;
+    let otlp = exporters.urls();
     let (lake, recovered) = open_lake(settings.lake, data.join("lake")).await?;
     let bus = Bus::start(bus_options(up, data.clone(), settings.events_bytes_max)).await?;
     let edge = Edge::of_machine().context("cannot read random bytes")?;
@@ -215,13 +228,19 @@ async fn start(
             ("SERIN_GATEWAY", format!("http://{}", gateway.address())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
-        .into(),
+        .into_iter()
+        .chain(otlp.env())
+        .collect(),
         build_env: build_env(&data),
         is_single: up.single,
         now_us: edge::now_us,
     });
     let runtime = runtime.await.context("cannot take up the services")?;
+    let visited = gateway.address();
+    let looked = Arc::<Looked>::default();
     let process = Arc::new(Process {
+        engine: Arc::downgrade(&engine),
+        looked: Arc::clone(&looked),
         gateway: gateway.state(),
         dir: dir.to_path_buf(),
         lake: lake.clone(),
@@ -230,7 +249,7 @@ async fn start(
         stop: stop.clone(),
         started_us: edge::now_us(),
     });
-    let visited = format!("http://{}/{}/", gateway.address(), deploys::HELLO);
+    let visited = format!("http://{visited}/{}/", deploys::HELLO);
     let (visitors, visits) = Visitors::open(visited.clone());
     let first_steps = FirstSteps {
         runtime: Arc::clone(&runtime),
@@ -247,6 +266,7 @@ async fn start(
             engine: Arc::clone(&engine),
             library: watch.library(),
             accept: ingest.door(),
+            telemetry: ingest.telemetry_door(),
             operate: process,
             runtime: Some(Arc::clone(&runtime)),
             first_steps: Some(Arc::new(first_steps)),
@@ -259,6 +279,7 @@ async fn start(
             random: edge::random,
         },
     );
+    doors.hear_otlp(exporters.http, exporters.grpc);
     let mut running = Running {
         bus,
         lake,
@@ -270,6 +291,9 @@ async fn start(
         gateway,
         tables,
         doors,
+        otlp,
+        looked,
+        data,
         stop,
         tasks: Vec::new(),
     };
@@ -317,18 +341,27 @@ fn bus_options(up: &Up, data_dir: PathBuf, events_bytes_max: u64) -> BusOptions 
     }
 }
 
+/// Under which name Serin tells how it is.
+fn own_name() -> Who {
+    Who {
+        service: OWN_SERVICE.to_owned(),
+        version: format!("v{}", env!("CARGO_PKG_VERSION").replace('.', "-")),
+        instance: format!("serin-{}", std::process::id()),
+    }
+}
+
 /// Serin tells its own events and beats by its own SDK, like every service.
 fn own_telemetry(bus: &str, data: &Path, ingest: &Arc<Ingest>) -> Result<Serin> {
-    let version = format!("v{}", env!("CARGO_PKG_VERSION").replace('.', "-"));
+    let who = own_name();
     let serin = Serin::connect(serin_sdk::Options {
-        version,
-        instance: format!("serin-{}", std::process::id()),
+        version: who.version,
+        instance: who.instance,
         spill_dir: Some(data.join("spill")),
         drain_deadline: DRAIN_DEADLINE,
         emits_own_types: true,
         // A few events a minute and decisions: a busy service needs thirty times this.
         queue_bytes_max: 1 << 20,
-        ..serin_sdk::Options::new(bus, OWN_SERVICE)
+        ..serin_sdk::Options::new(bus, who.service)
     })
     .context("cannot connect to our own bus")?;
     let gauge = |read: fn(&serin_ingest::IngestStats) -> f64| {
@@ -347,7 +380,7 @@ fn own_telemetry(bus: &str, data: &Path, ingest: &Arc<Ingest>) -> Result<Serin> 
     Ok(serin)
 }
 
-fn announce(global: &Global, dir: &Path, run: &RunFile, lake: &Lake, ready_ms: i64) {
+fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready_ms: i64) {
     let link = format!("{}/signin?token={}", run.http, run.token);
     if global.json {
         let ready = serde_json::json!({"http": run.http, "signin": link, "ready_ms": ready_ms});
@@ -409,6 +442,17 @@ impl Running {
         self.until_stop(runtime);
         let follow = web::follow(Arc::clone(&self.runtime), self.tables.clone());
         self.until_stop(follow);
+        let scraping = scrape::run(Arc::clone(&self.runtime), self.ingest.telemetry_door());
+        self.until_stop(scraping);
+        let supporting = supporting::Watch {
+            looked: Arc::clone(&self.looked),
+            bus: Arc::clone(&self.bus),
+            data: self.data.clone(),
+            views: self.runtime.views(),
+            all: Box::new(self.doors.metrics()),
+            teller: Teller::new(self.bus.client().clone(), own_name()),
+        };
+        self.until_stop(supporting.run());
         let (lake, library) = (self.lake.clone(), self.watch.library());
         let control = serin_control::run(serin_control::Parts {
             engine: Arc::clone(&self.engine),

@@ -24,8 +24,19 @@ pub struct Metric {
     pub kind: MetricKind,
     /// Name and value of each label.
     pub labels: Vec<(&'static str, String)>,
-    /// The number.
+    /// The number; of a histogram the sum of all that was observed.
     pub value: f64,
+    /// What a histogram counted.
+    pub buckets: Option<Buckets>,
+}
+
+/// Observations since the start, counted by how large they were.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buckets {
+    /// The upper bounds, rising; above the last is one bucket more.
+    pub bounds: &'static [f64],
+    /// How many fell into each bucket; one more than there are bounds.
+    pub counts: Vec<u64>,
 }
 
 /// Whether a number only rises.
@@ -35,6 +46,8 @@ pub enum MetricKind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// Many observations, counted by how large they were.
+    Histogram,
 }
 
 impl Metric {
@@ -46,6 +59,7 @@ impl Metric {
             kind: MetricKind::Counter,
             labels: Vec::new(),
             value: value as f64,
+            buckets: None,
         }
     }
 
@@ -57,6 +71,19 @@ impl Metric {
             kind: MetricKind::Gauge,
             labels: Vec::new(),
             value,
+            buckets: None,
+        }
+    }
+
+    /// A histogram without labels.
+    pub fn histogram(name: &'static str, help: &'static str, sum: f64, buckets: Buckets) -> Metric {
+        Metric {
+            name,
+            help,
+            kind: MetricKind::Histogram,
+            labels: Vec::new(),
+            value: sum,
+            buckets: Some(buckets),
         }
     }
 
@@ -145,11 +172,16 @@ pub(crate) async fn count(State(app): State<App>, request: Request, next: Next) 
 }
 
 pub(crate) async fn get(State(app): State<App>) -> Response {
+    let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
+    ([kind], write(&all(&app))).into_response()
+}
+
+/// Of every part, the doors too.
+pub(super) fn all(app: &App) -> Vec<Metric> {
     let mut metrics = app.operate.metrics();
     metrics.extend(app.counts.metrics());
     metrics.extend(app.otlp.metrics());
-    let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-    ([kind], write(&metrics)).into_response()
+    metrics
 }
 
 /// Writes metrics of the same name together, as the format asks.
@@ -165,23 +197,46 @@ fn write(metrics: &[Metric]) -> String {
                 let kind = match metric.kind {
                     MetricKind::Counter => "counter",
                     MetricKind::Gauge => "gauge",
+                    MetricKind::Histogram => "histogram",
                 };
                 push(&mut text, format_args!("# HELP {name} {}\n", metric.help));
                 push(&mut text, format_args!("# TYPE {name} {kind}\n"));
             }
-            let labels: Vec<String> = metric
-                .labels
-                .iter()
-                .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-                .collect();
-            let labels = match labels.is_empty() {
-                true => String::new(),
-                false => format!("{{{}}}", labels.join(",")),
-            };
-            push(&mut text, format_args!("{name}{labels} {}\n", metric.value));
+            write_one(&mut text, metric);
         }
     }
     text
+}
+
+/// The lines of one metric; of a histogram one for each bucket, all counted from below.
+fn write_one(text: &mut String, metric: &Metric) {
+    let (name, value) = (metric.name, metric.value);
+    let labels: Vec<String> = metric
+        .labels
+        .iter()
+        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+        .collect();
+    let all = |labels: &[String]| match labels.is_empty() {
+        true => String::new(),
+        false => format!("{{{}}}", labels.join(",")),
+    };
+    let Some(buckets) = &metric.buckets else {
+        push(text, format_args!("{name}{} {value}\n", all(&labels)));
+        return;
+    };
+    let mut count = 0;
+    let bounds = buckets.bounds.iter().map(f64::to_string);
+    for (bound, counted) in bounds.chain([String::from("+Inf")]).zip(&buckets.counts) {
+        count += counted;
+        let mut labels = labels.clone();
+        labels.push(format!("le=\"{bound}\""));
+        push(
+            text,
+            format_args!("{name}_bucket{} {count}\n", all(&labels)),
+        );
+    }
+    push(text, format_args!("{name}_sum{} {value}\n", all(&labels)));
+    push(text, format_args!("{name}_count{} {count}\n", all(&labels)));
 }
 
 fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
@@ -208,6 +263,16 @@ mod tests {
             Metric::counter("b_total", "B.", 1).label("x", "a\"b"),
             Metric::gauge("a", "A.", 0.5),
             Metric::counter("b_total", "B.", 2).label("x", "c"),
+            Metric::histogram(
+                "c",
+                "C.",
+                1.5,
+                Buckets {
+                    bounds: &[0.1, 1.0],
+                    counts: vec![2, 0, 1],
+                },
+            )
+            .label("x", "d"),
         ];
         expect![[r#"
             # HELP a A.
@@ -217,6 +282,13 @@ mod tests {
             # TYPE b_total counter
             b_total{x="a\"b"} 1
             b_total{x="c"} 2
+            # HELP c C.
+            # TYPE c histogram
+            c_bucket{x="d",le="0.1"} 2
+            c_bucket{x="d",le="1"} 2
+            c_bucket{x="d",le="+Inf"} 3
+            c_sum{x="d"} 1.5
+            c_count{x="d"} 3
         "#]]
         .assert_eq(&write(&metrics));
     }

@@ -29,6 +29,7 @@ mod serve;
 mod services;
 mod session;
 mod traces;
+mod variables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,6 +78,8 @@ pub trait Operate: Send + Sync {
     fn stop(&self);
     /// Counters and gauges of every part but the doors.
     fn metrics(&self) -> Vec<Metric>;
+    /// Writes `dashboards/NAME.yaml` into the folder; where it is, or why not.
+    fn write_dashboard(&self, name: &str, text: &str) -> Result<String, String>;
     /// What `serin status` shows.
     fn status(&self) -> serde_json::Value;
     /// Imports a file, proposes KPIs and a dashboard; tells its progress.
@@ -289,6 +292,12 @@ impl Doors {
         Doors { app, stop, tasks }
     }
 
+    /// Reads all that `/metrics` answers, for as long as the reader is kept.
+    pub fn metrics(&self) -> impl Fn() -> Vec<Metric> + Send + use<> {
+        let app = self.app.clone();
+        move || metrics::all(&app)
+    }
+
     /// Takes no new connection, lets the requests under way finish, and ends live pushes.
     pub async fn close(self) {
         self.stop.cancel();
@@ -335,6 +344,8 @@ fn admitted(app: App) -> Router<App> {
         .route("/api/v1/dashboards/{name}", get(dashboards::get))
         .route("/api/v1/dashboards/{name}/data", get(dashboards::data))
         .route("/api/v1/dashboards/{name}/live", get(live::get))
+        .route("/api/v1/dashboards/{name}/variables", get(variables::get))
+        .route("/api/v1/dashboards/{name}/copy", post(dashboards::copy))
         .route(
             "/api/v1/dashboards/{name}/picture",
             get(pictures::dashboard),

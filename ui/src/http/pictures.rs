@@ -52,12 +52,7 @@ pub(crate) async fn panel(
     let theme = theme(&wanted)?;
     let library = app.library();
     let found = find(&library, &dashboard)?;
-    let range = range_of(
-        &app,
-        found,
-        wanted.from.as_deref(),
-        wanted.to.as_deref(),
-    )?;
+    let range = range_of(&app, found, wanted.from.as_deref(), wanted.to.as_deref())?;
     let size = Size {
         width: wanted.width.unwrap_or(PANEL.width),
         height: wanted.height.unwrap_or(PANEL.height),

@@ -1,0 +1,211 @@
+//! The services as the runtime sees them: who is up, how many are wanted, who died, what was deployed.
+//!
+//! Deaths are ends that nobody asked for, counted from one view to the next. Pure; start at
+//! [`Services::look`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use serin_control::runtime::{InstanceView, ServiceView};
+use serin_ui::Metric;
+
+/// Stands for the version of a service that has none.
+const NONE: &str = "none";
+
+/// What was seen before.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    /// The state of each instance, by name; `None` before the first look.
+    states: Option<HashMap<String, &'static str>>,
+    deaths: BTreeMap<String, u64>,
+    told: HashMap<Series, u64>,
+}
+
+/// A metric's name and labels.
+type Series = (&'static str, Vec<(&'static str, String)>);
+
+impl Services {
+    /// Everything about the services now, and of that what is new.
+    pub(super) fn look(&mut self, views: &[ServiceView]) -> (Vec<Metric>, Vec<Metric>) {
+        self.count_deaths(views);
+        let now: Vec<Metric> = views
+            .iter()
+            .flat_map(|view| self.of_service(view))
+            .collect();
+        let series = |metric: &Metric| (metric.name, metric.labels.clone());
+        let values = now
+            .iter()
+            .map(|metric| (series(metric), metric.value.to_bits()));
+        let before = std::mem::replace(&mut self.told, values.collect());
+        let is_new =
+            |metric: &&Metric| before.get(&series(metric)) != Some(&metric.value.to_bits());
+        let news = now.iter().filter(is_new).cloned().collect();
+        (now, news)
+    }
+
+    fn count_deaths(&mut self, views: &[ServiceView]) {
+        let before = self.states.take();
+        let mut states = HashMap::new();
+        for view in views {
+            let is_job = |version: &str| {
+                let mut versions = view.versions.iter();
+                versions.any(|one| one.name == version && one.is_job)
+            };
+            for one in &view.instances {
+                let was = before.as_ref().map(|before| before.get(&one.name).copied());
+                // An end before the first look is history; one that was asked for, or comes from who
+                // started it by hand, is no death.
+                let has_died = one.state == "ended"
+                    && was.is_some_and(|was| !matches!(was, Some("draining" | "ended")))
+                    && !one.is_by_hand
+                    && !is_job(&one.version);
+                if has_died {
+                    *self.deaths.entry(view.name.clone()).or_default() += 1;
+                }
+                states.insert(one.name.clone(), one.state);
+            }
+        }
+        self.states = Some(states);
+    }
+
+    fn of_service(&self, view: &ServiceView) -> Vec<Metric> {
+        let serving = view.versions.iter().find(|version| {
+            let mut routed = view.route.versions.iter();
+            routed.any(|routed| routed.version == version.name)
+        });
+        let version = serving.or(view.versions.first());
+        let named = |metric: Metric, version: &str| {
+            metric
+                .label("service", &view.name)
+                .label("version", version)
+        };
+        // What is of the service as a whole stays one series when another version takes over.
+        let of_all = |metric| named(metric, NONE);
+        let of_version = |metric| named(metric, version.map_or(NONE, |version| &version.name));
+        let ready = view.instances.iter().filter(|one| one.state == "ready");
+        let deaths = self.deaths.get(&view.name).copied();
+        let mut metrics = vec![
+            of_version(Metric::gauge(
+                "serin_service_up",
+                "1 where a service is as wanted, 0.5 with too few instances, else 0.",
+                match view.state {
+                    "serving" | "stopped" => 1.0,
+                    "degraded" => 0.5,
+                    _ => 0.0,
+                },
+            ))
+            .label("state", view.state),
+            of_all(Metric::gauge(
+                "serin_service_instances_ready",
+                "Instances that take work.",
+                ready.count() as f64,
+            )),
+            of_all(Metric::counter(
+                "serin_service_deaths_total",
+                "Instances that ended though nobody asked them to.",
+                deaths.unwrap_or_default(),
+            )),
+        ];
+        if let Some(version) = version {
+            metrics.push(of_all(Metric::gauge(
+                "serin_service_instances_wanted",
+                "Instances that are wanted.",
+                version.instances.min.into(),
+            )));
+        }
+        if let Some(serving) = serving {
+            metrics.push(of_version(Metric::gauge(
+                "serin_service_deployed_seconds",
+                "When the version that serves was deployed, seconds since 1970.",
+                serving.since_us as f64 / 1e6,
+            )));
+        }
+        metrics.extend(view.instances.iter().map(|one| of_instance(view, one)));
+        metrics
+    }
+}
+
+fn of_instance(view: &ServiceView, one: &InstanceView) -> Metric {
+    let is_ready = one.state == "ready";
+    let up = Metric::gauge(
+        "serin_instance_up",
+        "1 where an instance takes work, else 0.",
+        f64::from(u8::from(is_ready)),
+    );
+    let up = up
+        .label("service", &view.name)
+        .label("version", &one.version)
+        .label("instance", &one.name)
+        .label("state", one.state);
+    match &one.exit {
+        Some(exit) => up.label("exit", exit),
+        None => up,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_wire::Route;
+
+    use super::*;
+
+    fn view(instances: &[(&str, &'static str)]) -> ServiceView {
+        let instance = |(name, state): &(&str, &'static str)| InstanceView {
+            name: (*name).to_owned(),
+            version: String::from("v1"),
+            state,
+            pid: 1,
+            port: None,
+            started_us: 1,
+            ended_us: None,
+            exit: (*state == "ended").then(|| String::from("signal 9")),
+            is_by_hand: false,
+            limits: String::new(),
+            limits_missing: None,
+        };
+        ServiceView {
+            name: String::from("cart"),
+            state: "serving",
+            web: None,
+            has_port: false,
+            sticky: None,
+            route: Route::default(),
+            versions: Vec::new(),
+            instances: instances.iter().map(instance).collect(),
+        }
+    }
+
+    fn deaths(metrics: &[Metric]) -> f64 {
+        let found = metrics
+            .iter()
+            .find(|metric| metric.name == "serin_service_deaths_total");
+        found.expect("of every service").value
+    }
+
+    #[test]
+    fn an_end_that_nobody_asked_for_is_a_death() {
+        let mut services = Services::default();
+        let first = view(&[("a", "ended"), ("b", "ready"), ("c", "draining")]);
+        assert_eq!(deaths(&services.look(&[first]).0), 0.0);
+        let killed = view(&[("b", "ended"), ("c", "ended"), ("d", "ended")]);
+        // `b` was up, `d` came and went between two looks; `c` was told to go.
+        assert_eq!(deaths(&services.look(std::slice::from_ref(&killed)).0), 2.0);
+        assert_eq!(deaths(&services.look(&[killed]).0), 2.0);
+    }
+
+    #[test]
+    fn only_what_changed_is_news() {
+        let mut services = Services::default();
+        let all = view(&[("a", "ready"), ("b", "ready")]);
+        let (now, news) = services.look(std::slice::from_ref(&all));
+        assert_eq!(now, news);
+        assert_eq!(services.look(&[all]).1, []);
+        let (_, news) = services.look(&[view(&[("a", "ready"), ("b", "ended")])]);
+        let names: Vec<_> = news.iter().map(|metric| metric.name).collect();
+        let changed = [
+            "serin_service_instances_ready",
+            "serin_service_deaths_total",
+            "serin_instance_up",
+        ];
+        assert_eq!(names, changed);
+    }
+}

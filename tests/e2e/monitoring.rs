@@ -1,0 +1,255 @@
+//! What is on screen without any set-up: the built-in dashboards, and how soon they show what happens.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+use serin_tests::Serin;
+use serin_tests::report::judged;
+use serin_tests::server::kill_process;
+use serin_tests::wait::until;
+
+use crate::services::{SOON, TICKS, instances, write};
+
+/// What the issue asks for: a death and a birth are on screen within this.
+const ON_SCREEN_WITHIN: Duration = Duration::from_secs(2);
+const BUILT_IN: [&str; 3] = ["cluster", "service", "supporting"];
+
+/// The live stream of a dashboard, as a browser follows it.
+struct Screen {
+    response: Response,
+    text: String,
+}
+
+impl Screen {
+    async fn open(serin: &Serin, dashboard: &str) -> Result<Screen> {
+        let path = format!("/api/v1/dashboards/{dashboard}/live");
+        let response = serin.request(Method::GET, &path).send().await?;
+        let response = response.error_for_status()?;
+        let text = String::new();
+        Ok(Screen { response, text })
+    }
+
+    /// The panels of the next event that has any.
+    async fn next(&mut self) -> Result<Value> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let data = event.lines().find_map(|line| line.strip_prefix("data:"));
+                let panels = data.filter(|_| event.contains("event: panels"));
+                let panels: Option<Value> = panels.map(serde_json::from_str).transpose()?;
+                self.text = rest.to_owned();
+                if let Some(mut panels) = panels {
+                    return Ok(panels["panels"].take());
+                }
+            }
+            let chunk = self.response.chunk().await?.context("the stream ended")?;
+            self.text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+
+    /// Waits until the rows of a table are as wanted.
+    async fn until_rows(&mut self, panel: &str, wanted: impl Fn(&[Value]) -> bool) -> Result<()> {
+        let look = async {
+            loop {
+                let panels = self.next().await?;
+                let error = &panels[panel]["error"];
+                ensure!(error.is_null(), "{panel}: {error}");
+                if panels[panel]["data"]["rows"]
+                    .as_array()
+                    .is_some_and(|rows| wanted(rows))
+                {
+                    return Ok(());
+                }
+            }
+        };
+        let seen = tokio::time::timeout(SOON, look).await;
+        seen.with_context(|| format!("{panel} never showed it"))?
+    }
+}
+
+/// Whether a row begins with a name and has a state.
+fn is_row(row: &Value, name: &str, state: &str) -> bool {
+    row[0] == name
+        && row
+            .as_array()
+            .is_some_and(|row| row.iter().any(|cell| cell == state))
+}
+
+async fn panels(serin: &Serin, dashboard: &str, chosen: &str) -> Result<Value> {
+    let path = format!("/api/v1/dashboards/{dashboard}/data?{chosen}");
+    Ok(serin.get(&path).await?["panels"].take())
+}
+
+#[tokio::test]
+async fn the_built_in_dashboards_work_in_an_empty_folder() -> Result<()> {
+    let serin = Serin::start().await?;
+    for dashboard in BUILT_IN {
+        let shown = panels(&serin, dashboard, "").await?;
+        for (name, panel) in shown.as_object().context("panels")? {
+            assert_eq!(panel["error"], Value::Null, "{dashboard}/{name}");
+        }
+    }
+    until("the supporting systems tell", SOON, async || {
+        let shown = panels(&serin, "supporting", "").await?;
+        let known = [
+            "bus_connections",
+            "bus_bytes",
+            "host_disk",
+            "lake_files",
+            "own_memory",
+            "watermark",
+        ];
+        Ok(known
+            .iter()
+            .all(|name| shown[name]["state"] == "ok")
+            .then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_counted_is_a_table() -> Result<()> {
+    let serin = Serin::start().await?;
+    let answer = serin.request(Method::GET, "/metrics").send().await?;
+    let text = answer.error_for_status()?.text().await?;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    // A histogram has a row only once something was observed.
+    let names: BTreeSet<&str> = types
+        .filter(|line| !line.ends_with(" histogram"))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    ensure!(names.len() > 50, "{names:?}");
+    until("every metric has a row", SOON, async || {
+        let rows = serin.sql("SELECT DISTINCT name FROM metrics").await?;
+        let known: BTreeSet<&str> = rows.iter().filter_map(|row| row[0].as_str()).collect();
+        Ok(names.is_subset(&known).then_some(()))
+    })
+    .await?;
+    until("an increase is told", SOON, async || {
+        let sql = "SELECT sum(delta) FROM metrics WHERE name = 'serin_bus_in_messages_total'";
+        Ok((serin.sql_number(sql).await? > 0).then_some(()))
+    })
+    .await?;
+    let sql = "SELECT count(*) FROM metrics WHERE name = 'serin_bus_stream_bytes' AND labels_stream = 'EVENTS' AND service = 'serin'";
+    assert!(serin.sql_number(sql).await? > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_death_and_a_birth_are_on_screen_within_two_seconds() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "ticker", TICKS)?;
+    serin.run(&["deploy", "ticker"]).await?;
+    let mut screen = Screen::open(&serin, "cluster").await?;
+    let both = |rows: &[Value]| {
+        let ready = |name| rows.iter().any(|row| is_row(row, name, "ready"));
+        ready("ticker-v1-1") && ready("ticker-v1-2")
+    };
+    screen.until_rows("instances", both).await?;
+
+    let (name, pid) = instances(&serin, "ticker", "ready")
+        .await?
+        .into_iter()
+        .next()
+        .context("one")?;
+    let killed = Instant::now();
+    kill_process(pid)?;
+    // The worst stands first.
+    let is_dead = |rows: &[Value]| rows.first().is_some_and(|row| is_row(row, &name, "dead"));
+    screen.until_rows("instances", is_dead).await?;
+    let died = killed.elapsed();
+    let is_born = |rows: &[Value]| rows.iter().any(|row| is_row(row, "ticker-v1-3", "ready"));
+    screen.until_rows("instances", is_born).await?;
+    let shown_us = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
+    let service = serin.get("/api/v1/services/ticker").await?;
+    let all = service["instances"].as_array().context("instances")?;
+    let new = all
+        .iter()
+        .find(|one| one["name"] == "ticker-v1-3")
+        .context("the new one")?;
+    let started_us = u128::from(new["started_us"].as_u64().context("a time")?);
+    let born = Duration::from_micros(u64::try_from(shown_us.saturating_sub(started_us))?);
+    for (what, took) in [
+        ("a killed instance is shown dead", died),
+        ("a new one is on screen", born),
+    ] {
+        let measured = format!("{:.2} s", took.as_secs_f64());
+        judged(what, &measured, "2 s", took <= ON_SCREEN_WITHIN);
+        ensure!(took <= ON_SCREEN_WITHIN, "{what} after {measured}");
+    }
+    until("the death is counted", SOON, async || {
+        let shown = panels(&serin, "cluster", "").await?;
+        Ok((shown["deaths"]["data"]["value"] == 1.0).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_variable_narrows_a_dashboard_to_one_service() -> Result<()> {
+    let serin = Serin::start().await?;
+    for name in ["drummer", "ticker"] {
+        write(&serin, name, TICKS)?;
+        serin.run(&["deploy", name]).await?;
+    }
+    until("both can be chosen", SOON, async || {
+        let variables = serin.get("/api/v1/dashboards/service/variables").await?;
+        let values = variables[0]["values"].as_array().context("values")?;
+        Ok((values.contains(&"drummer".into()) && values.contains(&"ticker".into())).then_some(()))
+    })
+    .await?;
+    for (name, other) in [("ticker", "drummer"), ("drummer", "ticker")] {
+        until("its instances are shown", SOON, async || {
+            let shown = panels(&serin, "service", &format!("var.service={name}")).await?;
+            let text = shown.to_string();
+            assert!(
+                !text.contains(&format!("{other}-v1")),
+                "{other} among {name}"
+            );
+            let is_there = shown["instances"]["data"]["rows"]
+                .as_array()
+                .is_some_and(|rows| rows.len() == 2)
+                && shown["cpu_by_instance"]["data"]["series"]
+                    .as_array()
+                    .is_some_and(|series| series.len() == 2)
+                && shown["ready"]["data"]["value"] == 2.0
+                && text.contains(&format!("{name}-v1-1"));
+            Ok(is_there.then_some(()))
+        })
+        .await?;
+    }
+    // No value becomes more than text.
+    let hostile = "var.service=x'%20OR%20'a'%3D'a";
+    let shown = panels(&serin, "service", hostile).await?;
+    for (name, panel) in shown.as_object().context("panels")? {
+        assert_eq!(panel["error"], Value::Null, "{name}");
+    }
+    assert_eq!(shown["instances"]["state"], "empty");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_built_in_dashboard_is_copied_once_and_is_theirs_then() -> Result<()> {
+    let serin = Serin::start().await?;
+    let copy = || {
+        serin
+            .request(Method::POST, "/api/v1/dashboards/cluster/copy")
+            .send()
+    };
+    let copied: Value = copy().await?.error_for_status()?.json().await?;
+    assert_eq!(copied["file"], "dashboards/cluster.yaml");
+    let file = serin.dir().join("dashboards/cluster.yaml");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, text.replace("title: Cluster", "title: Our cluster"))?;
+    until("the file counts", SOON, async || {
+        let dashboard = serin.get("/api/v1/dashboards/cluster").await?;
+        Ok((dashboard["title"] == "Our cluster").then_some(dashboard))
+    })
+    .await
+    .map(|dashboard| assert_eq!(dashboard["is_built_in"], false))?;
+    assert_eq!(copy().await?.status(), StatusCode::CONFLICT);
+    let checked = serin.output(&["check"]).await?;
+    assert!(checked.status.success(), "{checked:?}");
+    Ok(())
+}
