@@ -2,8 +2,9 @@
 //!
 //! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged;
-//! `doors` sends what nobody should; `browser` and `pages` look through Chromium; `docs` runs what the book says;
-//! `otlp` hears the official exporters; `dist` unpacks what is handed out.
+//! `doors` sends what nobody should; `browser`, `states` and `pages` look through Chromium; `docs` runs what the book says;
+//! `monitoring` watches the built-in dashboards; `circle` sees a decision come round;
+//! `shop` opens the shop of ten services; `otlp` hears the official exporters; `dist` unpacks what is handed out.
 
 #![expect(
     clippy::disallowed_methods,
@@ -14,6 +15,7 @@
 mod bits;
 mod browser;
 mod chromium;
+mod circle;
 mod dist;
 mod docs;
 mod doors;

@@ -13,6 +13,7 @@
 pub mod bus;
 pub mod cost;
 pub mod duck;
+pub mod live;
 pub mod load;
 pub mod place;
 pub mod random;

@@ -204,3 +204,71 @@ fn known_of(answer: &KpiAnswer) -> HashMap<String, String> {
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Float64Type;
+    use arrow::ipc::reader::StreamReader;
+    use serin_query::ServedFrom;
+
+    use super::*;
+
+    fn conversion() -> KpiAnswer {
+        let series = |country: &str, parts: Option<Vec<_>>| Series {
+            by: vec![(String::from("country"), Some(country.to_owned()))],
+            points: vec![(0, Some(0.5)), (60_000_000, None)],
+            parts,
+            samples: 4,
+        };
+        KpiAnswer {
+            name: String::from("conversion"),
+            unit: Some(String::from("ratio")),
+            step_us: Some(60_000_000),
+            series: vec![
+                series("NL", Some(vec![(Some(2.0), Some(4.0)), (None, Some(0.0))])),
+                series("DE", None),
+            ],
+            coverage: 0.5,
+            samples: 8,
+            watermark_us: Some(90_000_000),
+            series_dropped: 3,
+            served_from: ServedFrom::Raw,
+        }
+    }
+
+    #[test]
+    fn arrow_has_parts_and_says_what_is_known() {
+        let bytes = to_arrow(&conversion()).expect("it can be written");
+        let reader = StreamReader::try_new(bytes.as_slice(), None).expect("a stream");
+        let schema = reader.schema();
+        let names: Vec<&str> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        let wanted = ["time", "country", "value", "numerator", "denominator"];
+        assert_eq!(names, wanted);
+        let known = |key: &str| schema.metadata.get(key).map(String::as_str);
+        assert_eq!(known("serin.unit"), Some("ratio"));
+        assert_eq!(known("serin.watermark"), Some("1970-01-01T00:01:30Z"));
+        assert_eq!(known("serin.coverage"), Some("0.5"));
+        assert_eq!(known("serin.series_dropped"), Some("3"));
+        let batches: Vec<_> = reader.map(|batch| batch.expect("a batch")).collect();
+        let lower = batches[0].column(4).as_primitive::<Float64Type>();
+        let lower: Vec<Option<f64>> = lower.iter().collect();
+        assert_eq!(lower, [Some(4.0), Some(0.0), None, None]);
+    }
+
+    #[test]
+    fn json_keeps_gaps_and_parts() {
+        let body = serde_json::to_value(body(conversion())).expect("it can be written");
+        assert_eq!(body["step_s"], 60.0);
+        assert_eq!(body["series_dropped"], 3);
+        let first = &body["series"][0];
+        assert_eq!(first["points"][1][0], "1970-01-01T00:01:00Z");
+        assert!(first["points"][1][1].is_null(), "a gap is no zero");
+        assert_eq!(first["parts"][0][1], 4.0);
+        assert!(body["series"][1].get("parts").is_none());
+    }
+}
