@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Start a version of a service: rolling, without a lost request
     Deploy(Deploy),
+    /// Run an instance of a service here, beside the deployed ones
+    Run(Run),
     /// Go back to the version before
     Rollback(Named),
     /// Stop the instances of a service
@@ -368,6 +370,29 @@ pub(crate) struct Deploy {
     /// The version's name; v1, v2, … where none is given.
     #[arg(long)]
     pub(crate) version: Option<String>,
+}
+
+/// Run an instance of services/NAME in this terminal, as it is there, until Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serin run cart                    takes as many calls as each deployed instance
+  serin run cart --percent 100      takes all calls until it ends
+  serin run cart --print-env        what a debugger or an editor needs to start it
+
+The instance is of the version `dev`, is named NAME-dev-1, and shows in `serin status`. Ctrl-C takes
+it out of the routes first, so that no call is lost. While it stands at a breakpoint, new calls go to
+the others. With --print-env the lines are KEY=value, and hold a password of the bus: for a shell
+`set -a; eval \"$(serin run cart --print-env)\"`, for an editor a file.")]
+pub(crate) struct Run {
+    /// The service, a folder under services/.
+    pub(crate) name: String,
+    /// The part of the service's calls it takes, in percent; 0 for only those to the version `dev`.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) percent: Option<u32>,
+    /// Print the environment instead, for whoever starts the instance.
+    #[arg(long)]
+    pub(crate) print_env: bool,
 }
 
 /// A service by its name.

@@ -26,7 +26,8 @@ use tracing_subscriber::EnvFilter;
 use cli::{Cli, Command};
 use commands::{
     check, config, copy, decisions, doctor, down, emit, flush, gateway, import as import_command,
-    install, kpi, launch, logs, new, open, query, remark, render, serve, service, shim, status,
+    install, kpi, launch, logs, new, open, query, remark, render, run as run_here, serve, service,
+    shim, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -80,6 +81,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::New(args) => new::run(global, args)?,
             Command::Serve(args) => serve::run(args).await?,
             Command::Deploy(args) => service::deploy(global, args).await?,
+            Command::Run(args) => return run_here::run(global, args).await,
             Command::Rollback(args) => service::rollback(global, args).await?,
             Command::Stop(args) => service::stop(global, args).await?,
             Command::Rm(args) => service::remove(global, args).await?,

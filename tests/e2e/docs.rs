@@ -55,6 +55,18 @@ serin() {
     for arg in "${@:2}"; do case "$arg" in -*) ;; *) dir="$arg" ;; esac; done
     ready "$dir" $!
     return ;;
+  # In a terminal of its own, until Ctrl-C once it is there.
+  run)
+    case " $* " in *" --print-env "*) ;; *)
+      command serin "$@" >>"$clone/up.log" 2>&1 </dev/null &
+      until command serin status | grep -q "$2-dev-1"; do
+        kill -0 $! || exit 1
+        sleep 0.05
+      done
+      kill -INT $!
+      wait $!
+      return ;;
+    esac ;;
   # A reader types more slowly than saved files are noticed.
   kpi|render)
     until command serin "$@" >/dev/null 2>&1 || [ $((tries -= 1)) -eq 0 ]; do sleep 0.05; done ;;

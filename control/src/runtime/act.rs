@@ -199,29 +199,9 @@ impl Shims {
     ) -> Result<Status, ShimError> {
         let client = self.of(options, &service.name).await?;
         let dir = options.versions_dir.join(&service.name).join(hash);
-        let port = match service.port {
-            None => None,
-            Some(Port::Fixed(port)) => Some(port),
-            Some(Port::Auto) => {
-                Some(free_port().map_err(|source| ShimError::Io(dir.clone(), source))?)
-            }
-        };
-        let kept = options.kept_dir.join(&service.name);
-        std::fs::create_dir_all(&kept).map_err(|source| ShimError::Io(kept.clone(), source))?;
-        let own = [
-            ("SERIN_BUS", options.access.url(member)),
-            ("SERIN_DATA", kept.to_string_lossy().into_owned()),
-            ("SERIN_SERVICE", service.name.clone()),
-            ("SERIN_VERSION", member.version.clone()),
-            ("SERIN_INSTANCE", member.instance.clone()),
-        ];
-        let own = own.map(|(key, value)| (key.to_owned(), value));
-        let mut env = options.env.clone();
-        env.extend(exporters_names(member));
-        env.extend(service.env.clone());
-        env.extend(folder::env_file(&dir));
-        env.extend(port.map(|port| (String::from("PORT"), port.to_string())));
-        env.extend(own);
+        let io = |source| ShimError::Io(dir.clone(), source);
+        let port = port_of(service).map_err(io)?;
+        let env = environment(options, service, member, &dir, port).map_err(io)?;
         let launch = Launch {
             instance: member.instance.clone(),
             version: member.version.clone(),
@@ -345,6 +325,42 @@ impl Shims {
     }
 }
 
+/// The environment of an instance whose files are in a folder.
+pub(super) fn environment(
+    options: &RuntimeOptions,
+    service: &Service,
+    member: &Member,
+    folder: &Path,
+    port: Option<u16>,
+) -> std::io::Result<BTreeMap<String, String>> {
+    let kept = options.kept_dir.join(&service.name);
+    std::fs::create_dir_all(&kept)?;
+    let own = [
+        ("SERIN_BUS", options.access.url(member)),
+        ("SERIN_DATA", kept.to_string_lossy().into_owned()),
+        ("SERIN_SERVICE", service.name.clone()),
+        ("SERIN_VERSION", member.version.clone()),
+        ("SERIN_INSTANCE", member.instance.clone()),
+    ];
+    let own = own.map(|(key, value)| (key.to_owned(), value));
+    let mut env = options.env.clone();
+    env.extend(exporters_names(member));
+    env.extend(service.env.clone());
+    env.extend(folder::env_file(folder));
+    env.extend(port.map(|port| (String::from("PORT"), port.to_string())));
+    env.extend(own);
+    Ok(env)
+}
+
+/// The port of an instance that listens itself.
+pub(super) fn port_of(service: &Service) -> std::io::Result<Option<u16>> {
+    match service.port {
+        None => Ok(None),
+        Some(Port::Fixed(port)) => Ok(Some(port)),
+        Some(Port::Auto) => free_port().map(Some),
+    }
+}
+
 /// How an OpenTelemetry SDK in an instance is to call itself, if it has one.
 fn exporters_names(member: &Member) -> [(String, String); 2] {
     let Member {
@@ -363,7 +379,7 @@ fn exporters_names(member: &Member) -> [(String, String); 2] {
 }
 
 /// The command of an instance; `serin` is this program, wherever it is.
-fn command(options: &RuntimeOptions, run: &[String]) -> Vec<String> {
+pub(super) fn command(options: &RuntimeOptions, run: &[String]) -> Vec<String> {
     let mut command = run.to_vec();
     if let Some(program) = command.first_mut().filter(|program| *program == "serin") {
         *program = options.program.to_string_lossy().into_owned();

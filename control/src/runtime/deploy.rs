@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use super::folder;
+use super::guest::VERSION;
 use super::programs;
 use super::reconcile::{Runtime, RuntimeError};
 use super::view::{ServiceView, VersionView};
@@ -52,6 +53,11 @@ pub enum DeployError {
         /// The version.
         version: String,
     },
+    /// The version's name means something else.
+    #[error(
+        "the version {VERSION:?} is that of instances started by `serin run`; choose another name"
+    )]
+    Reserved,
     /// A program that it needs is not there.
     #[error(
         "{service} needs {program:?} for `{key}:`, and it is not on PATH of `serin up`; {advice}"
@@ -197,6 +203,9 @@ impl Runtime {
         let began_us = (self.options.now_us)();
         if let Cause::Asked(Some(version)) = &cause {
             name::check_version(version)?;
+            if version == VERSION {
+                return Err(DeployError::Reserved);
+            }
         }
         name::check_service(name)?;
         let folder = self.options.dir.join("services").join(name);

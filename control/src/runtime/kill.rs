@@ -104,7 +104,7 @@ impl Runtime {
 fn ready_of(views: &[ServiceView], name: &str) -> Vec<InstanceView> {
     let of = views.iter().filter(|service| service.name == name);
     of.flat_map(|service| &service.instances)
-        .filter(|instance| instance.state == "ready")
+        .filter(|instance| instance.state == "ready" && !instance.is_by_hand)
         .cloned()
         .collect()
 }

@@ -9,6 +9,7 @@ mod act;
 mod deploy;
 mod folder;
 mod forward;
+mod guest;
 mod hear;
 mod kill;
 mod plan;
@@ -22,6 +23,7 @@ mod wanted;
 
 pub use access::{Access, Member};
 pub use deploy::{DeployError, Stage};
+pub use guest::{GuestError, Held, Pass, Wish};
 pub use kill::{KillError, Replaced};
 pub use plan::{Action, plan};
 pub use reconcile::{Runtime, RuntimeError, RuntimeOptions};

@@ -3,7 +3,7 @@
 //! One task owns acting. What is wanted is behind a lock that is held for moments and never while
 //! something is waited for. Start at [`Runtime::run`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::access::{Access, Member};
 use super::act::Shims;
 use super::deploy::Copying;
 use super::forward::forward;
+use super::guest::Guest;
 use super::hear::Heard;
 use super::plan::{Action, plan};
 use super::seen::{Seen, SeenInstance};
@@ -105,7 +106,9 @@ pub struct Runtime {
     /// Builds that run at a time: each takes what cores there are by itself.
     pub(super) builds: Semaphore,
     /// Who was let onto the bus last.
-    members: tokio::sync::Mutex<Vec<Member>>,
+    pub(super) members: watch::Sender<Vec<Member>>,
+    /// Instances that were started by hand, by name.
+    pub(super) guests: Mutex<BTreeMap<String, Guest>>,
     views: watch::Sender<Arc<Vec<ServiceView>>>,
     routes: watch::Sender<Arc<Routes>>,
     /// The revision of the routes by which calls without a version are spread.
@@ -131,7 +134,8 @@ impl Runtime {
             changed: Notify::new(),
             copying: Copying::default(),
             builds: Semaphore::new(BUILDS_MAX),
-            members: tokio::sync::Mutex::default(),
+            members: watch::Sender::default(),
+            guests: Mutex::default(),
             views: watch::Sender::default(),
             routes: watch::Sender::default(),
             spread: watch::Sender::default(),
@@ -239,14 +243,21 @@ impl Runtime {
             } => Some(member(service, version, *number)),
             _ => None,
         });
-        let mut members: Vec<Member> = running(seen).into_iter().chain(started).collect();
+        let guests: Vec<Member> = {
+            let guests = self.guests();
+            guests.values().map(|guest| guest.member.clone()).collect()
+        };
+        let mut members: Vec<Member> = running(seen)
+            .into_iter()
+            .chain(started)
+            .chain(guests)
+            .collect();
         members.sort();
-        let mut admitted = self.members.lock().await;
-        if *admitted == members {
+        if *self.members.borrow() == members {
             return;
         }
         match self.options.access.admit(members.clone()).await {
-            Ok(()) => *admitted = members,
+            Ok(()) => drop(self.members.send_replace(members)),
             Err(error) => tracing::warn!(error, "cannot let instances onto the bus"),
         }
     }
@@ -256,6 +267,7 @@ impl Runtime {
         self.shims.connect_lost(&self.options).await;
         let seen = self.seen();
         self.mark_ready(&seen);
+        self.look_at_guests(&self.heard);
         let now_us = (self.options.now_us)();
         let actions = plan(&self.wanted(), &seen, now_us);
         self.admit(&seen, &actions).await;
@@ -426,18 +438,31 @@ impl Runtime {
     }
 
     /// Shows what is, where it changed.
-    fn show(&self) {
+    pub(super) fn show(&self) {
         self.show_seen(&self.seen());
     }
 
     fn show_seen(&self, seen: &Seen) {
         let wanted = self.wanted();
-        let views: Vec<_> = wanted
-            .values()
-            .map(|one| ServiceView::of(one, seen))
-            .collect();
-        let services = wanted.values().map(|one| (one.name.clone(), one.route()));
-        let services = services.collect();
+        let guests = self.guests();
+        let mut views = Vec::new();
+        let mut services = BTreeMap::new();
+        // Guests may be of services that were never deployed.
+        let unknown = guests.values().map(|guest| &guest.member.service);
+        let unknown: BTreeSet<&String> =
+            unknown.filter(|name| !wanted.contains_key(*name)).collect();
+        let unknown: Vec<Wanted> = unknown.into_iter().map(|name| Wanted::new(name)).collect();
+        for one in wanted.values().chain(&unknown) {
+            let of = guests
+                .values()
+                .filter(|guest| guest.member.service == one.name);
+            let of: Vec<&Guest> = of.collect();
+            let view = ServiceView::of(one, seen, &of);
+            services.insert(one.name.clone(), view.route.clone());
+            views.push(view);
+        }
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        drop(guests);
         drop(wanted);
         // Routes first: who sees a version serve waits for routes that have it.
         let now_us = u64::try_from((self.options.now_us)()).unwrap_or_default();

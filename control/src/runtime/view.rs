@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serin_wire::Route;
 
+use super::guest::{Guest, with_guests};
 use super::seen::{Seen, SeenInstance};
 use super::wanted::{Phase, Version, Wanted};
 use crate::service::{Instances, Scrape, Sticky};
@@ -59,7 +60,7 @@ pub struct InstanceView {
     pub version: String,
     /// `starting`, `ready`, `draining`, `ended`.
     pub state: &'static str,
-    /// Its process.
+    /// Its process; 0 where somebody started it by hand.
     pub pid: u32,
     /// Its port.
     pub port: Option<u16>,
@@ -69,6 +70,8 @@ pub struct InstanceView {
     pub ended_us: Option<i64>,
     /// How it ended, `signal 9`.
     pub exit: Option<String>,
+    /// Whether somebody started it by hand, so that its process is theirs.
+    pub is_by_hand: bool,
     /// How its limits are held, `memory 256 MiB (cgroup v2)`; empty where it has none.
     pub limits: String,
     /// What of its limits is not held, and why.
@@ -76,19 +79,33 @@ pub struct InstanceView {
 }
 
 impl ServiceView {
-    pub(super) fn of(wanted: &Wanted, seen: &Seen) -> ServiceView {
+    pub(super) fn of(wanted: &Wanted, seen: &Seen, guests: &[&Guest]) -> ServiceView {
         let newest = wanted.serving().or(wanted.versions.last());
-        let service = newest.map(|version| &version.service);
+        let deployed = newest.map(|version| &version.service);
+        let service = deployed.or(guests.last().map(|guest| &guest.service));
         let instances = seen.instances.get(&wanted.name).into_iter().flatten();
+        let instances = instances.map(InstanceView::of);
+        let by_hand = guests.iter().map(|guest| InstanceView::of_guest(guest));
+        let ready = wanted.serving().map_or(0, |version| {
+            let of = seen.of(&wanted.name, &version.name);
+            of.filter(|one| one.is_ready()).count()
+        });
+        let route = with_guests(wanted.route(), ready, guests);
         ServiceView {
             name: wanted.name.clone(),
-            state: state(wanted, seen),
+            state: match state(wanted, seen) {
+                // Nobody but guests is there.
+                "down" | "stopped" | "starting" if !route.versions.is_empty() && ready == 0 => {
+                    "serving"
+                }
+                state => state,
+            },
             web: service.and_then(|service| service.web.clone()),
             has_port: service.is_some_and(|service| service.port.is_some()),
             sticky: service.and_then(|service| service.sticky.clone()),
-            route: wanted.route(),
+            route,
             versions: wanted.versions.iter().rev().map(VersionView::of).collect(),
-            instances: instances.map(InstanceView::of).collect(),
+            instances: instances.chain(by_hand).collect(),
         }
     }
 }
@@ -145,6 +162,27 @@ impl InstanceView {
             exit: status.exit.map(|exit| exit.to_string()),
             limits: status.limits.clone(),
             limits_missing: status.limits_missing.clone(),
+            is_by_hand: false,
+        }
+    }
+
+    fn of_guest(guest: &Guest) -> InstanceView {
+        InstanceView {
+            name: guest.member.instance.clone(),
+            version: guest.member.version.clone(),
+            state: match (guest.is_leaving, guest.is_ready) {
+                (true, _) => "draining",
+                (false, true) => "ready",
+                (false, false) => "starting",
+            },
+            pid: 0,
+            port: guest.port,
+            started_us: guest.since_us,
+            ended_us: None,
+            exit: None,
+            limits: String::new(),
+            limits_missing: None,
+            is_by_hand: true,
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod new;
 pub(crate) mod open;
 pub(crate) mod query;
 pub(crate) mod render;
+pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod shim;

@@ -12,6 +12,7 @@ mod dto;
 mod error;
 mod events;
 pub(crate) mod first_steps;
+mod guests;
 mod kpis;
 mod live;
 mod logs;
@@ -369,6 +370,8 @@ fn admitted(app: App) -> Router<App> {
         .route("/api/v1/services/{name}/deploy", post(services::deploy))
         .route("/api/v1/services/{name}/rollback", post(services::rollback))
         .route("/api/v1/services/{name}/stop", post(services::stop))
+        .route("/api/v1/services/{name}/run", post(guests::run))
+        .route("/api/v1/services/{name}/leave", post(guests::leave))
         .route("/api/v1/instances", get(services::instances))
         .route("/api/v1/status", get(run::status))
         .route("/api/v1/flush", post(run::flush))

@@ -27,7 +27,7 @@ pub(crate) struct DeployBody {
     version: Option<String>,
 }
 
-fn runtime(app: &App) -> Result<&Arc<Runtime>, ApiError> {
+pub(crate) fn runtime(app: &App) -> Result<&Arc<Runtime>, ApiError> {
     app.runtime
         .as_ref()
         .ok_or_else(|| ApiError::not_found("this server runs no services"))

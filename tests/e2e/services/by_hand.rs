@@ -1,0 +1,150 @@
+//! `serin run`: an instance in a terminal takes its part of the calls, and goes without losing one.
+
+use std::fs;
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use serin_tests::Serin;
+use serin_tests::wait::until;
+
+use super::SOON;
+use super::load::Visitors;
+
+/// Starts `serin run` in the background.
+fn run(serin: &Serin, arguments: &[&str]) -> Result<Child> {
+    let mut command = serin.command(&[&["run"], arguments].concat())?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped());
+    command.spawn().context("cannot start serin run")
+}
+
+/// The state of the first instance that was started by hand.
+async fn state(serin: &Serin, name: &str) -> Result<Option<String>> {
+    let service = serin.get(&format!("/api/v1/services/{name}")).await?;
+    let mut instances = service["instances"].as_array().into_iter().flatten();
+    let by_hand = instances.find(|one| one["is_by_hand"] == true);
+    Ok(by_hand.and_then(|one| Some(one["state"].as_str()?.to_owned())))
+}
+
+async fn becomes(serin: &Serin, name: &str, wanted: Option<&str>) -> Result<()> {
+    let what = format!("the instance by hand becomes {wanted:?}");
+    until(&what, SOON, async || {
+        let is = state(serin, name).await;
+        let is = if wanted.is_none() {
+            is.unwrap_or_default()
+        } else {
+            is?
+        };
+        Ok((is.as_deref() == wanted).then_some(()))
+    })
+    .await
+}
+
+async fn page(serin: &Serin, name: &str) -> Result<String> {
+    let answer = reqwest::get(format!("{}/{name}/", serin.gateway())).await?;
+    ensure!(answer.status() == 200, "{}", answer.status());
+    Ok(answer.text().await?)
+}
+
+/// Asks it to end as Ctrl-C does, and waits for that.
+fn interrupt(mut child: Child) -> Result<()> {
+    let pid = child.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status()?;
+    let status = child.wait()?;
+    ensure!(status.success(), "serin run ended with {status}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_by_hand_takes_its_part_and_loses_nothing() -> Result<()> {
+    let serin = Serin::start().await?;
+    serin.run(&["new", "page"]).await?;
+    serin.run(&["deploy", "page"]).await?;
+    let file = serin.dir().join("services/page/page.html");
+    let text = fs::read_to_string(&file)?;
+    fs::write(&file, text.replace("Hello", "Servus"))?;
+    let visitors = Visitors::start(&format!("{}/page/", serin.gateway()), 2);
+
+    let child = run(&serin, &["page"])?;
+    becomes(&serin, "page", Some("ready")).await?;
+    let service = serin.get("/api/v1/services/page").await?;
+    let weights = &service["route"]["versions"];
+    assert_eq!(weights[0]["version"], "dev", "{weights}");
+    assert_eq!(weights[0]["weight"], 3_300, "{weights}");
+    until("both versions answer", SOON, async || {
+        let sql = "SELECT count(DISTINCT version) FROM requests WHERE service = 'page' AND endpoint = 'http'";
+        Ok((serin.sql_number(sql).await? == 2).then_some(()))
+    })
+    .await?;
+    let said = serin.run(&["status"]).await?;
+    assert!(said.contains("page-dev-1"), "{said}");
+    interrupt(child)?;
+    becomes(&serin, "page", None).await?;
+
+    let child = run(&serin, &["page", "--percent", "100"])?;
+    becomes(&serin, "page", Some("ready")).await?;
+    until("all calls come here", SOON, async || {
+        Ok(page(&serin, "page").await?.contains("Servus").then_some(()))
+    })
+    .await?;
+    assert!(page(&serin, "page").await?.contains("Servus"));
+    interrupt(child)?;
+    assert!(page(&serin, "page").await?.contains("Hello"));
+    visitors.more(20).await?;
+    visitors.all_were_served().await
+}
+
+#[tokio::test]
+async fn a_service_that_was_never_deployed_is_served_by_hand() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    serin.run(&["new", "page"]).await?;
+    let child = run(&serin, &["page"])?;
+    becomes(&serin, "page", Some("ready")).await?;
+    until("the gateway knows it", SOON, async || {
+        Ok(page(&serin, "page").await.ok())
+    })
+    .await?;
+    // It joins the next run of Serin by itself.
+    serin.kill()?;
+    serin.start_again().await?;
+    until("it is called again", SOON, async || {
+        Ok((state(&serin, "page").await.ok().flatten().as_deref() == Some("ready")).then_some(()))
+    })
+    .await?;
+    interrupt(child)?;
+    let refused = serin
+        .output(&["deploy", "page", "--version", "dev"])
+        .await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("`serin run`"), "{said}");
+    let refused = serin.output(&["run", "nobody"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("`serin new nobody` makes one"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_debugger_starts_it_with_the_environment_that_is_printed() -> Result<()> {
+    let serin = Serin::start().await?;
+    serin.run(&["new", "shout", "--lang", "python"]).await?;
+    let lines = serin.run(&["run", "shout", "--print-env"]).await?;
+    assert!(lines.contains("SERIN_INSTANCE=shout-dev-1"), "{lines}");
+    let json = serin
+        .run(&["run", "shout", "--print-env", "--json"])
+        .await?;
+    let env: Value = serde_json::from_str(&json)?;
+    assert_eq!(env["SERIN_INSTANCE"], "shout-dev-2");
+    let script = format!("set -a; {lines}\nexec python3 main.py");
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(serin.dir().join("services/shout"))
+        .spawn()?;
+    becomes(&serin, "shout", Some("ready")).await?;
+    child.kill()?;
+    child.wait()?;
+    // Its pulses have stopped: it takes no calls any more.
+    becomes(&serin, "shout", Some("starting")).await
+}
