@@ -28,6 +28,7 @@ mod otlp;
 mod pages;
 mod power;
 mod services;
+mod shop;
 mod weblog;
 mod writers;
 mod writing;

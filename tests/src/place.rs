@@ -48,6 +48,15 @@ pub fn weblog() -> PathBuf {
     repository().join("examples/weblog/access.log.gz")
 }
 
+/// Where cargo keeps what it makes for packages of tests, from run to run.
+pub fn new_packages() -> Result<PathBuf> {
+    let serin = serin()?;
+    let target = serin.parent().and_then(Path::parent);
+    Ok(target
+        .context("a target folder")?
+        .join("tools/new-packages"))
+}
+
 /// Python with DuckDB, as `cargo xtask test` chose it.
 pub fn python() -> Command {
     let program = std::env::var("SERIN_PYTHON").unwrap_or_else(|_| "python3".to_owned());

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -92,20 +92,11 @@ async fn answers(serin: &Serin, name: &str) -> Result<()> {
     .await
 }
 
-/// The folder in which cargo keeps what it makes for tests of new packages, from run to run.
-fn cargo_folder() -> Result<PathBuf> {
-    let target = place::serin()?;
-    let target = target.parent().and_then(Path::parent);
-    Ok(target
-        .context("a target folder")?
-        .join("tools/new-packages"))
-}
-
 #[tokio::test]
 async fn a_new_service_in_rust_is_built_and_answers() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut serin = Serin::prepared(dir.path())?;
-    let built = cargo_folder()?;
+    let built = place::new_packages()?;
     serin.set("CARGO_BUILD_BUILD_DIR", &built.to_string_lossy());
     serin.start_again().await?;
     serin.run(&["new", "my-rust", "--lang", "rust"]).await?;
@@ -138,7 +129,7 @@ fn own_test(folder: &Path, command: &mut Command) -> Result<()> {
 #[test]
 fn a_new_service_passes_its_own_test() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let built = cargo_folder()?;
+    let built = place::new_packages()?;
     for (lang, program, arguments) in [
         ("python", "python3", &["-m", "unittest", "main_test"][..]),
         ("typescript", "npm", &["test", "--silent"]),
