@@ -38,12 +38,12 @@ fn processes_of(instance: &str) -> Result<usize> {
 #[tokio::test]
 async fn a_program_that_cannot_start_is_told_at_once() -> Result<()> {
     let serin = Serin::start().await?;
-    write(&serin, "typo", "run: pyhton3 main.py\n")?;
+    write(&serin, "typo", "run: ./mian.sh\n")?;
     let start = Instant::now();
     let said = refused(&serin, "typo").await?;
     assert!(said.contains("code 127"), "{said}");
     assert!(
-        said.contains("cannot start \"pyhton3\": No such file"),
+        said.contains("cannot start \"./mian.sh\": No such file"),
         "{said}"
     );
     assert!(
