@@ -2,7 +2,7 @@
 //!
 //! It is read and planned over the columns of a snapshot; no row is looked at. Start at [`examine`].
 
-use std::path::Path;
+use std::sync::Arc;
 
 use serin_lake::Snapshot;
 
@@ -41,8 +41,8 @@ fn plan(sql: &str, snapshot: &Snapshot) -> Result<(), QueryError> {
     let limits = Limits::default();
     let admitted = guard::admit(sql, Some(RANGE), &limits)?;
     let wrong = |error| session::explain(error, &limits);
-    let runtime = session::runtime(&limits, Path::new(""), Default::default()).map_err(wrong)?;
-    let context = session::context(runtime);
+    // Nothing is read and nothing written aside.
+    let context = session::context(Arc::default());
     session::register(&context, snapshot).map_err(wrong)?;
     // Planning waits for nothing, so this thread is enough.
     let here = tokio::runtime::Builder::new_current_thread().build();

@@ -110,11 +110,7 @@ pub(crate) enum Arithmetic {
 impl Formula {
     /// The value over so many seconds; `None` where an input is missing, or the result is no finite
     /// number.
-    pub(crate) fn value(
-        &self,
-        seconds: f64,
-        input: &impl Fn(usize) -> Option<f64>,
-    ) -> Option<f64> {
+    pub(crate) fn value(&self, seconds: f64, input: &impl Fn(usize) -> Option<f64>) -> Option<f64> {
         let value = match self {
             Formula::Number(number) => *number,
             Formula::Seconds => seconds,

@@ -146,6 +146,7 @@ async fn arithmetic_ends_at_the_deadline() {
         deadline: Duration::from_millis(300),
         ..Limits::default()
     };
+    #[expect(clippy::disallowed_methods, reason = "this test is about time")]
     let begun = Instant::now();
     let error = ask("visits", 50_000, by_instance(50_000), limits)
         .await

@@ -5,6 +5,7 @@
 mod bounds;
 mod cases;
 mod damage;
+mod examine;
 mod fixture;
 mod hostile;
 mod kpi;
