@@ -59,6 +59,25 @@ async fn exporters_of_javascript_are_heard() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_and_done_without() -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    let settings = format!("otlp: {{http_port: {port}, grpc_port: 0}}\n");
+    let serin = Serin::start_set(&settings).await?;
+    let said = serin.said();
+    ensure!(
+        said.contains(&format!(
+            "OpenTelemetry over HTTP is not heard at 127.0.0.1:{port}"
+        )) && said.contains("set otlp.http_port in serin.yaml"),
+        "{said}"
+    );
+    for key in ["otlp_http", "otlp_grpc"] {
+        ensure!(heard_at(&serin, key).is_err(), "{key} is heard");
+    }
+    Ok(())
+}
+
 /// Where exporters are heard, as Serin says itself.
 fn heard_at(serin: &Serin, key: &str) -> Result<String> {
     let run: Value = serde_json::from_slice(&std::fs::read(serin.dir().join(".serin/run.json"))?)?;
