@@ -335,9 +335,12 @@ pub(super) fn environment(
 ) -> std::io::Result<BTreeMap<String, String>> {
     let kept = options.kept_dir.join(&service.name);
     std::fs::create_dir_all(&kept)?;
+    // What an instance leaves there the next one finds, whatever the bus's port is by then.
+    let spill = kept.join(".spill");
     let own = [
         ("SERIN_BUS", options.access.url(member)),
         ("SERIN_DATA", kept.to_string_lossy().into_owned()),
+        ("SERIN_SPILL_DIR", spill.to_string_lossy().into_owned()),
         ("SERIN_SERVICE", service.name.clone()),
         ("SERIN_VERSION", member.version.clone()),
         ("SERIN_INSTANCE", member.instance.clone()),
