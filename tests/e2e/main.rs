@@ -29,6 +29,7 @@ mod pages;
 mod power;
 mod services;
 mod shop;
+mod states;
 mod weblog;
 mod writers;
 mod writing;

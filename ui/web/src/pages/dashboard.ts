@@ -116,18 +116,13 @@ class DashboardPage implements Page {
     for (const panel of this.#panels.values()) panel.destroy();
   }
 
-  get #isAllEmpty(): boolean {
-    const known = Object.values(this.#store.panels);
-    return known.length > 0 && known.every(({ state }) => state === 'empty');
-  }
-
-  /** Where to offer a way to the data: nowhere while some lie in the range that is shown. */
-  get #jump(): 'here' | 'above' | undefined {
-    const { dataRange, span } = this.#store;
-    if (!dataRange) return undefined;
-    if (this.#isAllEmpty) return 'above';
+  /** Whether the data lie elsewhere: a count of nothing is a zero, so that panels alone cannot tell. */
+  get #liesElsewhere(): boolean {
+    const { dataRange, span, panels } = this.#store;
+    const known = Object.values(panels);
+    if (!dataRange || known.length === 0) return false;
     const isInside = Date.parse(dataRange.from) < span.to && Date.parse(dataRange.to) > span.from;
-    return isInside ? undefined : 'here';
+    return !isInside || known.every(({ state }) => state === 'empty');
   }
 
   #choose(range: Range): void {
@@ -199,7 +194,7 @@ class DashboardPage implements Page {
         frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: url.isolated[name] },
         isAlone: alone === name,
         isLoading: store.isLoading,
-        jump: this.#jump,
+        isElsewhere: this.#liesElsewhere,
       });
     }
     for (const row of this.#rows.children) {
@@ -242,7 +237,7 @@ class DashboardPage implements Page {
     const { definition, panels, dataRange, failure } = this.#store;
     const notices: Node[] = this.#told ? [this.#told] : [];
     const known = Object.values(panels);
-    if (dataRange && this.#isAllEmpty) {
+    if (dataRange && this.#liesElsewhere) {
       notices.push(
         h('div', { class: 'notice', 'data-testid': 'empty-range' }, icon('empty'),
           h('span', {}, `Nothing in this range. Data lie between ${formatDateTime(Date.parse(dataRange.from), currentZone())} and ${formatDateTime(Date.parse(dataRange.to), currentZone())}.`),
@@ -283,7 +278,6 @@ class DashboardPage implements Page {
           zoom: (from, to) => this.#choose(zoomTo(from, to)),
           isolate: (series) => this.#isolate(name, series),
           expand: () => this.#expand(name),
-          jumpToData: () => this.#jumpToData(),
           inspect: one.has_traces ? (from, to, series) => this.#showTraces(name, from, to, series) : undefined,
         });
         this.#panels.set(name, panel);

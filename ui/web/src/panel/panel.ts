@@ -16,7 +16,6 @@ import { derive, type Known } from './state';
 
 export interface PanelActions extends Gestures {
   expand: () => void;
-  jumpToData: () => void;
 }
 
 export interface PanelInput {
@@ -24,8 +23,8 @@ export interface PanelInput {
   frame: Frame;
   isAlone: boolean;
   isLoading: boolean;
-  /** Where the way to the data is offered: in the panel, or once for all panels. */
-  jump: 'here' | 'above' | undefined;
+  /** Whether the data lie at another time; the page says where. */
+  isElsewhere: boolean;
 }
 
 export interface Panel {
@@ -102,7 +101,7 @@ class PanelView implements Panel {
     this.#describe(data?.title ?? this.definition.title, data?.description ?? this.definition.description);
     if (this.#table && shown.body !== 'data') this.#closeTable();
     if (shown.body === 'data' && data) this.#draw(data, frame);
-    else this.#say(shown.body, shown.failure, input.jump);
+    else this.#say(shown.body, shown.failure, input.isElsewhere);
   }
 
   destroy(): void {
@@ -133,8 +132,8 @@ class PanelView implements Panel {
     this.#chart.update(data, frame);
   }
 
-  #say(body: 'loading' | 'empty' | 'error' | 'data', failure: { code: string; message: string } | undefined, jump: PanelInput['jump']): void {
-    const message = JSON.stringify([body, failure, jump]);
+  #say(body: 'loading' | 'empty' | 'error' | 'data', failure: { code: string; message: string } | undefined, isElsewhere: boolean): void {
+    const message = JSON.stringify([body, failure, isElsewhere]);
     if (message === this.#message) return;
     this.#message = message;
     this.#chart?.destroy();
@@ -155,8 +154,7 @@ class PanelView implements Panel {
           { class: 'message empty', 'data-testid': 'panel-empty' },
           icon('empty'),
           h('p', {}, 'No data in this range'),
-          h('p', { class: 'muted' }, jump ? 'There is data at another time.' : 'Events of the kind that this panel reads will fill it.'),
-          jump === 'here' ? h('button', { type: 'button', class: 'button small', 'data-testid': 'panel-jump', onclick: this.actions.jumpToData }, 'Jump to the data') : null,
+          h('p', { class: 'muted' }, isElsewhere ? 'There is data at another time.' : 'Events of the kind that this panel reads will fill it.'),
         ),
       );
     }

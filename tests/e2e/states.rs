@@ -1,0 +1,274 @@
+//! What a page shows when things are not as usual: dark, an empty range, a failing panel, text that
+//! would be markup, a dropped file. Through Chromium, as a user meets it.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use serin_tests::Serin;
+
+use crate::chromium::Browser;
+use crate::weblog;
+
+/// Where one lands who follows a link of this server.
+fn at(serin: &Serin, path: &str) -> String {
+    let next: String = path
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect();
+    format!("{}/signin?token={}&next={next}", serin.url(), serin.token())
+}
+
+async fn text_of(browser: &mut Browser, selector: &str) -> Result<String> {
+    let expression = format!("document.querySelector({})?.textContent", json!(selector));
+    let told = browser
+        .ask("tell", json!({"expression": expression}))
+        .await?;
+    Ok(told.as_str().unwrap_or_default().to_owned())
+}
+
+async fn nothing_is_wrong(browser: &mut Browser) -> Result<()> {
+    let faults = browser.ask("faults", json!({})).await?;
+    ensure!(faults == json!([]), "in the page: {faults}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_range_leads_to_the_data_and_the_url_holds_the_range() -> Result<()> {
+    let serin = weblog::imported().await?;
+    let mut browser = Browser::start()?;
+    let empty = "/d/weblog?from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z";
+    browser
+        .ask("dashboard", json!({"url": at(&serin, empty)}))
+        .await?;
+    let states = browser.ask("states", json!({})).await?;
+    // A count of nothing is a zero; what has no value says so.
+    assert_eq!(
+        (&states["total"], &states["pages"]),
+        (&json!("ok"), &json!("empty"))
+    );
+    let told = text_of(&mut browser, "[data-testid=empty-range]").await?;
+    ensure!(
+        told.contains("2015"),
+        "where the data lie is not told: {told}"
+    );
+    browser
+        .ask("click", json!({"selector": "[data-testid=jump-to-data]"}))
+        .await?;
+    browser
+        .until("document.querySelector('[data-panel=total]').dataset.state === 'ok'")
+        .await?;
+    browser
+        .until("location.search.includes('from=2015-05-1')")
+        .await?;
+
+    // A range that goes backwards is told, and leads nowhere.
+    let before = browser
+        .ask("tell", json!({"expression": "location.href"}))
+        .await?;
+    for (field, time) in [("from", "2015-05-19 00:00"), ("to", "2015-05-18 00:00")] {
+        if field == "from" {
+            browser
+                .ask("click", json!({"selector": "[data-testid=range]"}))
+                .await?;
+        }
+        let given = json!({"selector": format!("[data-testid=range-{field}]"), "text": time});
+        browser.ask("type", given).await?;
+    }
+    let apply = json!({"selector": "[data-testid=range-apply]"});
+    browser.ask("click", apply.clone()).await?;
+    let problem = text_of(&mut browser, ".range-form .problem").await?;
+    ensure!(
+        !problem.is_empty(),
+        "nothing is said of a range that goes backwards"
+    );
+    let still = browser
+        .ask("tell", json!({"expression": "location.href"}))
+        .await?;
+    assert_eq!(still, before);
+    let given = json!({"selector": "[data-testid=range-to]", "text": "2015-05-20 00:00"});
+    browser.ask("type", given).await?;
+    browser.ask("click", apply).await?;
+    browser
+        .until("/from=2015-05-19.*to=2015-05-20/.test(location.search)")
+        .await?;
+    nothing_is_wrong(&mut browser).await
+}
+
+#[tokio::test]
+async fn text_of_events_never_becomes_markup() -> Result<()> {
+    const HOSTILE: [&str; 5] = [
+        "/<img src=x onerror=alert(1)>",
+        "/\"><script>alert(2)</script>",
+        "/{{constructor.constructor('alert(3)')()}}",
+        "/\u{202e}gnp.exe",
+        "javascript:alert(4)",
+    ];
+    let serin = Serin::start_with(&["examples/weblog/kpis", "examples/weblog/dashboards"]).await?;
+    let mut lines = String::new();
+    for path in HOSTILE {
+        let data = json!({"client": "1.1.1.1", "path": path, "referrer": path, "agent": path,
+            "status": 200, "bytes": 1, "method": "GET"});
+        let time = "2015-05-18T12:00:00Z";
+        let event = json!({"type": "http.request", "source": "/web", "time": time, "data": data});
+        lines.push_str(&format!("{event}\n"));
+    }
+    let (status, answer) = serin.post(lines).await?;
+    ensure!(status == 200, "{answer}");
+    serin.run(&["flush"]).await?;
+    let mut browser = Browser::start()?;
+    browser
+        .ask("dashboard", json!({"url": at(&serin, "/d/weblog")}))
+        .await?;
+    for panel in ["pages", "referrers"] {
+        let table = browser.ask("table", json!({"panel": panel})).await?;
+        let rows = table["rows"].as_array().map_or(&[][..], Vec::as_slice);
+        for path in HOSTILE {
+            ensure!(
+                rows.iter().any(|row| row[0] == path),
+                "{path:?} is not shown as it is in {panel}: {table}"
+            );
+        }
+    }
+    let sql = "SELECT path, agent FROM \"http.request\"";
+    browser
+        .ask("open", json!({"url": format!("{}/explore", serin.url())}))
+        .await?;
+    browser
+        .ask(
+            "type",
+            json!({"selector": "[data-testid=sql]", "text": sql}),
+        )
+        .await?;
+    browser
+        .ask("click", json!({"selector": "[data-testid=run]"}))
+        .await?;
+    browser
+        .until("document.querySelector('[data-testid=result]') !== null")
+        .await?;
+    let shown = text_of(&mut browser, "[data-testid=result]").await?;
+    ensure!(shown.contains(HOSTILE[0]), "{shown}");
+    let made = "document.querySelectorAll('img[src=x], #main script').length";
+    assert_eq!(browser.ask("tell", json!({"expression": made})).await?, 0);
+    nothing_is_wrong(&mut browser).await
+}
+
+#[tokio::test]
+async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
+    let serin = Serin::start().await?;
+    let event = json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12}});
+    let (status, answer) = serin.post(event.to_string()).await?;
+    ensure!(status == 200, "{answer}");
+    fs::create_dir_all(serin.dir().join("dashboards"))?;
+    fs::write(
+        serin.dir().join("dashboards/two.yaml"),
+        "dashboard: two\nrange: 1h\npanels:\n  \
+         good: {sql: 'SELECT sum(amount) AS paid FROM \"order.paid\"', draw: table}\n  \
+         bad: {sql: 'SELECT amuont FROM \"order.paid\"', draw: table}\n\
+         layout:\n  - {good: 1, bad: 1}\n",
+    )?;
+    let mut browser = Browser::start()?;
+    browser
+        .ask("dashboard", json!({"url": at(&serin, "/d/two")}))
+        .await?;
+    browser
+        .until("document.querySelector('[data-panel=good]')?.dataset.state === 'ok'")
+        .await?;
+    let states = browser.ask("states", json!({})).await?;
+    assert_eq!(states, json!({"good": "ok", "bad": "error"}));
+    let why = text_of(&mut browser, "[data-panel=bad]").await?;
+    ensure!(
+        why.contains("amuont") && why.contains("amount") && why.contains("SER-"),
+        "{why}"
+    );
+    nothing_is_wrong(&mut browser).await
+}
+
+#[tokio::test]
+async fn the_theme_is_chosen_and_remembered() -> Result<()> {
+    let serin = weblog::imported().await?;
+    let mut browser = Browser::start()?;
+    browser
+        .ask("dashboard", json!({"url": at(&serin, "/d/weblog")}))
+        .await?;
+    let brightness = r"getComputedStyle(document.body).backgroundColor
+        .match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3";
+    let mut seen = Vec::new();
+    for theme in ["light", "dark"] {
+        let chosen = format!("document.documentElement.dataset.theme === '{theme}'");
+        while browser.ask("tell", json!({"expression": chosen})).await? != true {
+            browser
+                .ask("click", json!({"selector": "[data-testid=theme]"}))
+                .await?;
+        }
+        let bright = browser
+            .ask("tell", json!({"expression": brightness}))
+            .await?;
+        seen.push(bright.as_f64().unwrap_or(f64::NAN));
+    }
+    ensure!(
+        seen[0] > 200.0 && seen[1] < 60.0,
+        "light and dark: {seen:?}"
+    );
+    let again = format!("{}/d/weblog", serin.url());
+    browser.ask("dashboard", json!({"url": again})).await?;
+    browser
+        .until("document.documentElement.dataset.theme === 'dark'")
+        .await?;
+    nothing_is_wrong(&mut browser).await
+}
+
+/// Drops a file on the page, as a user does with the mouse.
+async fn drop_file(browser: &mut Browser, name: &str, text: &str) -> Result<()> {
+    let expression = format!(
+        "(() => {{ const carried = new DataTransfer(); carried.items.add(new File([{}], {})); \
+         for (const kind of ['dragenter', 'dragover', 'drop']) \
+         window.dispatchEvent(new DragEvent(kind, {{dataTransfer: carried, bubbles: true, cancelable: true}})); \
+         return true; }})()",
+        json!(text),
+        json!(name)
+    );
+    browser
+        .ask("tell", json!({"expression": expression}))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
+    let serin = Serin::start().await?;
+    let mut browser = Browser::start()?;
+    browser.ask("open", json!({"url": at(&serin, "/")})).await?;
+    browser
+        .until("document.querySelector('[data-testid=drop-area]') !== null")
+        .await?;
+    drop_file(&mut browser, "broken.csv", "").await?;
+    browser
+        .until("document.querySelector('[data-testid=open-progress].bad') !== null")
+        .await?;
+    let why = text_of(&mut browser, "[data-testid=open-progress]").await?;
+    ensure!(why.contains("broken.csv"), "{why}");
+
+    let mut csv = String::from("time,country,amount\n");
+    for hour in 0..24 {
+        csv.push_str(&format!("2019-03-04T{hour:02}:30:00Z,de,{hour}\n"));
+    }
+    drop_file(&mut browser, "orders.csv", &csv).await?;
+    browser.until("location.pathname.startsWith('/d/')").await?;
+    browser
+        .until("location.search.includes('2019-03-04')")
+        .await?;
+    let ready = "document.querySelector('[data-panel]') !== null && \
+        [...document.querySelectorAll('[data-panel]')].every((panel) => panel.dataset.state === 'ok')";
+    browser.until(ready).await?;
+    assert_eq!(
+        serin
+            .sql("SELECT count(*), sum(amount) FROM orders")
+            .await?,
+        [[json!(24), json!(276)]]
+    );
+    nothing_is_wrong(&mut browser).await
+}
