@@ -252,7 +252,8 @@ impl Runtime {
             let instance = &guest.member.instance;
             let heard_us = heard.heard_us(instance, now_us);
             guest.heard_us = heard_us.unwrap_or(guest.heard_us);
-            let is_silent = heard_us.is_some_and(|heard_us| now_us - heard_us > SILENT_US);
+            // Where nobody is heard it cannot be called either.
+            let is_silent = now_us - guest.heard_us > SILENT_US;
             guest.is_ready = heard.is_ready(instance) && !is_silent;
         }
     }

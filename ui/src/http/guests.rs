@@ -62,11 +62,13 @@ pub(crate) async fn run(
         serde_json::to_vec(&pass).map_err(|error| ApiError::internal(error.to_string()))?;
     line.push(b'\n');
     let first = stream::iter([Ok::<_, Infallible>(Bytes::from(line))]);
+    let stop = app.stop.clone();
     let body = match held {
-        // Dropped with the connection.
+        // Dropped with the connection, which the end of the server ends.
         Some(held) => Body::from_stream(first.chain(stream::once(async move {
-            let _held = held;
-            std::future::pending().await
+            stop.cancelled().await;
+            drop(held);
+            Ok(Bytes::new())
         }))),
         None => Body::from_stream(first),
     };
