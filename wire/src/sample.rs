@@ -1,11 +1,12 @@
 //! Which spans are told: all while they fit the budget, beyond it whole traces by their identity,
 //! and always the failed and the slow.
 //!
-//! A trace is kept where the random bits of its identity are at or above a threshold that rises with
-//! the load (W3C trace context level 2, and OpenTelemetry's consistent sampling, have the same rule).
-//! So what a busy service keeps, a less busy one keeps too, and traces stay whole without asking
-//! anyone. Slow is above the 99th percentile of the same name in the last window. The SDK asks for its
-//! own spans and the gateway for its, so that both keep the same traces. Now is a parameter.
+//! A trace is kept where the random bits of its identity are at or above a threshold that rises
+//! with the load (W3C trace context level 2, and OpenTelemetry's consistent sampling, have the same
+//! rule). So what a busy service keeps, a less busy one keeps too, and traces stay whole without
+//! asking anyone. Slow is above the 99th percentile of the same name in the last window. The SDK
+//! asks for its own spans and the gateway for its, so that both keep the same traces. Now is a
+//! parameter.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! The first steps of a folder that began with the first service: visitors, a kill, and closing it all.
+//! The first steps of a folder that began with the first service: visitors, a kill, and closing it
+//! all.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
-//! Visitors who come to the first service through the gateway while they are wanted, so that its charts
-//! move before it has any of its own.
+//! Visitors who come to the first service through the gateway while they are wanted, so that its
+//! charts move before it has any of its own.
 //!
-//! A steady trickle that swells and ebbs over a minute; it ends by itself. Start at [`Visitors::open`].
+//! A steady trickle that swells and ebbs over a minute; it ends by itself. Start at
+//! [`Visitors::open`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! `/api/v1/first-steps`: what the start page of a young folder offers to try, and what it found.
 //!
-//! The doing is the server's ([`FirstSteps`]); here is only its way over HTTP. A bad version that rolls
-//! itself back will stand beside these, once there is a loop that judges versions.
+//! The doing is the server's ([`FirstSteps`]); here is only its way over HTTP. A bad version that
+//! rolls itself back will stand beside these, once there is a loop that judges versions.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! `GET /api/v1/logs`: what services wrote, in the order it was written; and how much of it when.
 //!
-//! An answer has the newest lines of the range, at most so many. Each has a cursor: `before` it come
-//! older lines, `around` it those on both sides. Lines may arrive out of order by a second or so; who
-//! follows asks from a little earlier and knows lines by their cursor.
+//! An answer has the newest lines of the range, at most so many. Each has a cursor: `before` it
+//! come older lines, `around` it those on both sides. Lines may arrive out of order by a second or
+//! so; who follows asks from a little earlier and knows lines by their cursor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

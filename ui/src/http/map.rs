@@ -117,7 +117,8 @@ pub(crate) async fn get(
     }))
 }
 
-/// The edges of requests, and those of spans where no request tells of the callee; the busiest first.
+/// The edges of requests, and those of spans where no request tells of the callee; the busiest
+/// first.
 fn edges(calls: &[Row], spans: &[Row]) -> Vec<EdgeBody> {
     let mut edges: Vec<EdgeBody> = calls.iter().map(|row| edge(row, false)).collect();
     let told: BTreeSet<String> = edges.iter().map(|edge| edge.callee.clone()).collect();

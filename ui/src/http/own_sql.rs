@@ -62,14 +62,15 @@ pub(crate) fn moment(time_us: i64) -> String {
     format!("to_timestamp_micros({time_us})")
 }
 
-/// The rows of a statement.
+/// The rows of a statement. Pages look again and again: they wait with panels, apart from what
+/// people ask.
 pub(crate) async fn ask(
     app: &App,
     snapshot: &Arc<Snapshot>,
     sql: &str,
     range: Range,
 ) -> Result<Vec<Row>, ApiError> {
-    let answer = Box::pin(app.engine.sql(snapshot, sql, Some(range))).await?;
+    let answer = Box::pin(app.engine.panel_sql(snapshot, sql, range)).await?;
     Ok(rows(&answer))
 }
 

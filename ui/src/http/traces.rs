@@ -1,8 +1,8 @@
-//! `GET /api/v1/traces`: the traces that hold a span of the kind asked for, the newest or the slowest
-//! first; and `GET /api/v1/traces/{id}`: the spans of one, to be drawn as a waterfall.
+//! `GET /api/v1/traces`: the traces that hold a span of the kind asked for, the newest or the
+//! slowest first; and `GET /api/v1/traces/{id}`: the spans of one, to be drawn as a waterfall.
 //!
-//! All conditions speak of one span: of this service, holding this text in its name, failed, at least
-//! so slow. What is told of a trace counts all its spans that were kept.
+//! All conditions speak of one span: of this service, holding this text in its name, failed, at
+//! least so slow. What is told of a trace counts all its spans that were kept.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
