@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use serin_control::runtime::{InstanceView, ServiceView};
 use serin_ui::Metric;
 
-/// Stands for the version of a service that has none.
+/// Stands for version and instance where a number is of the service as a whole.
 const NONE: &str = "none";
 
 /// What was seen before.
@@ -77,14 +77,14 @@ impl Services {
             metric
                 .label("service", &view.name)
                 .label("version", version)
+                .label("instance", NONE)
         };
-        // What is of the service as a whole stays one series when another version takes over.
+        // One series each, whichever version serves and whichever Serin tells it.
         let of_all = |metric| named(metric, NONE);
-        let of_version = |metric| named(metric, version.map_or(NONE, |version| &version.name));
         let ready = view.instances.iter().filter(|one| one.state == "ready");
         let deaths = self.deaths.get(&view.name).copied();
         let mut metrics = vec![
-            of_version(Metric::gauge(
+            of_all(Metric::gauge(
                 "serin_service_up",
                 "1 where a service is as wanted, 0.5 with too few instances, else 0.",
                 match view.state {
@@ -113,11 +113,12 @@ impl Services {
             )));
         }
         if let Some(serving) = serving {
-            metrics.push(of_version(Metric::gauge(
+            let deployed = Metric::gauge(
                 "serin_service_deployed_seconds",
                 "When the version that serves was deployed, seconds since 1970.",
                 serving.since_us as f64 / 1e6,
-            )));
+            );
+            metrics.push(named(deployed, &serving.name));
         }
         metrics.extend(view.instances.iter().map(|one| of_instance(view, one)));
         metrics
