@@ -107,6 +107,10 @@ fn against(library: &Library, snapshot: &Snapshot) -> Vec<Problem> {
         // What is refused is told whatever the data are.
         Ok(()) | Err(QueryError::Refused(_)) => None,
         Err(error) => {
+            // A planner's sentence may have several lines and end in a stop.
+            let error = error.to_string();
+            let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+            let error = error.trim_end_matches('.');
             let message = format!("panel {:?}: {error}", panel.name);
             let hint = String::from("the data may still come");
             let problem = Problem::new(file, panel.place, code::SQL, message).hint(hint);

@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
-use serin_dashboards::check;
+use serin_dashboards::{check, check_with};
+use serin_lake::{Column, ColumnKind, Position, Snapshot, TableView};
 
 /// Long enough for a slow machine with other tests beside it, short enough to tell a bomb.
 const REFUSED_WITHIN: Duration =
@@ -65,6 +67,57 @@ fn what_is_wrong_is_told_with_its_place() {
     for path in paths {
         let text = fs::read_to_string(&path).expect("a spec");
         expect_file![path.with_extension("txt")].assert_eq(&said(&text));
+    }
+}
+
+/// What names a table or column that is not there is a warning: its data may still come.
+#[test]
+fn what_does_not_fit_the_data_is_a_warning() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let kpis = "kpis:\n  orders: {event: order.paid, measure: sum(amont)}\n";
+    let panels = "dashboard: it\npanels:\n  right: {sql: \"SELECT sum(amount) AS n FROM order.paid WHERE $__range\"}\n  wrong: {sql: \"SELECT sum(amont) AS n FROM order.paid\"}\n  never: {sql: \"SELECT 1 FROM order.payed\"}\n";
+    for (folder, text) in [("kpis", kpis), ("dashboards", panels)] {
+        fs::create_dir(dir.path().join(folder)).expect("a folder");
+        fs::write(dir.path().join(folder).join("it.yaml"), text).expect("a file");
+    }
+    let table = TableView {
+        name: String::from("order.paid"),
+        columns: vec![
+            Column::new("time", ColumnKind::Time),
+            Column::new("amount", ColumnKind::Double),
+        ],
+        files: Vec::new(),
+        fresh: Vec::new(),
+    };
+    let snapshot = Snapshot {
+        number: 1,
+        version: 1,
+        position: Position::default(),
+        watermark_us: None,
+        tables: [(table.name.clone(), Arc::new(table))].into(),
+    };
+    let report = check_with(dir.path(), &snapshot);
+    assert!(!report.has_errors(), "{:?}", report.problems);
+    let told: Vec<String> = report
+        .problems
+        .iter()
+        .map(|problem| problem.to_string())
+        .collect();
+    let wanted = [
+        (
+            "dashboards/it.yaml:4:3: warning: panel \"wrong\": ",
+            "amont",
+        ),
+        (
+            "dashboards/it.yaml:5:3: warning: panel \"never\": ",
+            "order.payed",
+        ),
+        ("kpis/it.yaml:2:3: warning: kpi \"orders\": ", "amont"),
+    ];
+    assert_eq!(told.len(), wanted.len(), "{told:?}");
+    for (told, (place, word)) in told.iter().zip(wanted) {
+        assert!(told.starts_with(place) && told.contains(word), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
     }
 }
 
