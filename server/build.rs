@@ -1,7 +1,5 @@
 //! Has the binary built again when what it carries for services was fetched or made anew.
 
-#![expect(clippy::print_stdout, reason = "this is how a build talks to cargo")]
-
 /// What `cargo xtask` makes before the build; the macro that embeds it sees only files that it knew.
 const MADE: [&str; 3] = [
     "../sdk/python/vendor",
