@@ -45,8 +45,29 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
             print(&format!("\n{}", text.trim_end()));
         }
     }
+    let services: Value = client.get("/api/v1/services", &[]).await?;
+    for line in not_held(&services) {
+        print(&format!("\n{line}"));
+    }
     print(&format!("\n{:<12} {}", "sign in", client.sign_in_link("/")));
     Ok(())
+}
+
+/// Limits that this machine does not hold, a line for each service.
+fn not_held(services: &Value) -> Vec<String> {
+    let services = services["services"].as_array().into_iter().flatten();
+    let lines = services.filter_map(|service| {
+        let mut instances = service["instances"].as_array()?.iter();
+        let missing = instances.find_map(|one| {
+            let is_over = one["state"] == "ended";
+            one["limits_missing"].as_str().filter(|_| !is_over)
+        })?;
+        Some(format!(
+            "limits of {}: {missing}",
+            service["name"].as_str()?
+        ))
+    });
+    lines.collect()
 }
 
 /// Panels of a dashboard by name.
@@ -121,4 +142,24 @@ fn stat(panel: &Value) -> Option<String> {
         panel["title"].as_str()?.to_lowercase(),
         format_value(number, panel["unit"].as_str())
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_not_held_is_told_once_for_a_service_that_runs() {
+        let missing = "the processor is not limited: no cgroup can be written here";
+        let one = |state: &str| json!({"state": state, "limits_missing": missing});
+        let services = json!({"services": [
+            {"name": "cart", "instances": [one("ready"), one("ready")]},
+            {"name": "gone", "instances": [one("ended")]},
+            {"name": "free", "instances": [{"state": "ready", "limits_missing": null}]},
+        ]});
+        let expected = format!("limits of cart: {missing}");
+        assert_eq!(not_held(&services), [expected]);
+    }
 }
