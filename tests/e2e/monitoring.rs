@@ -133,7 +133,7 @@ async fn what_is_counted_is_a_table() -> Result<()> {
     })
     .await?;
     until("an increase is told", SOON, async || {
-        let sql = "SELECT sum(delta) FROM metrics WHERE name = 'serin_bus_in_messages_total'";
+        let sql = "SELECT CAST(sum(delta) AS BIGINT) FROM metrics WHERE name = 'serin_bus_in_messages_total'";
         Ok((serin.sql_number(sql).await? > 0).then_some(()))
     })
     .await?;
