@@ -558,7 +558,11 @@ async fn logs_traces_and_map_are_empty_before_there_are_any() {
 async fn what_logs_and_traces_do_not_understand_is_said() {
     let server = serve().await;
     for (path, status, said) in [
-        ("/api/v1/logs?level=loud", 400, "there are error, warn, info"),
+        (
+            "/api/v1/logs?level=loud",
+            400,
+            "there are error, warn, info",
+        ),
         ("/api/v1/logs?before=yesterday", 400, "the cursor of a line"),
         ("/api/v1/logs?servce=cart", 400, "unknown field `servce`"),
         ("/api/v1/traces?status=500", 400, "there are ok and error"),
