@@ -1,5 +1,5 @@
-//! Chromium looks at logs, traces and the map of two services that call each other, and takes the first
-//! steps of an empty folder; what it sees is compared with SQL.
+//! Chromium looks at logs, traces and the map of two services that call each other, and takes the
+//! first steps of an empty folder; what it sees is compared with SQL.
 
 use std::fs;
 use std::time::Duration;
@@ -251,6 +251,48 @@ async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
     browser
         .until("location.pathname === '/d/service' && location.search.includes('cart')")
         .await?;
+    is_faultless(&mut browser).await
+}
+
+const KPI: &str = "kpis:
+  took: {unit: ms, better: lower, event: requests, measure: p95(duration_ms), by: [service]}
+";
+/// Its one step holds all there is.
+const DASHBOARD: &str = "dashboard: slow
+title: Slow
+range: 15m
+panels:
+  took: {kpi: took, draw: line, by: service, step: 1d}
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_point_of_a_chart_leads_to_its_traces() -> Result<()> {
+    let serin = visited().await?;
+    for (folder, text) in [("kpis", KPI), ("dashboards", DASHBOARD)] {
+        fs::create_dir_all(serin.dir().join(folder))?;
+        fs::write(serin.dir().join(folder).join("slow.yaml"), text)?;
+    }
+    until("the dashboard is there", SOON, async || {
+        Ok(serin.get("/api/v1/dashboards/slow").await.ok())
+    })
+    .await?;
+    let mut browser = signed_in(&serin).await?;
+    let url = json!({"url": format!("{}/d/slow", serin.url())});
+    browser.ask("dashboard", url).await?;
+    let plot = "document.querySelector('[data-testid=plot]')";
+    browser
+        .until(&format!("{plot}?.querySelector('canvas') != null"))
+        .await?;
+    let focus = format!("{plot}.focus()");
+    browser.ask("tell", json!({"expression": focus})).await?;
+    browser
+        .ask("press", json!({"keys": ["End", "Enter"]}))
+        .await?;
+    browser
+        .until("location.pathname === '/traces' && location.search.includes('order=slowest')")
+        .await?;
+    let rows = count("[data-testid=trace-row]");
+    browser.until(&format!("{rows} === {VISITS}")).await?;
     is_faultless(&mut browser).await
 }
 
