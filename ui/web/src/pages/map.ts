@@ -18,7 +18,7 @@ import { poller } from './poll';
 
 const DEFAULT_RANGE: Range = { from: 'now-5m', to: 'now' };
 const POLL_MS = 2000;
-const SIZE = { nodeWidth: 148, nodeHeight: 56, gapX: 132, gapY: 34 };
+const SIZE = { nodeWidth: 168, nodeHeight: 56, gapX: 124, gapY: 34 };
 const MARGIN = 14;
 // Above this share of failures a line is red, below it amber.
 const BAD_SHARE = 0.05;
