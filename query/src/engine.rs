@@ -23,8 +23,11 @@ use crate::session;
 use crate::stats::{Counters, QueryStats};
 use crate::worker::pool::Pool;
 
-/// KPIs that are computed at a time; more would only share the same two threads.
-const KPIS_AT_ONCE: usize = 4;
+/// KPIs that are computed at a time: one a thread. More would share the same threads, and each come
+/// nearer to its deadline.
+const KPIS_AT_ONCE: usize = THREADS;
+/// Threads that queries run on.
+const THREADS: usize = 2;
 
 /// How a worker process is started: the program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Engine {
     ) -> Engine {
         let limits = Arc::new(limits);
         let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(THREADS)
             .thread_name("query")
             .enable_all()
             .build()
