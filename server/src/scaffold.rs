@@ -188,7 +188,9 @@ mod tests {
             assert_eq!(service.expect("right").web.is_some(), kind.is_web);
             for file in files {
                 let text = fs::read_to_string(&file).expect("there");
-                assert!(!text.contains('%'), "{}: {text}", file.display());
+                for mark in ["%WEB%", "%BUS%", "%NAME%", "%KEY%", "%WHAT%"] {
+                    assert!(!text.contains(mark), "{}: {text}", file.display());
+                }
             }
             let error = write(dir.path(), "my-shop", kind).expect_err("there already");
             assert!(error.to_string().contains("is there already"), "{error}");
