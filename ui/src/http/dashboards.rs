@@ -106,7 +106,7 @@ pub(crate) async fn copy(
 ) -> Result<Json<CopiedBody>, ApiError> {
     let library = app.library();
     let dashboard = find(&library, &name)?;
-    let conflict = |message| ApiError::new(StatusCode::CONFLICT, "SER-HTTP-006", message);
+    let conflict = |message| ApiError::new(StatusCode::CONFLICT, "SER-HTTP-008", message);
     let text = serin_dashboards::built_in(&name).filter(|_| dashboard.file.is_none());
     let text = text.ok_or_else(|| {
         let file = dashboard.file.as_deref().unwrap_or_default();

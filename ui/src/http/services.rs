@@ -39,7 +39,7 @@ impl From<RuntimeError> for ApiError {
         match error {
             RuntimeError::Unknown { .. } => ApiError::not_found(message),
             RuntimeError::NoEarlier(_) => {
-                ApiError::new(StatusCode::CONFLICT, "SER-HTTP-006", message)
+                ApiError::new(StatusCode::CONFLICT, "SER-HTTP-008", message)
             }
             RuntimeError::Damaged(..) | RuntimeError::Lake(_) | RuntimeError::Shim(_) => {
                 ApiError::internal(message)
