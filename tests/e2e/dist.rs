@@ -38,7 +38,13 @@ fn the_archive_runs_with_nothing_else_there() -> Result<()> {
         "the archive has more than one folder"
     );
     let licences = fs::read_to_string(folder.join("THIRD-PARTY-LICENCES"))?;
-    for made_by_others in ["datafusion ", "async-nats ", "uplot ", "nats-py "] {
+    for made_by_others in [
+        "datafusion ",
+        "async-nats ",
+        "uplot ",
+        "nats-py ",
+        "tweetnacl ",
+    ] {
         ensure!(
             licences.contains(made_by_others),
             "no licence of {made_by_others}"

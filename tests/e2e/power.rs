@@ -155,15 +155,44 @@ impl Disk {
             .arg(&self.mount))
     }
 
-    /// Power is back; the file system recovers by its journal.
+    /// Power is back: nothing that ran outlived the cut, and the file system recovers by its journal.
     pub(crate) async fn mount_again(&self) -> Result<()> {
         until(
             "killed processes let go of the disk",
             UNMOUNT_DEADLINE,
-            async || run(Command::new("umount").arg(&self.mount)).map(Some),
+            async || {
+                for pid in self.users()? {
+                    server::kill_process(pid)?;
+                }
+                run(Command::new("umount").arg(&self.mount)).map(Some)
+            },
         )
         .await?;
         self.mounted()
+    }
+
+    /// The processes that run in a folder of this disk, or name one in their command: the gateway
+    /// outlives a Serin that was killed.
+    fn users(&self) -> Result<Vec<u32>> {
+        let named = self.mount.to_string_lossy().into_owned();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let place = entry?.path();
+            let pid = place
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
+            let Some(pid) = pid else {
+                continue;
+            };
+            // It may have ended since the folder was read.
+            let command = std::fs::read(place.join("cmdline")).unwrap_or_default();
+            let folder = std::fs::read_link(place.join("cwd")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&named) || folder.starts_with(&self.mount)
+            {
+                found.push(pid);
+            }
+        }
+        Ok(found)
     }
 }
 
