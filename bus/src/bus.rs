@@ -481,9 +481,9 @@ impl Watch {
         )
         .await?;
         let process = self.start.spawn(&binary).await?;
-        self.watched.restarts.fetch_add(1, Ordering::Relaxed);
         let id = process.id().unsigned_abs().into();
         self.watched.pid.store(id, Ordering::Relaxed);
+        self.watched.restarts.fetch_add(1, Ordering::Relaxed);
         Ok(process)
     }
 

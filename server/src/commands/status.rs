@@ -15,6 +15,24 @@ use crate::table::{Table, cell};
 
 /// The panels of the supporting systems that are one number each.
 const SUPPORTING: &str = "watermark,lag,refused,slow,failed,full";
+/// What is told in any case; `--json` has all.
+const FACTS: [&str; 3] = ["version", "started", "events"];
+/// Counts that are told once they are more than none.
+const TROUBLES: [(&str, &str); 4] = [
+    (
+        "lost_messages",
+        "messages went with a bus that lost its stream",
+    ),
+    (
+        "telemetry_lost",
+        "messages of telemetry came too fast and are lost",
+    ),
+    ("telemetry_bad", "lines of telemetry were not understood"),
+    (
+        "refused_not_kept",
+        "refused events are counted only, `refused` was full",
+    ),
+];
 
 pub(crate) async fn run(global: &Global) -> Result<()> {
     let client = Client::find(global)?;
@@ -31,8 +49,13 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     if let Some(dir) = &client.dir {
         print(&format!("{:<12} {}", "folder", dir.display()));
     }
-    for (name, value) in status.as_object().into_iter().flatten() {
-        print(&format!("{name:<12} {}", cell(value)));
+    for name in FACTS {
+        print(&format!("{name:<12} {}", cell(&status[name])));
+    }
+    for (name, what) in TROUBLES {
+        if status[name].as_u64().is_some_and(|count| count > 0) {
+            print(&format!("{:<12} {} {what}", "trouble", cell(&status[name])));
+        }
     }
     for line in SUPPORTING
         .split(',')
