@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use serin_tests::Serin;
+use serin_tests::live::Screen;
 use serin_tests::report::judged;
 use serin_tests::server::kill_process;
 use serin_tests::wait::until;
@@ -18,56 +19,27 @@ use crate::services::{SOON, TICKS, instances, write};
 const ON_SCREEN_WITHIN: Duration = Duration::from_secs(2);
 const BUILT_IN: [&str; 3] = ["cluster", "service", "supporting"];
 
-/// The live stream of a dashboard, as a browser follows it.
-struct Screen {
-    response: Response,
-    text: String,
-}
-
-impl Screen {
-    async fn open(serin: &Serin, dashboard: &str) -> Result<Screen> {
-        let path = format!("/api/v1/dashboards/{dashboard}/live");
-        let response = serin.request(Method::GET, &path).send().await?;
-        let response = response.error_for_status()?;
-        let text = String::new();
-        Ok(Screen { response, text })
-    }
-
-    /// The panels of the next event that has any.
-    async fn next(&mut self) -> Result<Value> {
+/// Waits until the rows of a table on a screen are as wanted.
+async fn until_rows(
+    screen: &mut Screen,
+    panel: &str,
+    wanted: impl Fn(&[Value]) -> bool,
+) -> Result<()> {
+    let look = async {
         loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
-                let data = event.lines().find_map(|line| line.strip_prefix("data:"));
-                let panels = data.filter(|_| event.contains("event: panels"));
-                let panels: Option<Value> = panels.map(serde_json::from_str).transpose()?;
-                self.text = rest.to_owned();
-                if let Some(mut panels) = panels {
-                    return Ok(panels["panels"].take());
-                }
+            let panels = screen.next().await?;
+            let error = &panels[panel]["error"];
+            ensure!(error.is_null(), "{panel}: {error}");
+            if panels[panel]["data"]["rows"]
+                .as_array()
+                .is_some_and(|rows| wanted(rows))
+            {
+                return Ok(());
             }
-            let chunk = self.response.chunk().await?.context("the stream ended")?;
-            self.text.push_str(&String::from_utf8_lossy(&chunk));
         }
-    }
-
-    /// Waits until the rows of a table are as wanted.
-    async fn until_rows(&mut self, panel: &str, wanted: impl Fn(&[Value]) -> bool) -> Result<()> {
-        let look = async {
-            loop {
-                let panels = self.next().await?;
-                let error = &panels[panel]["error"];
-                ensure!(error.is_null(), "{panel}: {error}");
-                if panels[panel]["data"]["rows"]
-                    .as_array()
-                    .is_some_and(|rows| wanted(rows))
-                {
-                    return Ok(());
-                }
-            }
-        };
-        let seen = tokio::time::timeout(SOON, look).await;
-        seen.with_context(|| format!("{panel} never showed it"))?
-    }
+    };
+    let seen = tokio::time::timeout(SOON, look).await;
+    seen.with_context(|| format!("{panel} never showed it"))?
 }
 
 /// Whether a row begins with a name and has a state.
@@ -152,7 +124,7 @@ async fn a_death_and_a_birth_are_on_screen_within_two_seconds() -> Result<()> {
         let ready = |name| rows.iter().any(|row| is_row(row, name, "ready"));
         ready("ticker-v1-1") && ready("ticker-v1-2")
     };
-    screen.until_rows("instances", both).await?;
+    until_rows(&mut screen, "instances", both).await?;
 
     let (name, pid) = instances(&serin, "ticker", "ready")
         .await?
@@ -163,10 +135,10 @@ async fn a_death_and_a_birth_are_on_screen_within_two_seconds() -> Result<()> {
     kill_process(pid)?;
     // The worst stands first.
     let is_dead = |rows: &[Value]| rows.first().is_some_and(|row| is_row(row, &name, "dead"));
-    screen.until_rows("instances", is_dead).await?;
+    until_rows(&mut screen, "instances", is_dead).await?;
     let died = killed.elapsed();
     let is_born = |rows: &[Value]| rows.iter().any(|row| is_row(row, "ticker-v1-3", "ready"));
-    screen.until_rows("instances", is_born).await?;
+    until_rows(&mut screen, "instances", is_born).await?;
     let shown_us = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
     let service = serin.get("/api/v1/services/ticker").await?;
     let all = service["instances"].as_array().context("instances")?;
