@@ -183,7 +183,7 @@ async fn lines(
     (side, limit): (Side, usize),
 ) -> Result<Found, ApiError> {
     let mut rows = Vec::new();
-    if snapshot.tables.contains_key(TABLE) && range.from_us < range.to_us {
+    if range.from_us < range.to_us {
         let order = match side {
             Side::Older => "DESC",
             Side::Newer => "ASC",
@@ -192,7 +192,7 @@ async fn lines(
             "SELECT * FROM {TABLE} WHERE {conditions} ORDER BY time {order}, id {order} LIMIT {}",
             limit + 1
         );
-        rows = own_sql::ask(app, snapshot, &sql, range).await?;
+        rows = own_sql::ask(app, snapshot, TABLE, &sql, range).await?;
     }
     let has_more = rows.len() > limit;
     rows.truncate(limit);
@@ -208,19 +208,16 @@ pub(crate) async fn counts(
     let conditions = asked.conditions()?;
     let step_us = nice_step_us(range, BARS_MAX);
     let snapshot = app.lake.snapshot();
-    let (mut bars, mut senders) = (Vec::new(), Vec::new());
-    if snapshot.tables.contains_key(TABLE) {
-        let by_level = format!(
-            "SELECT time_bucket('{step_us} us', time) AS time, level, count(*) AS lines FROM {TABLE} WHERE {conditions} GROUP BY 1, 2"
-        );
-        let by_sender = format!(
-            "SELECT service, instance, count(*) AS lines FROM {TABLE} WHERE {conditions} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {SENDERS_MAX}"
-        );
-        (bars, senders) = tokio::try_join!(
-            own_sql::ask(&app, &snapshot, &by_level, range),
-            own_sql::ask(&app, &snapshot, &by_sender, range),
-        )?;
-    }
+    let by_level = format!(
+        "SELECT time_bucket('{step_us} us', time) AS time, level, count(*) AS lines FROM {TABLE} WHERE {conditions} GROUP BY 1, 2"
+    );
+    let by_sender = format!(
+        "SELECT service, instance, count(*) AS lines FROM {TABLE} WHERE {conditions} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {SENDERS_MAX}"
+    );
+    let (bars, senders) = tokio::try_join!(
+        own_sql::ask(&app, &snapshot, TABLE, &by_level, range),
+        own_sql::ask(&app, &snapshot, TABLE, &by_sender, range),
+    )?;
     let senders = senders.iter().map(|row| SenderBody {
         service: own_sql::text(row, "service").to_owned(),
         instance: own_sql::text(row, "instance").to_owned(),

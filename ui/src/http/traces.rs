@@ -98,10 +98,7 @@ pub(crate) async fn list(
     let limit = asked.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let sql = asked.statement(range, limit + 1)?;
     let snapshot = app.lake.snapshot();
-    let mut rows = Vec::new();
-    if snapshot.tables.contains_key(TABLE) {
-        rows = own_sql::ask(&app, &snapshot, &sql, range).await?;
-    }
+    let mut rows = own_sql::ask(&app, &snapshot, TABLE, &sql, range).await?;
     let has_more = rows.len() > limit;
     rows.truncate(limit);
     Ok(Json(TracesBody {
@@ -138,10 +135,7 @@ pub(crate) async fn get(
         SPANS_MAX + 1
     );
     let snapshot = app.lake.snapshot();
-    let mut spans = Vec::new();
-    if snapshot.tables.contains_key(TABLE) {
-        spans = own_sql::ask(&app, &snapshot, &sql, range).await?;
-    }
+    let mut spans = own_sql::ask(&app, &snapshot, TABLE, &sql, range).await?;
     if spans.is_empty() {
         return Err(ApiError::not_found(format!(
             "no span of the trace {trace_id} is here; it was not among those that are kept, or has expired"
