@@ -5,13 +5,24 @@ use std::io::Write;
 
 /// Prints one row: what, measured, to reach.
 pub fn report(what: &str, measured: &str, to_reach: &str) {
-    println!("serin-bench | {what} | {measured} | {to_reach}");
+    let test = test();
+    println!("serin-bench | {what} | {measured} | {to_reach} | | {test}");
 }
 
 /// The same with a judgement, for what has a number to reach.
 pub fn judged(what: &str, measured: &str, to_reach: &str, is_reached: bool) {
     let reached = if is_reached { "yes" } else { "no" };
-    println!("serin-bench | {what} | {measured} | {to_reach} | {reached}");
+    let test = test();
+    println!("serin-bench | {what} | {measured} | {to_reach} | {reached} | {test}");
+}
+
+/// The test that runs on this thread, without its modules; nothing for a benchmark.
+fn test() -> String {
+    let thread = std::thread::current();
+    let test = thread.name().filter(|name| name.contains("::"));
+    test.and_then(|name| name.split("::").last())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Says that something cannot be tested here, and why; `cargo xtask test` repeats it at its end.

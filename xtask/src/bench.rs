@@ -1,13 +1,13 @@
 //! `cargo xtask bench [NAME]`: every benchmark of the workspace, one table.
 //!
 //! A benchmark is a target of kind `bench`; cargo knows them all, so there is no list here. They are
-//! built with the profile `up`, which is what users run. What one measured replaces its rows in
-//! docs/measured/bench.md. Start at [`bench`].
+//! built with the profile `up`, which is what users run, and as targets of the whole workspace: a package
+//! alone would have other features, and DataFusion be built once more. What one measured replaces its
+//! rows in docs/measured/bench.md. Start at [`bench`].
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use serde_json::Value;
 
 use crate::measured::Measured;
 use crate::project::{Project, cargo};
@@ -22,18 +22,17 @@ pub(crate) fn bench(project: &Project, only: Option<&str>) -> Result<()> {
     let mut measured = Measured::default();
     let benches = all(project);
     if let Some(name) = only
-        && !benches.iter().any(|(_, bench)| bench == name)
+        && !benches.iter().any(|bench| bench == name)
     {
-        let names: Vec<_> = benches.iter().map(|(_, bench)| bench.as_str()).collect();
-        bail!("no benchmark {name:?}; there are {}", names.join(", "));
+        bail!("no benchmark {name:?}; there are {}", benches.join(", "));
     }
-    for (package, name) in &benches {
+    for name in &benches {
         if only.is_some_and(|only| only != name) {
             continue;
         }
         step(&format!("benchmark {name}"), || {
             let mut command = Command::new(cargo());
-            command.args(["bench", "--profile", "up", "--locked", "--package", package]);
+            command.args(["bench", "--profile", "up", "--locked", "--workspace"]);
             command
                 .args(["--bench", name])
                 .current_dir(&project.root)
@@ -49,25 +48,19 @@ pub(crate) fn bench(project: &Project, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Package and name of every benchmark.
-fn all(project: &Project) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let empty = Vec::new();
-    for package in project.metadata["packages"].as_array().unwrap_or(&empty) {
-        for target in package["targets"].as_array().unwrap_or(&empty) {
-            let is_bench = target["kind"]
-                .as_array()
-                .is_some_and(|k| k.iter().any(is_bench));
-            if let (true, Some(package), Some(name)) =
-                (is_bench, package["name"].as_str(), target["name"].as_str())
-            {
-                found.push((package.to_owned(), name.to_owned()));
-            }
-        }
-    }
-    found
-}
-
-fn is_bench(kind: &Value) -> bool {
-    kind == "bench"
+/// The name of every benchmark.
+fn all(project: &Project) -> Vec<String> {
+    let packages = project.metadata["packages"].as_array();
+    let targets = packages
+        .into_iter()
+        .flatten()
+        .filter_map(|package| package["targets"].as_array())
+        .flatten();
+    targets
+        .filter(|target| {
+            let kinds = target["kind"].as_array();
+            kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "bench"))
+        })
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .collect()
 }

@@ -1,9 +1,10 @@
 //! Collects what tests and benchmarks measured into a page under `docs/measured/`.
 //!
-//! A measuring program prints lines `serin-bench | what | measured | to reach | reached`; we run it,
-//! pass its output on, and keep those lines. The last cell is the program's own judgement: `yes`,
-//! `no`, or nothing. On the page, the rows of a program that ran replace its rows of before; all
-//! others stay, each with the day and commit of its run. Start at [`Measured::collect`].
+//! A measuring program prints lines `serin-bench | what | measured | to reach | reached | test`; we run
+//! it, pass its output on, and keep those lines. `reached` is the program's own judgement: `yes`, `no`,
+//! or nothing; `test` says which one it was, where the program has many. On the page, the rows of what
+//! ran replace its rows of before; all others stay, each with the day and commit of its run. Start at
+//! [`Measured::collect`].
 
 use std::fmt::Write;
 use std::fs;
@@ -23,6 +24,7 @@ const HEAD: &str = "| program | what | measured | to reach | reached | when |\n\
 /// One line of the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
+    /// A benchmark, or a test of many.
     program: String,
     /// What, measured, to reach, whether it was reached.
     cells: [String; 4],
@@ -61,19 +63,29 @@ impl Measured {
         for line in BufReader::new(output).lines() {
             let line = line.with_context(|| format!("cannot read what {name} says"))?;
             println!("{line}");
-            let Some(cells) = cells(&line) else {
+            let Some((test, cells)) = cells(&line) else {
                 continue;
             };
-            let is_new = |row: &Row| row.program != name || row.cells != cells;
-            if self.rows.iter().all(is_new) {
-                self.rows.push(Row {
-                    program: name.to_owned(),
-                    cells,
-                    when: when.clone(),
-                });
+            let program = if test.is_empty() {
+                name.to_owned()
+            } else {
+                test
+            };
+            if !self.ran.contains(&program) {
+                self.ran.push(program.clone());
+            }
+            let row = Row {
+                program,
+                cells,
+                when: when.clone(),
+            };
+            if !self.rows.contains(&row) {
+                self.rows.push(row);
             }
         }
-        self.ran.push(name.to_owned());
+        if !self.ran.iter().any(|ran| ran == name) {
+            self.ran.push(name.to_owned());
+        }
         if !child.wait()?.success() {
             self.rows.push(Row {
                 program: name.to_owned(),
@@ -147,13 +159,14 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The cells of a line that a program printed; cells that are missing are empty.
-fn cells(line: &str) -> Option<[String; 4]> {
+/// Test and cells of a line that a program printed; cells that are missing are empty.
+fn cells(line: &str) -> Option<(String, [String; 4])> {
     let (_, rest) = line.split_once(MARK)?;
     let mut cells = rest.split('|').map(|cell| cell.trim().to_owned());
     let (what, measured) = (cells.next()?, cells.next()?);
     let mut next = || cells.next().unwrap_or_default();
-    Some([what, measured, next(), next()])
+    let cells = [what, measured, next(), next()];
+    Some((next(), cells))
 }
 
 fn said(project: &Project, program: &str, args: &[&str]) -> String {
@@ -211,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_line_may_leave_its_last_cells_out() {
-        let cells = cells("x serin-bench | a | 1 ms").expect("a row");
+        let (test, cells) = cells("x serin-bench | a | 1 ms").expect("a row");
+        assert_eq!(test, "");
         assert_eq!(cells, ["a", "1 ms", "", ""]);
         assert_eq!(super::cells("serin-bench"), None);
     }

@@ -1,21 +1,22 @@
 //! `cargo xtask slow`: the slow tiers of all tests by one command.
 //!
-//! `SERIN_SLOW=1` makes tests take their long form (more crashes, more clients, more cycles); what
-//! they report goes to `docs/measured/slow.md`, which is committed. Start at [`slow`].
+//! `SERIN_SLOW=1` makes tests take their long form (more crashes, more clients, more cycles), with the
+//! binary of `cargo xtask up`; what they report goes to `docs/measured/slow.md`, which is committed.
+//! Start at [`slow`].
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::bundle;
 use crate::measured::Measured;
 use crate::project::{Project, cargo};
 use crate::steps::{note, on_path, step};
 use crate::test::{Parts, Skipped, build_for_tests};
+use crate::up;
 
-/// Runs every test in its long form.
-pub(crate) fn slow(project: &Project) -> Result<()> {
-    bundle::build(project)?;
+/// Runs every test in its long form, or those that the arguments of the test runner name.
+pub(crate) fn slow(project: &Project, args: &[String]) -> Result<()> {
+    let binary = up::build(project)?;
     let mut parts = Parts::all(project)?;
     build_for_tests(project)?;
     let skipped = Skipped::begin(project)?;
@@ -34,7 +35,11 @@ pub(crate) fn slow(project: &Project) -> Result<()> {
             // One after the other: they measure times and take the machine to its limits.
             command.args(["--", "--nocapture", "--test-threads=1"]);
         }
-        command.env("SERIN_SLOW", "1").current_dir(&project.root);
+        command
+            .args(args)
+            .env("SERIN_SLOW", "1")
+            .env("SERIN_BIN", &binary)
+            .current_dir(&project.root);
         // nextest reports on standard error; one stream keeps the order.
         let mut shell = joined(parts.give_to(&mut command));
         measured.collect(project, "tests", &mut shell)
