@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::Event;
 use async_nats::connection::State;
-use async_nats::{ConnectOptions, Event, ServerAddr};
+use serin_connect::Connector;
 use serin_wire::Routes;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -576,28 +577,18 @@ fn lock(files: &Files) -> Result<File, BusError> {
 
 /// Connects; the second value changes whenever the connection breaks or stands again.
 async fn connect(url: &str) -> Result<Connection, async_nats::ConnectError> {
-    let address: ServerAddr = url.parse()?;
     let (told, changes) = watch::channel(0_u64);
-    let options = ConnectOptions::new()
-        .name("serin")
-        .connection_timeout(CONNECT_TIMEOUT)
-        .reconnect_delay_callback(|attempts| {
-            let doubled = CONNECT_EVERY * 2_u32.saturating_pow(attempts.min(8) as u32);
-            doubled.min(Duration::from_millis(500))
-        })
-        .event_callback(move |event| {
-            if matches!(event, Event::Connected | Event::Disconnected) {
-                told.send_modify(|changes| *changes += 1);
-            }
-            std::future::ready(())
-        });
-    // async-nats does not take credentials from the address by itself.
-    let options = match (address.username(), address.password()) {
-        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
-        (Some(token), None) => options.token(token.into()),
-        _ => options,
-    };
-    let client = options.connect(address).await?;
+    let connector = Connector::new(url, "serin")?.with(|options| {
+        options
+            .connection_timeout(CONNECT_TIMEOUT)
+            .event_callback(move |event| {
+                if matches!(event, Event::Connected | Event::Disconnected) {
+                    told.send_modify(|changes| *changes += 1);
+                }
+                std::future::ready(())
+            })
+    });
+    let client = connector.now().await?;
     Ok(Connection { client, changes })
 }
 

@@ -20,6 +20,8 @@ use crate::settings::{Files, Settings, write_private};
 
 /// Slots in a percent: the broker's weights are whole percents.
 const SLOTS_PER_PERCENT: u32 = SLOTS / 100;
+/// The gateway's name.
+const GATEWAY: &str = "gateway";
 /// How long a client may take to say who it is.
 const SIGN_IN_S: u32 = 5;
 /// What we read of the server's monitoring page at most; it is some 10 KiB.
@@ -28,7 +30,7 @@ const PAGE_BYTES_MAX: u64 = 1 << 20;
 /// One who may use the bus besides Serin, and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BusUser {
-    /// How it signs in: letters, digits, `_`, `-` and `.`.
+    /// How it signs in: letters, digits, `_` and `-`, since its inbox is named by it.
     pub name: String,
     /// Its password; the same characters.
     pub password: String,
@@ -40,7 +42,7 @@ pub struct BusUser {
 
 impl BusUser {
     /// An instance of a service: emits that service's events and its own telemetry, calls others,
-    /// serves its own endpoints. Answers go to inboxes, whose names are random.
+    /// serves its own endpoints. It may answer everybody, and read the answers to itself alone.
     pub fn instance(service: &str, version: &str, instance: &str, password: String) -> BusUser {
         let words = [
             format!("ev.{service}.>"),
@@ -51,7 +53,7 @@ impl BusUser {
             subject::request(service, version, instance),
             subject::ROUTES_GET.to_owned(),
             String::from("svc.>"),
-            String::from("_INBOX.>"),
+            inboxes(),
         ];
         BusUser {
             name: instance.to_owned(),
@@ -61,7 +63,7 @@ impl BusUser {
                 format!("svc.{service}.>"),
                 String::from("$SRV.>"),
                 subject::ROUTES.to_owned(),
-                String::from("_INBOX.>"),
+                own_inbox(instance),
             ],
         }
     }
@@ -76,15 +78,25 @@ impl BusUser {
             String::from("$SRV.PING.>"),
             subject::request("*", "*", "*"),
             subject::span("gateway", "*", "*"),
-            String::from("_INBOX.>"),
+            inboxes(),
         ];
         BusUser {
-            name: String::from("gateway"),
+            name: String::from(GATEWAY),
             password,
             publish: publish.to_vec(),
-            subscribe: vec![subject::PULSES.to_owned(), String::from("_INBOX.>")],
+            subscribe: vec![subject::PULSES.to_owned(), own_inbox(GATEWAY)],
         }
     }
+}
+
+/// Where answers to anybody go.
+fn inboxes() -> String {
+    format!("{}.>", subject::INBOXES)
+}
+
+/// Where the answers to one user come.
+fn own_inbox(user: &str) -> String {
+    format!("{}.>", subject::inbox(user))
 }
 
 /// What is kept across restarts.
@@ -114,7 +126,7 @@ impl Services {
     /// Refuses what the server would choke on, or what would shut Serin out.
     pub(crate) fn check(&self, settings: &Settings) -> Result<(), BusError> {
         let is_word = |text: &str| {
-            let is_good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            let is_good = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
             (1..=128).contains(&text.len()) && text.chars().all(is_good)
         };
         let mut names: Vec<&str> = vec![&settings.user];

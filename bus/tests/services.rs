@@ -7,20 +7,16 @@ use std::time::Duration;
 
 use async_nats::Client;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use serin_bus::{Bus, BusError, BusOptions, BusUser};
+use serin_connect::Connector;
 use serin_wire::route::{Route, Routes, Weight};
 
 use kit::Folder;
 
 async fn connect(url: &str) -> Result<Client, async_nats::ConnectError> {
-    let address: async_nats::ServerAddr = url.parse().expect("an address");
-    let (user, password) = (address.username(), address.password());
-    let user = user.expect("a user").to_owned();
-    let password = password.expect("a password").to_owned();
-    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
-    options.connect(address).await
+    Connector::new(url, "test")?.now().await
 }
 
 /// Answers every call to a version with the version's name.
@@ -178,5 +174,87 @@ async fn a_service_speaks_for_itself_alone() {
     let refused = joined.set_users(vec![cart]).await;
     assert!(matches!(refused, Err(BusError::Joined)), "{refused:?}");
     drop(joined);
+    bus.stop().await;
+}
+
+/// The subjects of what a client hears at `subjects` while `meanwhile` goes on.
+async fn overhears(
+    client: &Client,
+    subjects: &[&str],
+    meanwhile: impl Future<Output = ()>,
+) -> Vec<String> {
+    let mut heard = Vec::new();
+    for &subject in subjects {
+        let messages = client.subscribe(subject.to_owned()).await;
+        heard.push(messages.expect("asked for"));
+    }
+    client.flush().await.expect("the bus has answered");
+    meanwhile.await;
+    // The bus tells a connection what it has for it in order: after this nothing is on its way.
+    let own = client.new_inbox();
+    let mut last = client.subscribe(own.clone()).await.expect("asked for");
+    client.publish(own, Bytes::new()).await.expect("sent");
+    last.next().await.expect("its own message");
+    let mut subjects = Vec::new();
+    for messages in &mut heard {
+        while let Some(message) = messages.next().now_or_never().flatten() {
+            subjects.push(message.subject.to_string());
+        }
+    }
+    subjects.retain(|subject| *subject != own);
+    subjects
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_read_by_who_asked_alone() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let user = |service: &str| {
+        let instance = format!("{service}-v1-1");
+        BusUser::instance(service, "v1", &instance, format!("secret-{service}"))
+    };
+    let users = vec![
+        user("cart"),
+        user("pay"),
+        BusUser::gateway("secret".to_owned()),
+    ];
+    bus.set_users(users.clone()).await.expect("taken over");
+    let mut clients = Vec::new();
+    for user in &users {
+        let url = bus.url_of(user).expect("ours");
+        clients.push(connect(&url).await.expect("signed in"));
+    }
+    let [cart, pay, gateway] = &clients[..] else {
+        panic!("{clients:?}");
+    };
+    serve(cart, "v1").await;
+    let own = connect(bus.url()).await.expect("signed in");
+    // As any program has it that knows no more than the address.
+    let (user, host) = bus.url().split_once('@').expect("with credentials");
+    let (user, password) = user
+        .trim_start_matches("nats://")
+        .split_once(':')
+        .expect("both");
+    let raw = async_nats::ConnectOptions::with_user_and_password(user.into(), password.into());
+    let raw = raw.connect(host).await.expect("signed in");
+    let everybody_asks = async || {
+        for client in [&own, &raw, pay, gateway] {
+            let answer = client.request("svc.cart.v1.add", Bytes::new()).await;
+            assert_eq!(answer.expect("an answer").payload, "v1");
+        }
+    };
+    let inboxes = [
+        "_INBOX.>",
+        "_INBOX.*.>",
+        "_INBOX.pay-v1-1.>",
+        "_INBOX.gateway.>",
+    ];
+    let heard = overhears(cart, &inboxes, everybody_asks()).await;
+    assert!(heard.is_empty(), "{heard:?}");
+    let heard = overhears(gateway, &inboxes[..3], everybody_asks()).await;
+    assert!(heard.is_empty(), "{heard:?}");
+    // Serin's own credentials hear all of it, as the tools of NATS do.
+    let heard = overhears(&raw, &inboxes[..1], everybody_asks()).await;
+    assert_eq!(heard.len(), 4, "{heard:?}");
     bus.stop().await;
 }

@@ -11,13 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
+use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures::StreamExt;
 use hyper::service::service_fn;
 use hyper::{Request, Response, body::Incoming, server::conn::http1};
 use hyper_util::rt::TokioIo;
 use serin_bus::{Bus, BusOptions};
+use serin_connect::Connector;
 use serin_gateway::{Gateway, Instance, Options, Parts, Reach, Service, Table};
 use serin_wire::route::SLOTS;
 use serin_wire::{Weight, call, subject};
@@ -260,11 +261,8 @@ fn say(line: &str) {
 }
 
 async fn connect(url: &str) -> Client {
-    let address: ServerAddr = url.parse().expect("an address");
-    let user = address.username().expect("a user").to_owned();
-    let password = address.password().expect("a password").to_owned();
-    let options = ConnectOptions::with_user_and_password(user, password);
-    options.connect(address).await.expect("connected")
+    let connector = Connector::new(url, "bench").expect("an address");
+    connector.now().await.expect("connected")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectError, ConnectOptions, ServerAddr, SubscribeError};
+use async_nats::{Client, ConnectError, SubscribeError};
+use serin_connect::Connector;
 use serin_wire::event::Trace;
 use serin_wire::subject;
 use thiserror::Error;
@@ -28,9 +29,6 @@ use crate::{serve, watch};
 
 /// How long clients that keep a connection may take for their next request, before it is closed.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
-/// How often the bus must refuse us before it counts, and the pause before we ask again.
-const REFUSED_MAX: u32 = 20;
-const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -156,7 +154,8 @@ impl Gateway {
     ) -> Result<Gateway, OpenError> {
         let counts = Arc::new(Counts::default());
         let budget = Budget::new(options.held_bytes_max);
-        let bus = connect(&parts.bus).await?;
+        let connector = Connector::new(&parts.bus, access::GATEWAY).map_err(OpenError::Address)?;
+        let bus = connector.now().await?;
         let (inbox, answers) = Inbox::open(&bus, Arc::clone(&budget), Arc::clone(&counts)).await?;
         let pulses = bus.subscribe(subject::PULSES).await?;
         let name = Name {
@@ -256,28 +255,6 @@ impl Gateway {
         self.beside.wait().await;
         cut
     }
-}
-
-/// A nats-server that reads its configuration again turns away who is just saying who it is, so a
-/// refusal counts only when it is told again and again.
-async fn connect(url: &str) -> Result<Client, OpenError> {
-    let address: ServerAddr = url.parse().map_err(OpenError::Address)?;
-    let mut options = ConnectOptions::new().name(access::GATEWAY);
-    if let (Some(user), Some(password)) = (address.username(), address.password()) {
-        options = options.user_and_password(user.to_owned(), password.to_owned());
-    }
-    for _ in 1..REFUSED_MAX {
-        match options.clone().connect(&address).await {
-            Err(error) if is_refusal(&error) => tokio::time::sleep(REFUSED_PAUSE).await,
-            other => return Ok(other?),
-        }
-    }
-    Ok(options.connect(address).await?)
-}
-
-fn is_refusal(error: &ConnectError) -> bool {
-    use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
-    matches!(error.kind(), Authentication | AuthorizationViolation)
 }
 
 impl Shared {

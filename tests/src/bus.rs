@@ -3,20 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::Client;
+use serin_connect::Connector;
 
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// A client that finds the bus again after a crash. async-nats does not take credentials from the
-/// address by itself, and would try without them for ever.
+/// A client that finds the bus again soon after a crash.
 pub async fn connect(url: &str) -> Result<Client> {
-    let address: ServerAddr = url.parse()?;
-    let options = ConnectOptions::new()
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(|_| AGAIN_AFTER);
-    let options = match (address.username(), address.password()) {
-        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
-        _ => options,
-    };
-    Ok(options.connect(address).await?)
+    let connector = Connector::new(url, "test")?;
+    let connector = connector.with(|options| options.reconnect_delay_callback(|_| AGAIN_AFTER));
+    Ok(connector.in_background().await?)
 }

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod beat;
 pub mod call;
+pub mod causes;
 pub mod chain;
 pub mod cloudevent;
 pub mod decision;

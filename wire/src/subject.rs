@@ -22,8 +22,21 @@ pub const UNKNOWN: &str = "_";
 pub const ROUTES: &str = "ctl.routes";
 /// Where the routes of this moment are asked for; the answer is [`crate::Routes`] as JSON.
 pub const ROUTES_GET: &str = "ctl.routes.get";
+/// What the subjects of all answers begin with, see [`inbox`].
+pub const INBOXES: &str = "_INBOX";
 /// Every pulse.
 pub const PULSES: &str = "tel.pulse.>";
+
+/// What the subjects begin with to which answers to a user of the bus come: `_INBOX.<user>`, which no
+/// other service may read, though everyone may write there. A name that is no word of a subject
+/// has none of its own.
+pub fn inbox(user: &str) -> String {
+    let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    match !user.is_empty() && user.chars().all(is_in_word) {
+        true => format!("{INBOXES}.{user}"),
+        false => INBOXES.to_owned(),
+    }
+}
 
 /// `ev.<service>.<type>`: one event, CloudEvents binary mode.
 pub fn event(service: &str, kind: &str) -> String {

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State as Connection;
-use async_nats::{Client, ConnectOptions, ServerAddr};
 use bytes::Bytes;
 use futures::StreamExt;
+use serin_connect::Connector;
 use serin_wire::{Beat, Histogram, Log, State, subject};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -37,15 +38,7 @@ pub(super) struct Teller {
 impl Teller {
     /// Connects in the background; what is told before is dropped.
     pub(super) async fn connect(bus: &str) -> Result<Teller, async_nats::ConnectError> {
-        let address: ServerAddr = bus.parse()?;
-        let options = ConnectOptions::new()
-            .name("serin shim")
-            .retry_on_initial_connect();
-        let options = match (address.username(), address.password()) {
-            (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
-            _ => options,
-        };
-        let client = options.connect(address).await?;
+        let client = Connector::new(bus, "serin shim")?.in_background().await?;
         Ok(Teller { client })
     }
 

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serin_wire::causes::sentence;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -92,7 +93,7 @@ pub async fn run(options: ProcessOptions) -> Result<(), ProcessError> {
                 Some((Ask::Table(table), say)) => {
                     let revision = table.revision;
                     if let Err(error) = serving.take(table).await {
-                        tell(&say, Say::Failed { why: with_causes(&error) });
+                        tell(&say, Say::Failed { why: sentence(&error) });
                         // Heard before the connection ends with us: Serin closes it then.
                         let heard = async { while connections.join_next().await.is_some() {} };
                         drop(tokio::time::timeout(HEARD_WITHIN, heard).await);
@@ -251,14 +252,4 @@ fn tell(say: &mpsc::Sender<Say>, what: Say) {
     if let Err(error) = say.try_send(what) {
         tracing::debug!(%error, "Serin does not listen");
     }
-}
-
-fn with_causes(error: &OpenError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use reqwest::redirect;
 use serin_bus::{Bus, BusOptions, stop_left};
+use serin_connect::Connector;
 use serin_gateway::{Gateway, Instance, Options, Parts, Reach, Service, Table};
 use serin_wire::{Weight, call, subject};
 use tokio::net::TcpListener;
@@ -223,17 +224,13 @@ impl One {
     async fn on_bus(url: &str, service: &str, version: &str, number: u32, by: Handler) -> One {
         let mut one = One::new(service, version, number, Reach::Bus);
         let name = one.instance.name.clone();
-        let client = async_nats::ConnectOptions::new();
-        let address: async_nats::ServerAddr = url.parse().expect("an address");
-        let user = address.username().expect("a user").to_owned();
-        let password = address.password().expect("a password").to_owned();
-        let client = client.user_and_password(user, password);
+        let client = Connector::new(url, &name).expect("an address");
         let endpoint = subject::call_instance(service, version, call::WEB_ENDPOINT, &name);
         let ping = format!("$SRV.PING.{service}.{name}");
         let pulse = subject::pulse(service, version, &name);
         let (is_hung, count) = (Arc::clone(&one.is_hung), Arc::clone(&one.asked));
         let is_ready = one.spawn(move |ready| async move {
-            let client = client.connect(address).await.expect("connected");
+            let client = client.now().await.expect("connected");
             let mut requests = client.subscribe(endpoint).await.expect("subscribed");
             let mut pings = client.subscribe(ping).await.expect("subscribed");
             client.flush().await.expect("flushed");

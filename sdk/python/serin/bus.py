@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any, Awaitable, Callable, Dict, Iterable, List, Optional, Tuple
+from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
+from . import clock
+from .wire import subject as subjects
 
 Handler = Callable[[Msg], Awaitable[None]]
 Pairs = Iterable[Tuple[str, str]]
@@ -86,6 +90,7 @@ class Bus:
 
     def __init__(self, url: str, name: str, on_change: Callable[[], None]) -> None:
         self._url = url
+        self._inboxes = subjects.inbox(_user(url))
         self._name = name
         self._on_change = on_change
         self._client: Client = _Client()
@@ -101,6 +106,10 @@ class Bus:
     def start(self) -> None:
         """Connects in the background and for ever."""
         self._task = asyncio.get_running_loop().create_task(self._stand())
+
+    def new_inbox(self) -> str:
+        """What subjects begin with that answers to us, and nobody else's, come to."""
+        return f"{self._inboxes}.{clock.secret_bits(96):024x}"
 
     @property
     def is_connected(self) -> bool:
@@ -223,6 +232,12 @@ class Bus:
         if said != self._said and not self._is_ending:
             self._said = said
             _log.warning("the bus: %s", said)
+
+
+def _user(url: str) -> Optional[str]:
+    """Who we are on the bus; a token is nobody's name."""
+    address = urlsplit(url if "://" in url else f"nats://{url}")
+    return address.username if address.password is not None else None
 
 
 class _Wanted:

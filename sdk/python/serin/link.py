@@ -48,7 +48,7 @@ class Link:
 
     def __init__(self, url: str, name: str) -> None:
         self.bus = Bus(url, name, self._changed)
-        self._inbox = f"_INBOX.{clock.secret_bits(96):024x}"
+        self._inbox = self.bus.new_inbox()
         self._next = 0
         self._waiting: Dict[str, asyncio.Future[Msg]] = {}
         self._listening: Dict[str, Callable[[Optional[Msg]], None]] = {}

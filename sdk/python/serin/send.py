@@ -77,7 +77,7 @@ class Sender:
         #: What is told beside events, by subject.
         self._lines = lines
         #: Acknowledgements come to ``<inbox>.<number>``.
-        self._inbox = f"_INBOX.{clock.secret_bits(96):024x}"
+        self._inbox = bus.new_inbox()
         self._window: Deque[_Flight] = deque()
         self._acks: List[Msg] = []
         self._woken = asyncio.Event()

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serin_bus::{Bus, BusOptions};
+use serin_connect::Connector;
 use serin_sdk::{Options, Packet, Serin, Stage};
 use serin_wire::route::SLOTS;
 use serin_wire::{Route, Routes, Weight, subject};
@@ -291,13 +292,8 @@ fn join(url: &str, service: &str) -> Serin {
 }
 
 async fn connect(url: &str) -> Client {
-    let address: async_nats::ServerAddr = url.parse().expect("an address");
-    let (user, password) = (address.username(), address.password());
-    let options = async_nats::ConnectOptions::with_user_and_password(
-        user.expect("a user").into(),
-        password.expect("a password").into(),
-    );
-    options.connect(address).await.expect("connected")
+    let connector = Connector::new(url, "bench").expect("an address");
+    connector.now().await.expect("connected")
 }
 
 /// Tells the routes as Serin does: one version of each service.

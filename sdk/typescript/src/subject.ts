@@ -12,6 +12,13 @@ export const ROUTES = "ctl.routes";
 /** Where the routes of this moment are asked for. */
 export const ROUTES_GET = "ctl.routes.get";
 
+/**
+ * What the subjects begin with to which answers to a user of the bus come: `_INBOX.<user>`, which no other service
+ * may read. A name that is no word of a subject has none of its own.
+ */
+export const inbox = (user: string | undefined) =>
+  user !== undefined && /^[A-Za-z0-9_-]+$/.test(user) ? `_INBOX.${user}` : "_INBOX";
+
 /** Many events in one message. */
 export const batch = (service: string) => `ev.${service}._batch`;
 

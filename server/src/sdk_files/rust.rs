@@ -12,12 +12,13 @@ use super::{File, Tree};
 
 const FOLDER: &str = "sdk/rust";
 /// The workspace: which crates, and where each one is.
-const MEMBERS: [(&str, &str); 3] = [
+const MEMBERS: [(&str, &str); 4] = [
     ("serin-sdk", include_str!("../../../sdk/rust/Cargo.toml")),
     (
         "serin-sdk-derive",
         include_str!("../../../sdk/rust/derive/Cargo.toml"),
     ),
+    ("serin-connect", include_str!("../../../connect/Cargo.toml")),
     ("serin-wire", include_str!("../../../wire/Cargo.toml")),
 ];
 const ROOT: &str = include_str!("../../../Cargo.toml");
@@ -33,6 +34,11 @@ struct Sdk;
 struct Derive;
 
 #[derive(Embed)]
+#[folder = "../connect/src/"]
+#[include = "*.rs"]
+struct Connect;
+
+#[derive(Embed)]
 #[folder = "../wire/src/"]
 #[include = "*.rs"]
 struct Wire;
@@ -45,6 +51,7 @@ pub(super) fn tree() -> Tree {
     });
     let files = File::all::<Sdk>("serin-sdk/src/")
         .chain(File::all::<Derive>("serin-sdk-derive/src/"))
+        .chain(File::all::<Connect>("serin-connect/src/"))
         .chain(File::all::<Wire>("serin-wire/src/"))
         .chain(manifests)
         .chain([

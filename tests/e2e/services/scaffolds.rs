@@ -21,16 +21,7 @@ pub(super) async fn ask(
     web: Option<&str>,
     body: &str,
 ) -> Result<(String, String)> {
-    let client = async_nats::ConnectOptions::new();
-    let address: async_nats::ServerAddr = serin.bus().parse()?;
-    let (user, password) = (address.username(), address.password());
-    let (user, password) = user.zip(password).context("the bus has credentials")?;
-    // A bus that reads its configuration again turns away who is just saying who it is.
-    let client = client
-        .user_and_password(user.to_owned(), password.to_owned())
-        .retry_on_initial_connect()
-        .connect(&address)
-        .await?;
+    let client = serin_tests::bus::connect(serin.bus()).await?;
     let mut headers = async_nats::HeaderMap::new();
     if let Some(line) = web {
         headers.insert("serin-http", line);

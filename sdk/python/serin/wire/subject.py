@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from typing import Optional
+
 #: Where changed routes are told.
 ROUTES = "ctl.routes"
 #: Where the routes of this moment are asked for.
 ROUTES_GET = "ctl.routes.get"
+_INBOXES = "_INBOX"
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def inbox(user: Optional[str]) -> str:
+    """What the subjects begin with to which answers to a user of the bus come: ``_INBOX.<user>``, which
+    no other service may read. A name that is no word of a subject has none of its own."""
+    return f"{_INBOXES}.{user}" if user and _WORD.fullmatch(user) else _INBOXES
 
 
 def batch(service: str) -> str:

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use serin_wire::call;
+use serin_wire::causes::sentence;
 
 use crate::call::error::CallError;
 use crate::chain::ChainError;
@@ -75,16 +76,9 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
             (_, Some(chain)) => ChainError::code(chain),
             _ => call::CODE_FAILED,
         };
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
         Failure {
             is_fault: true,
-            ..Failure::new(code, message)
+            ..Failure::new(code, sentence(&error))
         }
     }
 }

@@ -52,10 +52,7 @@ async fn events_wait_for_a_bus_that_is_away() {
 async fn a_later_run_sends_what_an_earlier_one_left() {
     let folder = Folder::new();
     let bus = folder.start().await;
-    let options = Options {
-        drain_deadline: Duration::from_millis(100),
-        ..folder.options(&bus)
-    };
+    let options = folder.options_of_short_run(&bus);
     bus.stop().await;
     let earlier = Serin::connect(options.clone()).expect("connected");
     emit_numbers(&earlier, 0..5_000);

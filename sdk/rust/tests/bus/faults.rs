@@ -30,10 +30,7 @@ async fn set(bus: &Bus, settings: Value) {
 async fn damage_on_disk_is_counted_and_costs_no_more_than_its_batch() {
     let folder = Folder::new();
     let bus = folder.start().await;
-    let options = Options {
-        drain_deadline: Duration::from_millis(100),
-        ..folder.options(&bus)
-    };
+    let options = folder.options_of_short_run(&bus);
     bus.stop().await;
     let earlier = Serin::connect(options.clone()).expect("connected");
     emit_numbers(&earlier, 0..5_000);
@@ -132,8 +129,7 @@ async fn a_wrong_password_is_told() {
     let user = user.rsplit_once(':').expect("with a password").0;
     let options = Options {
         bus: format!("{user}:wrong@{host}"),
-        drain_deadline: Duration::from_millis(100),
-        ..folder.options(&bus)
+        ..folder.options_of_short_run(&bus)
     };
     let serin = Serin::connect(options).expect("connected");
     let refusal = || serin.counts().bus_refusal;

@@ -34,6 +34,14 @@ impl Folder {
             ..Options::new(bus.url(), "cart")
         }
     }
+
+    /// Options of a run that is given up soon and leaves its events in the spill folder.
+    pub(crate) fn options_of_short_run(&self, bus: &Bus) -> Options {
+        Options {
+            drain_deadline: Duration::from_millis(100),
+            ..self.options(bus)
+        }
+    }
 }
 
 /// An event as it was found in the stream.

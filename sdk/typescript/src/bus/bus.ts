@@ -6,6 +6,8 @@
  * message is handed over only while connected, and subscriptions are made again.
  */
 
+import { randomBytes } from "node:crypto";
+
 import {
   connect,
   headers as newHeaders,
@@ -16,6 +18,7 @@ import {
 } from "@nats-io/transport-node";
 
 import type { Address } from "../options.js";
+import { inbox } from "../subject.js";
 
 /** Headers to send, in order; a name may stand more than once. */
 export type HeaderPairs = readonly (readonly [name: string, value: string])[];
@@ -77,6 +80,11 @@ export class Bus {
   /** Connects in the background and for ever. */
   start(): void {
     void this.#stand();
+  }
+
+  /** What subjects begin with that answers to us, and nobody else's, come to. */
+  newInbox(): string {
+    return `${inbox(this.#address.user)}.${randomBytes(12).toString("hex")}`;
   }
 
   /** Whether a message can be sent now. */

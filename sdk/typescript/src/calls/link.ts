@@ -4,8 +4,6 @@
  * Answers come to one inbox and are told apart by its last word. Start at {@link Link.request}.
  */
 
-import { randomBytes } from "node:crypto";
-
 import type { Msg } from "@nats-io/transport-node";
 
 import { Away, Bus, type HeaderPairs } from "../bus/bus.js";
@@ -59,7 +57,7 @@ interface Waiting {
 /** See the module. */
 export class Link {
   readonly bus: Bus;
-  readonly #inbox = `_INBOX.${randomBytes(12).toString("hex")}`;
+  readonly #inbox: string;
   readonly #waiting = new Map<string, Waiting>();
   readonly #listening = new Map<string, (message: Msg | undefined) => void>();
   readonly #warn: (text: string) => void;
@@ -72,6 +70,7 @@ export class Link {
   constructor(settings: Settings, warn: (text: string) => void) {
     this.#warn = warn;
     this.bus = new Bus(settings.address, settings.instance, () => this.#changed(), warn);
+    this.#inbox = this.bus.newInbox();
     this.bus.subscribe(`${this.#inbox}.*`, (message) => this.#take(message));
     this.bus.subscribe(ROUTES, (message) => this.#takeRoutes(message));
     this.bus.start();

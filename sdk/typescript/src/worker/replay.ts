@@ -7,7 +7,6 @@
  * segment has it; what cannot be read stays.
  */
 
-import { randomBytes } from "node:crypto";
 import { unlinkSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 
@@ -34,7 +33,7 @@ export interface ReplayParts {
 
 /** Sends everything that is left, however long the bus is away. */
 export async function replay({ bus, subject, emptied, warn }: ReplayParts, left: readonly Left[]): Promise<void> {
-  const inbox = `_INBOX.${randomBytes(12).toString("hex")}`;
+  const inbox = bus.newInbox();
   /** The number that is under way is the last word of its reply subject. */
   let answered: ((ack: Msg) => void) | undefined;
   bus.subscribe(`${inbox}.*`, (ack) => answered?.(ack));

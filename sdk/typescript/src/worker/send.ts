@@ -6,8 +6,6 @@
  * go to disk. Start at {@link Sender.step}.
  */
 
-import { randomBytes } from "node:crypto";
-
 import type { Msg } from "@nats-io/transport-node";
 
 import { Away, header, TooLarge, type Bus, type HeaderPairs } from "../bus/bus.js";
@@ -54,7 +52,7 @@ export interface SenderParts {
 /** See the module. */
 export class Sender {
   readonly #parts: SenderParts;
-  readonly #inbox = `_INBOX.${randomBytes(12).toString("hex")}`;
+  readonly #inbox: string;
   #window: Flight[] = [];
   #acks: Msg[] = [];
   #retryAtMs = 0;
@@ -67,6 +65,7 @@ export class Sender {
 
   constructor(parts: SenderParts) {
     this.#parts = parts;
+    this.#inbox = parts.bus.newInbox();
     // Acknowledgements come to `<inbox>.<number>`.
     parts.bus.subscribe(`${this.#inbox}.*`, (ack) => {
       this.#acks.push(ack);
