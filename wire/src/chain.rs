@@ -17,15 +17,15 @@ pub const DATA_BYTES_MAX: usize = 256 << 10;
 /// Chains that may enclose each other: an enhancer may run a chain of its own.
 pub const DEPTH_MAX: u32 = 4;
 
-/// What an enhancer is sent.
+/// What an enhancer is sent; one that knows what it needs reads the data as a type of its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Packet {
+pub struct Packet<T = Map<String, Value>> {
     /// The chain's name.
     pub chain: String,
     /// The stage under way, from 1.
     pub stage: usize,
     /// What is known so far.
-    pub data: Map<String, Value>,
+    pub data: T,
 }
 
 /// How one enhancer did.
@@ -54,6 +54,9 @@ pub struct Hop {
     /// Why it added nothing, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The code of this error: the enhancer's own where it answered with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
 }
 
 /// How an enhancer ended.

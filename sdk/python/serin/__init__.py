@@ -30,7 +30,7 @@ from .handle import Serin, Service
 from .options import Options
 from .span import Span
 from .typed import event
-from .web import Response, WebRequest, html
+from .web import Response, WebRequest, html, redirect
 from .wire.chain import Hop, Packet
 
 __version__ = "0.1.0"
@@ -57,6 +57,7 @@ __all__ = [
     "connect",
     "event",
     "html",
+    "redirect",
     "service",
 ]
 

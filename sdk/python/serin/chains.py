@@ -7,6 +7,7 @@ Start at :class:`Chain` and :func:`run`.
 from __future__ import annotations
 
 import asyncio
+import copy
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -66,14 +67,13 @@ async def run(
     around = Context.current()
     depth = around.chain_depth + 1
     _check_bounds(chain, depth)
+    _check_size(chain, data)
     span = Span.begin(f"chain {chain.name}", around.trace)
     done = Enhanced(dict(data), [])
     try:
         with replace(span.context(around), chain_depth=depth).scope():
             for number, stage in enumerate(chain.stages, start=1):
-                _check_size(chain, number, done)
                 await _stage(core, chain.name, number, stage, done, key)
-            _check_size(chain, len(chain.stages), done)
     except BaseException as error:
         span.has_failed = True
         span.attributes["error"] = str(error)
@@ -98,20 +98,20 @@ def _check_bounds(chain: Chain, depth: int) -> None:
         )
 
 
-def _check_size(chain: Chain, stage: int, done: Enhanced) -> None:
+def _check_size(chain: Chain, data: Mapping[str, Any]) -> None:
     try:
-        size = len(to_json(done.data))
+        size = len(to_json(data))
     except (TypeError, ValueError) as error:
-        raise ChainError(wire.CODE_FAILED, f'chain "{chain.name}": {error}', done.hops) from error
+        raise ChainError(wire.CODE_FAILED, f'chain "{chain.name}": {error}') from error
     if size > bounds.DATA_BYTES_MAX:
-        why = f"the data have {size} bytes at stage {stage}, at most {bounds.DATA_BYTES_MAX} fit"
-        raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}": {why}', done.hops)
+        why = f"the data have {size} bytes, at most {bounds.DATA_BYTES_MAX} fit"
+        raise ChainError(wire.CODE_TOO_LARGE, f'chain "{chain.name}": {why}')
 
 
 async def _stage(
     core: Core, chain: str, number: int, stage: Stage, done: Enhanced, key: Optional[str]
 ) -> None:
-    packet = Packet(chain, number, done.data)
+    packet: Packet[Dict[str, Any]] = Packet(chain, number, done.data)
     loop = asyncio.get_running_loop()
     asked = [
         loop.create_task(_ask(core, enhancer.rstrip("?"), packet, stage.timeout, key))
@@ -129,7 +129,7 @@ async def _stage(
             hop, additions = task.result()
         else:
             hop, additions = _late(number, name, stage.timeout), {}
-        merge(done.data, additions, hop)
+        done.data = _take(done.data, additions, hop)
         done.hops.append(hop)
     _check_required(chain, number, stage, done.hops)
 
@@ -138,18 +138,24 @@ def _check_required(chain: str, number: int, stage: Stage, hops: Sequence[Hop]) 
     for enhancer, hop in zip(stage.enhancers, hops[-len(stage.enhancers) :]):
         if hop.status != bounds.OK and not enhancer.endswith("?"):
             message = f'chain "{chain}", stage {number}: {enhancer} is {hop.status}: {hop.error}'
-            raise ChainError(_CODES[hop.status], message, list(hops))
+            raise ChainError(hop.code or wire.CODE_FAILED, message, list(hops))
 
 
-_CODES = {
-    bounds.FAILED: wire.CODE_FAILED,
-    bounds.LATE: wire.CODE_TIMEOUT,
-    bounds.ABSENT: wire.CODE_BUSY,
-}
+def _take(data: Dict[str, Any], additions: Dict[str, Any], hop: Hop) -> Dict[str, Any]:
+    """The data with the additions, unless these make it too large: then the enhancer failed."""
+    tried = copy.deepcopy(data)
+    merge(tried, additions, hop)
+    size = len(to_json(tried))
+    if size <= bounds.DATA_BYTES_MAX:
+        return tried
+    hop.added, hop.conflicts = [], []
+    why = f"with its additions the data have {size} bytes, at most {bounds.DATA_BYTES_MAX} fit"
+    hop.fail(bounds.FAILED, wire.CODE_TOO_LARGE, why)
+    return data
 
 
 async def _ask(
-    core: Core, enhancer: str, packet: Packet, timeout_s: float, key: Optional[str]
+    core: Core, enhancer: str, packet: Packet[Any], timeout_s: float, key: Optional[str]
 ) -> Tuple[Hop, Dict[str, Any]]:
     service, _, endpoint = enhancer.partition(".")
     began = clock.monotonic()
@@ -158,24 +164,24 @@ async def _ask(
         reply = await calls.call(core, calls.Call(service, endpoint, packet, key, timeout_s))
     except CallError as error:
         hop.total_us = clock.since_us(began)
+        is_late = error.code == wire.CODE_TIMEOUT
+        status = bounds.LATE if is_late else bounds.FAILED
         if isinstance(error, AbsentError):
-            hop.status = bounds.ABSENT
-        elif error.code == wire.CODE_TIMEOUT:
-            hop.status = bounds.LATE
-        else:
-            hop.status = bounds.FAILED
-        hop.error = str(error)
+            status = bounds.ABSENT
+        hop.fail(status, error.code, str(error))
         return hop, {}
     hop.total_us, hop.queue_us = reply.total_us, reply.queue_us
     hop.handler_us, hop.network_us = reply.handler_us, reply.network_us
     if not isinstance(reply.data, dict):
-        hop.status = bounds.FAILED
-        hop.error = f"it answered {type(reply.data).__name__}, not an object of additions"
+        why = f"it answered {type(reply.data).__name__}, not an object of additions"
+        hop.fail(bounds.FAILED, wire.CODE_FAILED, why)
         return hop, {}
     return hop, reply.data
 
 
 def _late(stage: int, enhancer: str, timeout_s: float) -> Hop:
     waited_ms = int(timeout_s * 1000)
+    hop = Hop(stage, enhancer, bounds.LATE, total_us=waited_ms * 1000)
     error = f"no answer within the {waited_ms} ms of the stage"
-    return Hop(stage, enhancer, bounds.LATE, total_us=waited_ms * 1000, error=error)
+    hop.fail(bounds.LATE, wire.CODE_TIMEOUT, error)
+    return hop

@@ -44,8 +44,8 @@ def read(wanted: Any, value: Any, at: str = "the body") -> Any:
         return value
     if origin is Union or type(wanted).__name__ == "UnionType":
         return _read_union(inner, value, at)
-    if dataclasses.is_dataclass(wanted):
-        return _read_dataclass(wanted, value, at)
+    if dataclasses.is_dataclass(origin or wanted):
+        return _read_dataclass(origin or wanted, inner, value, at)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     plain = origin or wanted
@@ -77,14 +77,16 @@ def _read_union(options: Any, value: Any, at: str) -> Any:
     raise problem or Mismatch(f"{at} must be null")
 
 
-def _read_dataclass(wanted: Any, value: Any, at: str) -> Any:
+def _read_dataclass(wanted: Any, arguments: Any, value: Any, at: str) -> Any:
     if not isinstance(value, dict):
         raise Mismatch(f"{at} must be an object, it is {type(value).__name__}")
     hints = typing.get_type_hints(wanted)
+    # What stands for a type in a generic one, such as the data of a `Packet[Page]`.
+    types = dict(zip(getattr(wanted, "__parameters__", ()), arguments))
     given: Dict[str, Any] = {}
     for one in dataclasses.fields(wanted):
         if one.name in value:
-            given[one.name] = read(hints[one.name], value[one.name], f"{at}.{one.name}")
+            given[one.name] = read(types.get(hints[one.name], hints[one.name]), value[one.name], f"{at}.{one.name}")
         elif one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
             raise Mismatch(f'{at} has no field "{one.name}"')
     return wanted(**given)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from .encode import to_json
 from .errors import CallError
@@ -17,6 +17,8 @@ from .wire import call as wire
 #: A body is sent in messages of at most this; NATS takes 1 MiB with headers by default.
 CHUNK_BYTES = 256 << 10
 HeaderPairs = Sequence[Tuple[str, str]]
+Headers = Union[Mapping[str, str], HeaderPairs]
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 @dataclass
@@ -91,7 +93,7 @@ class Response:
 
     body: Any = b""
     status: int = 200
-    headers: Union[Mapping[str, str], HeaderPairs] = ()
+    headers: Headers = ()
     content_type: Optional[str] = None
 
     @staticmethod
@@ -101,8 +103,7 @@ class Response:
 
     def head(self) -> List[Tuple[str, str]]:
         """Status and headers for the first message."""
-        given = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
-        pairs = [(name.lower(), str(value)) for name, value in given]
+        pairs = [(name.lower(), str(value)) for name, value in _pairs(self.headers)]
         has_type = any(name == "content-type" for name, _ in pairs)
         if not has_type and (self.content_type or self.is_stream()):
             pairs.append(("content-type", self.content_type or _type_of(self.body)))
@@ -113,9 +114,8 @@ class Response:
         """The same with a body of bytes, unless it is a stream; raises where there is no JSON."""
         if self.is_stream():
             return self
-        given = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
         kind = self.content_type or (None if self.body is None else _type_of(self.body))
-        return Response(to_bytes(self.body), self.status, list(given), kind)
+        return Response(to_bytes(self.body), self.status, _pairs(self.headers), kind)
 
     def is_stream(self) -> bool:
         """Whether the body comes piece by piece."""
@@ -127,9 +127,17 @@ class Response:
         return [whole[at : at + CHUNK_BYTES] for at in range(0, len(whole), CHUNK_BYTES)] or [b""]
 
 
-def html(text: str, status: int = 200) -> Response:
+def html(text: str, status: int = 200, headers: Headers = ()) -> Response:
     """An answer that is a page. What comes from outside must be escaped by ``html.escape``."""
-    return Response(text, status, content_type="text/html; charset=utf-8")
+    return Response(text, status, headers, content_type="text/html; charset=utf-8")
+
+
+def redirect(location: str, status: int = 303, headers: Headers = ()) -> Response:
+    """Sends the visitor elsewhere, as after a form. ``items/7`` is below the page they are at; a path from
+    the root begins with where the service is mounted, which the header ``x-forwarded-prefix`` says."""
+    # What a header cannot carry is encoded, so that a value from outside adds no header of its own.
+    place = quote(location, safe=_PRINTABLE)
+    return Response(None, status, [("location", place), *_pairs(headers)])
 
 
 def of_error(error: CallError) -> Response:
@@ -144,6 +152,10 @@ def to_bytes(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "replace")
     return b"" if value is None else to_json(value)
+
+
+def _pairs(headers: Headers) -> HeaderPairs:
+    return list(headers.items()) if isinstance(headers, Mapping) else headers
 
 
 def _type_of(body: Any) -> str:

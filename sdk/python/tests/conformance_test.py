@@ -83,7 +83,9 @@ class Handle:
     def __init__(self, spec: Json, place: Place, gates: Gates) -> None:
         bounds = {key: spec[key] for key in ("queue_bytes_max", "spill_bytes_max") if key in spec}
         names = {key: spec[key] for key in ("service", "version", "instance")}
-        self.app = serin.connect(place.options(**names, **bounds))
+        self.app = serin.connect(
+            place.options(bus=place.url_of(spec["instance"]), **names, **bounds)
+        )
         self._gates = gates
         limits = {key: spec[key] for key in ("concurrency", "waiting_max") if key in spec}
         self.service = self.app.service(**limits)
@@ -146,10 +148,15 @@ class Handle:
                     "headers": request.headers,
                 }
             web = behaviour["web"]
+            given = {key: web[key] for key in ("status", "headers") if key in web}
+            if "redirect" in web:
+                return serin.redirect(web["redirect"], **given)
+            if "html" in web:
+                return serin.html(web["html"], **given)
             body: Any = iter(web["chunks"]) if "chunks" in web else web.get("body", "")
             if "hold" in web:
                 body = self._held(web)
-            return serin.Response(body, web["status"], web["headers"])
+            return serin.Response(body, **given)
 
         return handle
 
@@ -188,7 +195,7 @@ class Runner:
     def __init__(self, scenario: Json, test: unittest.TestCase) -> None:
         self.scenario = scenario
         self.test = test
-        self.place = Place(scenario.get("mappings"))
+        self.place = Place(scenario.get("mappings"), scenario.get("users"))
         self.gates = Gates()
         self.handles: Dict[str, Handle] = {}
         self.kept: Dict[str, asyncio.Queue[Json]] = {}

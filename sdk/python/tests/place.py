@@ -20,6 +20,7 @@ from serin.wire import batch
 
 #: How long a test waits for what must come.
 PATIENCE_S = 30.0
+PASSWORD = "secret"
 
 
 def nats_server() -> str:
@@ -33,10 +34,16 @@ def nats_server() -> str:
 class Place:
     """A folder, a server in it, and a raw client."""
 
-    def __init__(self, mappings: Optional[Dict[str, str]] = None) -> None:
+    def __init__(
+        self,
+        mappings: Optional[Dict[str, str]] = None,
+        users: Optional[Dict[str, Dict[str, List[str]]]] = None,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="serin-test-"))
         self.spill = self.folder / "spill"
         self._mappings = mappings or {}
+        #: Who has rights of its own; all others may do everything.
+        self._users = users or {}
         self._port = 0
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.client = nats.NATS()
@@ -48,7 +55,7 @@ class Place:
         config.write_text(
             f'listen: "127.0.0.1:{self._port or -1}"\n'
             f'jetstream {{ store_dir: "{self.folder}/data", sync_interval: always }}\n'
-            f"mappings {{\n{mappings}\n}}\n"
+            f"mappings {{\n{mappings}\n}}\n" + self._authorization()
         )
         ports = self.folder / "ports"
         shutil.rmtree(ports, ignore_errors=True)
@@ -78,6 +85,21 @@ class Place:
                 discard=DiscardPolicy.NEW,
             )
         )
+
+    def _authorization(self) -> str:
+        users = [
+            {"user": name, "password": PASSWORD, "permissions": rights}
+            for name, rights in self._users.items()
+        ]
+        if not users:
+            return ""
+        users.append({"user": "anybody", "password": PASSWORD})
+        return f"no_auth_user: anybody\nauthorization: {json.dumps({'users': users})}\n"
+
+    def url_of(self, user: str) -> str:
+        """Where a user connects."""
+        credentials = f"{user}:{PASSWORD}@" if user in self._users else ""
+        return f"nats://{credentials}127.0.0.1:{self._port}"
 
     async def set_stream(self, settings: Dict[str, Any]) -> None:
         """Changes settings of the stream, by JetStream's names."""

@@ -82,6 +82,14 @@ class ValuesTest(unittest.TestCase):
                 typed.read(Order, value)
             self.assertIn(says, str(caught.exception))
 
+    def test_the_data_of_a_packet_become_what_its_enhancer_wants(self) -> None:
+        sent = {"chain": "page", "stage": 2, "data": {"sku": "a", "more": 1}}
+        self.assertEqual(typed.read(serin.Packet[Line], sent).data, Line("a"))
+        self.assertEqual(typed.read(serin.Packet, sent).data, sent["data"])
+        with self.assertRaises(typed.Mismatch) as caught:
+            typed.read(serin.Packet[Line], {**sent, "data": {}})
+        self.assertIn('the body.data has no field "sku"', str(caught.exception))
+
     def test_a_batch_reads_back(self) -> None:
         out = bytearray(batch.head("cart", "v8", "cart-v8-1"))
         trace = Trace(7, 9, 1)

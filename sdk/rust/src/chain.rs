@@ -126,13 +126,15 @@ pub enum ChainError {
         enhancer: String,
         /// Why, in its words or ours.
         reason: String,
+        /// The code of this error: the enhancer's own where it answered with one.
+        code: u16,
         /// How all went up to here.
         hops: Vec<Hop>,
     },
 }
 
 impl ChainError {
-    /// A code as HTTP has them.
+    /// A code as HTTP has them; that of the enhancer that failed where one did.
     pub fn code(&self) -> u16 {
         match self {
             ChainError::Stages { .. }
@@ -140,7 +142,7 @@ impl ChainError {
             | ChainError::TooLarge { .. }
             | ChainError::TooDeep { .. } => call::CODE_TOO_LARGE,
             ChainError::Name { .. } | ChainError::NotAnObject { .. } => call::CODE_BAD_REQUEST,
-            ChainError::Required { .. } => call::CODE_FAILED,
+            ChainError::Required { code, .. } => *code,
         }
     }
 }
@@ -351,6 +353,7 @@ impl Chain {
                     added: Vec::new(),
                     conflicts: Vec::new(),
                     error: None,
+                    code: None,
                 };
                 match answer {
                     Ok(reply) => take(&mut packet, &mut bytes, &mut hop, &reply),
@@ -360,6 +363,7 @@ impl Chain {
                             CallError::Absent { .. } => HopStatus::Absent,
                             _ => HopStatus::Failed,
                         };
+                        hop.code = Some(error.code());
                         hop.error = Some(error.to_string());
                     }
                 }
@@ -374,6 +378,7 @@ impl Chain {
                     stage: packet.stage,
                     enhancer: enhancer.name.clone(),
                     reason: hop.error.clone().unwrap_or_default(),
+                    code: hop.code.unwrap_or(call::CODE_FAILED),
                     hops,
                 });
             }
@@ -410,16 +415,18 @@ fn take(packet: &mut Packet, bytes: &mut usize, hop: &mut Hop, reply: &Reply) {
     let timing = reply.timing;
     (hop.total_us, hop.network_us) = (timing.total_us, timing.network_us);
     (hop.queue_us, hop.handler_us) = (timing.queue_us, timing.handler_us);
-    let mut fail = |error: String| {
+    let mut fail = |code: u16, error: String| {
         hop.status = HopStatus::Failed;
+        hop.code = Some(code);
         hop.error = Some(error);
     };
     let additions: Map<String, Value> = match serde_json::from_slice(&reply.body) {
         Ok(additions) => additions,
         Err(error) => {
-            return fail(format!(
-                "it did not answer a JSON object of additions: {error}"
-            ));
+            return fail(
+                call::CODE_FAILED,
+                format!("it did not answer a JSON object of additions: {error}"),
+            );
         }
     };
     // Merging never makes more than the sum; only near the bound it is worth looking exactly.
@@ -428,9 +435,12 @@ fn take(packet: &mut Packet, bytes: &mut usize, hop: &mut Hop, reply: &Reply) {
         tried.merge(additions.clone());
         let merged = bytes_of(&tried.data);
         if merged > DATA_BYTES_MAX {
-            return fail(format!(
-                "with its additions the data has {merged} bytes, the most is {DATA_BYTES_MAX}"
-            ));
+            return fail(
+                call::CODE_TOO_LARGE,
+                format!(
+                    "with its additions the data has {merged} bytes, the most is {DATA_BYTES_MAX}"
+                ),
+            );
         }
         *bytes = merged;
     } else {

@@ -1,6 +1,6 @@
 /** One connection of the SDK in a scenario, with its handlers. */
 
-import { CallError, chain, connect, Context, stage, WebResponse, type Serin, type Service } from "../dist/index.js";
+import { CallError, chain, connect, Context, html, redirect, stage, WebResponse, type Serin, type Service } from "../dist/index.js";
 import type { Place } from "./place.ts";
 
 type Json = Record<string, any>;
@@ -35,6 +35,7 @@ export class Handle {
     this.#gates = gates;
     this.app = connect(
       place.options({
+        bus: place.urlOf(instance),
         service,
         version,
         instance,
@@ -89,6 +90,8 @@ function answerWeb(behaviour: Json, app: Serin, gates: Gates, request: import(".
     return { method, path, query, headers, body: request.text() };
   }
   const { status, headers, body, chunks, hold, tell } = behaviour["web"];
+  if (behaviour["web"]["redirect"]) return redirect(behaviour["web"]["redirect"], status, headers);
+  if (behaviour["web"]["html"]) return html(behaviour["web"]["html"], status, headers);
   const asked = () => tell && app.emit(tell, {});
   if (hold) return new WebResponse(held(chunks, gates.at(hold), asked), { status, headers });
   return new WebResponse(chunks ? chunks.values() : (body ?? ""), { status, headers });

@@ -16,17 +16,21 @@ import { readBatch, type Event } from "./batch.ts";
 
 /** How long a test waits for what must come. */
 export const PATIENCE_MS = 30_000;
+const PASSWORD = "secret";
 
 export class Place {
   readonly folder = mkdtempSync(join(tmpdir(), "serin-test-"));
   readonly spill = join(this.folder, "spill");
   readonly #mappings: Record<string, string>;
+  /** Who has rights of its own; all others may do everything. */
+  readonly #users: Record<string, object>;
   #port = -1;
   #process: ChildProcess | undefined;
   #client: NatsConnection | undefined;
 
-  constructor(mappings: Record<string, string> = {}) {
+  constructor(mappings: Record<string, string> = {}, users: Record<string, object> = {}) {
     this.#mappings = mappings;
+    this.#users = users;
   }
 
   /** A raw client. */
@@ -39,6 +43,18 @@ export class Place {
     return `nats://127.0.0.1:${this.#port}`;
   }
 
+  /** Where a user connects. */
+  urlOf(user: string): string {
+    return user in this.#users ? this.url.replace("//", `//${user}:${PASSWORD}@`) : this.url;
+  }
+
+  #authorization(): string {
+    const users = Object.entries(this.#users).map(([user, permissions]) => ({ user, password: PASSWORD, permissions }));
+    if (users.length === 0) return "";
+    const all = { users: [...users, { user: "anybody", password: PASSWORD }] };
+    return `no_auth_user: anybody\nauthorization: ${JSON.stringify(all)}\n`;
+  }
+
   /** Starts the server, at the port it had before, and connects. */
   async start(): Promise<void> {
     const program = process.env["SERIN_NATS_SERVER"];
@@ -49,7 +65,8 @@ export class Place {
       config,
       `listen: "127.0.0.1:${this.#port}"\n` +
         `jetstream { store_dir: "${this.folder}/data", sync_interval: always }\n` +
-        `mappings {\n${mappings.join("\n")}\n}\n`,
+        `mappings {\n${mappings.join("\n")}\n}\n` +
+        this.#authorization(),
     );
     const ports = join(this.folder, "ports");
     rmSync(ports, { recursive: true, force: true });

@@ -51,7 +51,7 @@ export class Runner {
 
   constructor(scenario: Json) {
     this.#scenario = scenario;
-    this.#place = new Place(scenario["mappings"]);
+    this.#place = new Place(scenario["mappings"], scenario["users"]);
   }
 
   async run(): Promise<void> {

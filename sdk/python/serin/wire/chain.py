@@ -7,7 +7,7 @@ first changes nothing. Start at :func:`merge`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Generic, List, Optional, TypeVar
 
 #: Stages of a chain.
 STAGES_MAX = 4
@@ -28,13 +28,17 @@ LATE = "late"
 ABSENT = "absent"
 
 
+Data = TypeVar("Data")
+
+
 @dataclass
-class Packet:
-    """What an enhancer is sent."""
+class Packet(Generic[Data]):
+    """What an enhancer is sent. ``Packet[Page]`` has the data as a dataclass of yours, ``Packet`` alone
+    as a dictionary."""
 
     chain: str
     stage: int
-    data: Dict[str, Any]
+    data: Data
 
 
 @dataclass
@@ -61,10 +65,16 @@ class Hop:
     conflicts: List[str] = field(default_factory=list)
     #: Why it added nothing, where it failed.
     error: Optional[str] = None
+    #: The code of this error: the enhancer's own where it answered with one.
+    code: Optional[int] = None
+
+    def fail(self, status: str, code: int, error: str) -> None:
+        """It added nothing, and why."""
+        self.status, self.code, self.error = status, code, error
 
     def to_json(self) -> Dict[str, Any]:
         """As other languages write it: what is empty is left out."""
-        optional = ("added", "conflicts", "error")
+        optional = ("added", "conflicts", "error", "code")
         return {key: value for key, value in vars(self).items() if value or key not in optional}
 
 

@@ -119,6 +119,13 @@ impl WebResponse {
         response.body(page.into())
     }
 
+    /// Sends the visitor elsewhere, as after a form, with status 303. `items/7` is below the page they are
+    /// at; a path from the root begins with where the service is mounted, which the header
+    /// `x-forwarded-prefix` says.
+    pub fn redirect(location: &str) -> WebResponse {
+        WebResponse::new(303).header("location", &encoded(location))
+    }
+
     /// A value as JSON, status 200.
     pub fn json(value: &(impl Serialize + ?Sized)) -> Result<WebResponse, Failure> {
         let body = serde_json::to_vec(value)?;
@@ -190,6 +197,15 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
         let text = |text: &str| decoded(&text.replace('+', " "));
         (text(name), text(value))
     })
+}
+
+/// What a header cannot carry is percent-encoded, so that a value from outside adds no header of its own.
+fn encoded(location: &str) -> String {
+    let bytes = location.bytes().map(|byte| match byte.is_ascii_graphic() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    bytes.collect()
 }
 
 /// Percent-decoded; what is no UTF-8 is replaced.

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_sdk::{ChainError, Failure, HopStatus, Packet, Stage};
 
 use crate::{Place, Running};
+
+/// What one of the enhancers reads of a packet's data.
+#[derive(Deserialize)]
+struct Page {
+    sku: Value,
+}
 
 /// One service whose endpoints are enhancers of every kind.
 async fn enhancers(place: &Place) -> Running {
@@ -17,8 +24,8 @@ async fn enhancers(place: &Place) -> Running {
                     tokio::time::sleep(Duration::from_millis(30)).await;
                     Ok(json!({"price": {"net": 10}, "by": "price"}))
                 })
-                .endpoint("stock", |_, packet: Packet| async move {
-                    let sku = packet.data["sku"].clone();
+                .endpoint("stock", |_, packet: Packet<Page>| async move {
+                    let sku = packet.data.sku;
                     Ok(json!({"stock": 3, "by": "stock", "of": sku, "price": {"tax": 2}}))
                 })
                 .endpoint("see", |_, packet: Packet| async move {
@@ -136,6 +143,7 @@ async fn a_required_one_fails_the_chain_by_name() {
         failed.to_string(),
         r#"chain "page" needs shop.fail in stage 1: shop.fail answered 422: out of order"#
     );
+    assert_eq!(failed.code(), 422);
     let ChainError::Required { hops, .. } = failed else {
         panic!("{failed:?}")
     };

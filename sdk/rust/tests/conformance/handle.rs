@@ -73,7 +73,7 @@ impl Handle {
             instance: text("instance"),
             spill_dir: Some(place.spill()),
             drain_deadline: Duration::from_millis(100),
-            ..Options::new(place.url(), text("service"))
+            ..Options::new(place.url_of(&text("instance")), text("service"))
         };
         if let Some(bytes) = spec["queue_bytes_max"].as_u64() {
             options.queue_bytes_max = usize::try_from(bytes)?;
@@ -258,7 +258,14 @@ async fn behave_on_web(
     let status = web["status"]
         .as_u64()
         .and_then(|status| u16::try_from(status).ok());
-    let mut response = WebResponse::new(status.unwrap_or(200));
+    let mut response = match (web["redirect"].as_str(), web["html"].as_str()) {
+        (Some(location), _) => WebResponse::redirect(location),
+        (_, Some(page)) => WebResponse::html(page),
+        _ => WebResponse::new(200),
+    };
+    if let Some(status) = status {
+        response = response.status(status);
+    }
     for pair in web["headers"].as_array().into_iter().flatten() {
         let [name, value] = [0, 1].map(|at| pair[at].as_str().unwrap_or_default());
         response = response.header(name, value);
@@ -283,7 +290,8 @@ async fn behave_on_web(
                 }
             }
         }
-        None => response.body(text(&web["body"])),
+        None if web["body"].is_string() => response.body(text(&web["body"])),
+        None => response,
     })
 }
 

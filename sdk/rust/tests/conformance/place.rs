@@ -14,20 +14,25 @@ use tokio::process::{Child, Command};
 
 use crate::PATIENCE;
 
+const PASSWORD: &str = "secret";
+
 /// See the module.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
     mappings: Map<String, Value>,
+    /// Who has rights of its own; all others may do everything.
+    users: Map<String, Value>,
     port: Option<u16>,
     process: Option<Child>,
     client: Option<Client>,
 }
 
 impl Place {
-    pub(crate) fn new(mappings: &Value) -> Result<Place> {
+    pub(crate) fn new(mappings: &Value, users: &Value) -> Result<Place> {
         Ok(Place {
             folder: tempfile::tempdir()?,
             mappings: mappings.as_object().cloned().unwrap_or_default(),
+            users: users.as_object().cloned().unwrap_or_default(),
             port: None,
             process: None,
             client: None,
@@ -49,7 +54,8 @@ impl Place {
         let text = format!(
             "listen: \"127.0.0.1:{port}\"\n\
              jetstream {{ store_dir: {data:?}, sync_interval: always }}\n\
-             mappings {{\n{mappings}}}\n"
+             mappings {{\n{mappings}}}\n{}",
+            self.authorization()
         );
         std::fs::write(&config, text)?;
         if ports.exists() {
@@ -89,6 +95,28 @@ impl Place {
         made.await?;
         self.client = Some(client);
         Ok(())
+    }
+
+    fn authorization(&self) -> String {
+        if self.users.is_empty() {
+            return String::new();
+        }
+        let users = self.users.iter();
+        let users = users.map(
+            |(user, rights)| json!({"user": user, "password": PASSWORD, "permissions": rights}),
+        );
+        let anybody = json!({"user": "anybody", "password": PASSWORD});
+        let users: Vec<Value> = users.chain([anybody]).collect();
+        let all = json!({"users": users});
+        format!("no_auth_user: anybody\nauthorization: {all}\n")
+    }
+
+    /// Where a user connects.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        match self.users.contains_key(user) {
+            true => self.url().replace("//", &format!("//{user}:{PASSWORD}@")),
+            false => self.url(),
+        }
     }
 
     /// Kills the server; its folder stays.

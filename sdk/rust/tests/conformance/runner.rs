@@ -51,7 +51,7 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) async fn run(scenario: Value) -> Result<()> {
         let mut runner = Runner {
-            place: Place::new(&scenario["mappings"])?,
+            place: Place::new(&scenario["mappings"], &scenario["users"])?,
             scenario,
             gates: Arc::default(),
             handles: BTreeMap::new(),

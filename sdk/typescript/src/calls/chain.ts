@@ -155,7 +155,7 @@ async function runStage(
     const hop = ofStage[at];
     if (!hop || hop.status === "ok" || enhancer.endsWith("?")) continue;
     const why = `chain "${of.name}", stage ${number}: ${enhancer} is ${hop.status}: ${hop.error ?? ""}`;
-    throw new ChainError(CODES[hop.status], why, hops);
+    throw new ChainError(hop.code ?? Code.failed, why, hops);
   }
   return merged;
 }
@@ -167,14 +167,8 @@ function take(data: Data, hop: Hop, additions: Data): { data: Data; hop: Hop } {
   const bytes = bytesOf(tried);
   if (bytes <= DATA_BYTES_MAX) return { data: tried, hop };
   const error = `with its additions the data have ${bytes} bytes, at most ${DATA_BYTES_MAX} fit`;
-  return { data, hop: { ...hop, status: "failed", added: [], conflicts: [], error } };
+  return { data, hop: { ...hop, status: "failed", added: [], conflicts: [], error, code: Code.tooLarge } };
 }
-
-const CODES: Record<Exclude<HopStatus, "ok">, number> = {
-  failed: Code.failed,
-  late: Code.timeout,
-  absent: Code.busy,
-};
 
 const hopOf = ({ chain, stage }: Packet) => ({ chain, stage });
 
@@ -184,7 +178,7 @@ async function ask(core: Core, enhancer: string, packet: Packet, timeoutMs: numb
   const [service = "", endpoint = ""] = enhancer.split(/\.(.*)/s);
   const startedMs = performance.now();
   const head = { stage: packet.stage, enhancer };
-  const failed = (status: HopStatus, error: string, times = NO_TIMES) => ({
+  const failed = (status: HopStatus, code: number, error: string, times = NO_TIMES) => ({
     hop: {
       ...head,
       status,
@@ -193,6 +187,7 @@ async function ask(core: Core, enhancer: string, packet: Packet, timeoutMs: numb
       added: [],
       conflicts: [],
       error,
+      code,
     } satisfies Hop,
     additions: {},
   });
@@ -204,13 +199,13 @@ async function ask(core: Core, enhancer: string, packet: Packet, timeoutMs: numb
       handler_us: reply.handlerUs,
       network_us: reply.networkUs,
     };
-    if (!isObject(reply.data)) return failed("failed", "it did not answer an object of additions", times);
+    if (!isObject(reply.data)) return failed("failed", Code.failed, "it did not answer an object of additions", times);
     const hop: Hop = { ...head, status: "ok", ...times, added: [], conflicts: [] };
     return { hop, additions: reply.data };
   } catch (error) {
     if (!(error instanceof CallError)) throw error;
     const status = error instanceof AbsentError ? "absent" : error.code === Code.timeout ? "late" : "failed";
-    return failed(status, `${error.code} ${error.message}`);
+    return failed(status, error.code, `${error.code} ${error.message}`);
   }
 }
 

@@ -50,6 +50,8 @@ export interface Hop {
   readonly conflicts: string[];
   /** Why it added nothing, where it failed. */
   readonly error?: string;
+  /** The code of this error: the enhancer's own where it answered with one. */
+  readonly code?: number;
 }
 
 /**

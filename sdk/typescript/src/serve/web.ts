@@ -83,6 +83,9 @@ export class WebRequest {
 /** Headers of an answer: an object, or pairs where a name stands more than once. */
 export type WebHeaders = Readonly<Record<string, string>> | HeaderPairs;
 
+const pairsOf = (headers: WebHeaders): HeaderPairs =>
+  Array.isArray(headers) ? (headers as HeaderPairs) : Object.entries(headers as Record<string, string>);
+
 /** A web answer with status and headers. `body` is text, bytes, any JSON, or chunks that come one by one. */
 export class WebResponse {
   readonly status: number;
@@ -90,10 +93,9 @@ export class WebResponse {
   /** Bytes, or a stream of pieces. */
   readonly body: Uint8Array | Chunks;
 
-  constructor(body: unknown = "", more: { status?: number; headers?: WebHeaders } = {}) {
+  constructor(body?: unknown, more: { status?: number; headers?: WebHeaders } = {}) {
     const { status = 200, headers = [] } = more;
-    const pairs = Array.isArray(headers) ? (headers as HeaderPairs) : Object.entries(headers as Record<string, string>);
-    const named = pairs.map(([name, value]) => [name.toLowerCase(), value] as const);
+    const named = pairsOf(headers).map(([name, value]) => [name.toLowerCase(), value] as const);
     const hasType = named.some(([name]) => name === "content-type");
     const type = typeOf(body);
     this.status = status;
@@ -120,8 +122,21 @@ export class WebResponse {
 }
 
 /** An answer that is a page. What comes from outside must be escaped. */
-export function html(text: string, status = 200): WebResponse {
-  return new WebResponse(text, { status, headers: { "content-type": "text/html; charset=utf-8" } });
+export function html(text: string, status = 200, headers: WebHeaders = []): WebResponse {
+  const given = pairsOf(headers);
+  const hasType = given.some(([name]) => name.toLowerCase() === "content-type");
+  const type = ["content-type", "text/html; charset=utf-8"] as const;
+  return new WebResponse(text, { status, headers: hasType ? given : [...given, type] });
+}
+
+/**
+ * Sends the visitor elsewhere, as after a form. `items/7` is below the page they are at; a path from the root begins
+ * with where the service is mounted, which the header `x-forwarded-prefix` says.
+ */
+export function redirect(location: string, status = 303, headers: WebHeaders = []): WebResponse {
+  // What a header cannot carry is encoded, so that a value from outside adds no header of its own.
+  const place = location.replace(/[^\x21-\x7e]+/g, (text) => encodeURIComponent(text.toWellFormed()));
+  return new WebResponse(undefined, { status, headers: [["location", place], ...pairsOf(headers)] });
 }
 
 /** An error as a web answer. */

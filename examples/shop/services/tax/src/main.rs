@@ -4,13 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_sdk::{Endpoint, Failure, Incoming, Serin};
-
-/// What an enhancer is sent, as far as tax needs it.
-#[derive(Deserialize)]
-struct Packet<T> {
-    data: T,
-}
+use serin_sdk::{Endpoint, Failure, Incoming, Packet, Serin};
 
 #[derive(Deserialize)]
 struct Page {
