@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 use serin_wire::event::Trace;
-use serin_wire::{Route, call};
+use serin_wire::{Route, call, request};
 
 use crate::table::Sticky;
 
@@ -18,6 +18,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const TRACEPARENT: HeaderName = HeaderName::from_static(call::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(call::TRACESTATE);
 const ARM: HeaderName = HeaderName::from_static(call::ARM);
 /// Ours begin so.
 const OWN: &str = "serin-";
@@ -83,6 +84,16 @@ pub(crate) fn to_service(headers: &mut HeaderMap, caller: Caller, prefix: &str, 
         "" => {}
         prefix => set(headers, FORWARDED_PREFIX, prefix),
     }
+    // Without a trace of the client's there is nothing that its state may speak of.
+    let state = match self::trace(headers) {
+        Some(_) => joined(headers, &TRACESTATE),
+        None => String::new(),
+    };
+    set(
+        headers,
+        TRACESTATE,
+        &request::tell_on(&state, trace.span_id),
+    );
     set(headers, TRACEPARENT, &trace.to_traceparent());
 }
 
@@ -224,11 +235,12 @@ mod tests {
     fn what_belongs_to_one_connection_stays_on_it() {
         let client = "Host: shop.example\nConnection: keep-alive, X-Once, Host\nX-Once: 1\n\
             Keep-Alive: timeout=5\nTE: trailers\nUpgrade: h2c\nProxy-Authorization: x\n\
-            Accept: */*\nExpect: 100-continue";
+            Accept: */*\nExpect: 100-continue\nTracestate: a=1";
         let service = expect![[r#"
             accept: */*
             host: shop.example
             traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+            tracestate: serin=00f067aa0ba902b7
             x-forwarded-for: 127.0.0.1
             x-forwarded-host: shop.example
             x-forwarded-prefix: /cart
@@ -241,10 +253,12 @@ mod tests {
     fn claims_are_believed_from_this_machine_alone_and_only_if_asked_for() {
         let client = "Host: inside\nForwarded: for=9.9.9.9\nX-Forwarded-For: 9.9.9.9\n\
             X-Forwarded-Proto: https\nX-Forwarded-Host: shop.example\nX-Real-IP: 9.9.9.9\n\
-            Serin-Arm: cart=v9\nSerin-From: pay";
+            Serin-Arm: cart=v9\nSerin-From: pay\n\
+            Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b1-01\nTracestate: a=1,serin=0";
         let own = expect![[r#"
             host: inside
             traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+            tracestate: serin=00f067aa0ba902b7,a=1
             x-forwarded-for: 127.0.0.1
             x-forwarded-host: inside
             x-forwarded-prefix: /cart
@@ -255,6 +269,7 @@ mod tests {
             forwarded: for=9.9.9.9
             host: inside
             traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+            tracestate: serin=00f067aa0ba902b7,a=1
             x-forwarded-for: 9.9.9.9, 127.0.0.1
             x-forwarded-host: shop.example
             x-forwarded-prefix: /cart

@@ -2,13 +2,15 @@
 //! and JavaScript over HTTP and gRPC, a scraped endpoint, and our own `/metrics` by a foreign parser.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
+use tokio::io::AsyncBufReadExt;
 
 const SEEN_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -56,6 +58,94 @@ async fn exporters_of_javascript_are_heard() -> Result<()> {
             .await
             .with_context(|| protocol.to_owned())?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_exporter_tries_again_while_the_bus_is_away() -> Result<()> {
+    let serin = Serin::start().await?;
+    let bus = i32::try_from(serin.bus_pid()?)?;
+    let bus = Pid::from_raw(bus).context("a process")?;
+    let export = place::repository().join("tests/otlp/export.py");
+    let mut python = place::python();
+    python
+        .arg(&export)
+        .args(["http/protobuf", &heard_at(&serin, "otlp_http")?])
+        .args(["patient", "patient"])
+        // Its tries end by then.
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
+        .env("PYTHONUNBUFFERED", "1")
+        .stdout(Stdio::piped());
+    kill_process(bus, Signal::STOP)?;
+    let mut exporter = tokio::process::Command::from(python)
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start the exporter")?;
+    let said = exporter.stdout.take().context("its output")?;
+    let mut said = tokio::io::BufReader::new(said).lines();
+    let refused = async {
+        while let Some(line) = said.next_line().await? {
+            if line.contains("retrying") {
+                return Ok(());
+            }
+        }
+        bail!("the exporter ended without trying again")
+    };
+    let refused = tokio::time::timeout(SEEN_DEADLINE, refused).await;
+    kill_process(bus, Signal::CONT)?;
+    refused.context("the exporter was never refused")??;
+    let heard = async { while let Ok(Some(_)) = said.next_line().await {} };
+    let (ended, ()) = tokio::join!(exporter.wait(), heard);
+    ensure!(ended?.success(), "the exporter gave up");
+    // All of it, and nothing twice, though the bus may have had the first try when it was stopped.
+    seen(&serin, "patient", true).await
+}
+
+#[tokio::test]
+async fn a_request_is_counted_once_through_the_gateway_and_without() -> Result<()> {
+    let serin = Serin::start().await?;
+    let folder = serin.dir().join("services/items");
+    std::fs::create_dir_all(&folder)?;
+    let serving = place::repository().join("tests/otlp/serving.py");
+    std::fs::copy(serving, folder.join("main.py"))?;
+    let packages = std::env::var("PYTHONPATH").unwrap_or_default();
+    let file = format!(
+        "run: python3 main.py\nport: auto\nweb: /items\nenv: {{PYTHONPATH: {packages:?}}}\n"
+    );
+    std::fs::write(folder.join("service.yaml"), file)?;
+    serin.run(&["deploy", "items"]).await?;
+    let asked = reqwest::Client::new()
+        .get(format!("{}/items/outer", serin.gateway()))
+        // A trace of the visitor's, so that it is not left out by chance.
+        .header(
+            "traceparent",
+            "00-5b8efff798038103d269b633813fc60c-eee19b7ec3c1b174-01",
+        )
+        .header("tracestate", "theirs=1")
+        .send()
+        .await?;
+    ensure!(asked.status().is_success(), "{asked:?}");
+    let spans = "SELECT count(*) FROM spans WHERE service = 'items'";
+    until(
+        "the spans of both requests are seen",
+        SEEN_DEADLINE,
+        async || Ok((serin.sql_number(spans).await.unwrap_or(0) == 3).then_some(())),
+    )
+    .await?;
+    // The outer one by the gateway, the inner one by its span.
+    let requests = "SELECT caller, endpoint, status, trace_id FROM requests WHERE service = 'items' ORDER BY endpoint";
+    let trace = "5b8efff798038103d269b633813fc60c";
+    let wanted = json!([
+        ["gateway", "/items", 200, trace],
+        [null, "/{which}", 200, trace]
+    ]);
+    let mut rows = Value::Null;
+    until("both requests are seen", SEEN_DEADLINE, async || {
+        rows = json!(serin.sql(requests).await.unwrap_or_default());
+        Ok((rows.as_array().map(Vec::len) >= Some(2)).then_some(()))
+    })
+    .await?;
+    assert_eq!(rows, wanted);
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 """The official Python exporters tell a checkout: spans, a log record, metrics; run by tests/e2e/otlp.rs.
 
-    export.py grpc|http/protobuf ENDPOINT SERVICE
+    export.py grpc|http/protobuf ENDPOINT SERVICE [patient]
+
+With ``patient`` it may have to try again, and prints that it does.
 """
 
 import logging
@@ -17,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-protocol, endpoint, service = sys.argv[1:]
+protocol, endpoint, service, *more = sys.argv[1:]
 if protocol == "grpc":
     from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -43,7 +45,10 @@ class Loud(logging.Handler):
         sys.exit(f"{record.name}: {record.getMessage()}")
 
 
-logging.getLogger("opentelemetry").addHandler(Loud(logging.WARNING))
+exporters = logging.getLogger("opentelemetry")
+exporters.addHandler(Loud(logging.ERROR if more else logging.WARNING))
+if more:
+    exporters.addHandler(logging.StreamHandler(sys.stdout))
 resource = Resource.create(
     {"service.name": service, "service.version": "1.2.3", "service.instance.id": "cart-1"}
 )

@@ -13,6 +13,9 @@ use crate::increase::Pending;
 
 /// What one body becomes at most: some ten times what an exporter sends in one of its batches.
 const OUTPUT_BYTES_MAX: usize = 32 << 20;
+/// Groups, records and points of one body: some ten times what a collector sends at once. An empty one
+/// has two bytes and takes as long as a small one.
+pub(crate) const PIECES_MAX: usize = 100_000;
 /// The first reason is told; of a long one so many characters.
 const WHY_CHARS_MAX: usize = 400;
 
@@ -30,6 +33,8 @@ pub struct Lines {
 pub struct Translated {
     /// What is to be told.
     pub lines: Vec<Lines>,
+    /// What follows of them, to be told after them: rows of `requests`.
+    pub derived: Vec<Lines>,
     /// Records that are not among them.
     pub refused: Refused,
     /// Numbers that were left out because they say nothing: not finite, or marked as not recorded.
@@ -47,13 +52,19 @@ pub struct Refused {
     pub why: String,
 }
 
-/// A body asks for more output than is given.
+/// A body asks for more than is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "the body becomes more than {} MiB of rows, because each repeats its resource; send it in parts",
-    OUTPUT_BYTES_MAX >> 20
-)]
-pub struct TooMuch;
+pub enum TooMuch {
+    /// Bytes of output.
+    #[error(
+        "the body becomes more than {} MiB of rows, because each repeats its resource; send it in parts",
+        OUTPUT_BYTES_MAX >> 20
+    )]
+    Rows,
+    /// Groups, records and points, though they may be empty.
+    #[error("the body has more than {PIECES_MAX} groups, records and points; send it in parts")]
+    Pieces,
+}
 
 impl Refused {
     /// Counts records with one reason.
@@ -65,10 +76,13 @@ impl Refused {
     }
 }
 
+type BySubject = BTreeMap<String, Vec<u8>>;
+
 /// Output as it grows.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
-    by_subject: BTreeMap<String, Vec<u8>>,
+    told: BySubject,
+    derived: BySubject,
     bytes: usize,
     pub(crate) refused: Refused,
     pub(crate) left_out: u64,
@@ -77,37 +91,66 @@ pub(crate) struct Out {
 impl Out {
     /// Adds a line.
     pub(crate) fn line(&mut self, subject: &str, line: &impl Serialize) -> Result<(), TooMuch> {
-        if !self.by_subject.contains_key(subject) {
-            self.by_subject.insert(subject.to_owned(), Vec::new());
+        match append(&mut self.told, subject, line) {
+            Ok(bytes) => self.grow(bytes),
+            Err(error) => {
+                self.refused.add(1, error);
+                Ok(())
+            }
         }
-        let Some(text) = self.by_subject.get_mut(subject) else {
-            return Ok(());
-        };
-        let before = text.len();
-        if let Err(error) = serde_json::to_writer(&mut *text, line) {
-            text.truncate(before);
-            self.refused.add(1, error);
-            return Ok(());
-        }
-        text.push(b'\n');
-        self.bytes += text.len() - before;
+    }
+
+    /// Adds a line that follows of one that was added.
+    pub(crate) fn derived(&mut self, subject: &str, line: &impl Serialize) -> Result<(), TooMuch> {
+        // What cannot be written is refused with the line it follows of.
+        append(&mut self.derived, subject, line).map_or(Ok(()), |bytes| self.grow(bytes))
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), TooMuch> {
+        self.bytes += bytes;
         match self.bytes > OUTPUT_BYTES_MAX {
-            true => Err(TooMuch),
+            true => Err(TooMuch::Rows),
             false => Ok(()),
         }
     }
 
     /// Everything, once the body is read.
     pub(crate) fn finish(self, totals: Pending) -> Translated {
-        let lines = self.by_subject.into_iter();
-        let lines = lines.filter(|(_, text)| !text.is_empty());
         Translated {
-            lines: lines
-                .map(|(subject, text)| Lines { subject, text })
-                .collect(),
+            lines: lines_of(self.told),
+            derived: lines_of(self.derived),
             refused: self.refused,
             left_out: self.left_out,
             totals,
         }
     }
+}
+
+/// Writes a line below those of its subject; how many bytes it has.
+fn append(
+    to: &mut BySubject,
+    subject: &str,
+    line: &impl Serialize,
+) -> Result<usize, serde_json::Error> {
+    if !to.contains_key(subject) {
+        to.insert(subject.to_owned(), Vec::new());
+    }
+    let Some(text) = to.get_mut(subject) else {
+        return Ok(0);
+    };
+    let before = text.len();
+    let written = serde_json::to_writer(&mut *text, line);
+    match written {
+        Ok(()) => text.push(b'\n'),
+        Err(_) => text.truncate(before),
+    }
+    written.map(|()| text.len() - before)
+}
+
+fn lines_of(by_subject: BySubject) -> Vec<Lines> {
+    let lines = by_subject.into_iter();
+    let lines = lines.filter(|(_, text)| !text.is_empty());
+    lines
+        .map(|(subject, text)| Lines { subject, text })
+        .collect()
 }

@@ -13,6 +13,8 @@ pub const CALLER: &str = "serin-from";
 pub const ARM: &str = "serin-arm";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+/// What others say beside it, and whether the gateway tells the request; see [`crate::request`].
+pub const TRACESTATE: &str = "tracestate";
 /// How many calls enclose this one: 0, or absent, where it comes from no call.
 pub const DEPTH: &str = "serin-depth";
 /// Calls that may enclose each other; services that call each other in a circle end here.

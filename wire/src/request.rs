@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Micros;
 
+/// Our entry of W3C's `tracestate`: the span of the gateway, which tells the request that it passes on.
+const TOLD_BY: &str = "serin=";
+/// Entries of a trace state, as W3C bounds them.
+const ENTRIES_MAX: usize = 32;
+
 /// One request, a line of the message. The subject says who handled it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request<'a> {
@@ -41,9 +46,49 @@ pub struct Request<'a> {
     pub arm: Option<Cow<'a, str>>,
 }
 
+/// The trace state of a request that is told by whoever passes it on, with this span, to a service.
+pub fn tell_on(trace_state: &str, span_id: u64) -> String {
+    let own = format!("{TOLD_BY}{span_id:016x}");
+    let others = entries(trace_state).filter(|entry| !entry.starts_with(TOLD_BY));
+    let all = std::iter::once(&*own).chain(others.take(ENTRIES_MAX - 1));
+    all.collect::<Vec<_>>().join(",")
+}
+
+/// Whether the request of a server's span is told by who passed it on. The trace state goes on from
+/// service to service; it speaks of the span right below alone.
+pub fn is_told(trace_state: &str, parent_id: Option<&str>) -> bool {
+    let mut told_by = entries(trace_state).filter_map(|entry| entry.strip_prefix(TOLD_BY));
+    parent_id.is_some_and(|parent| told_by.any(|span| span == parent))
+}
+
+fn entries(trace_state: &str) -> impl Iterator<Item = &str> {
+    let entries = trace_state.split(',').map(str::trim);
+    entries.filter(|entry| !entry.is_empty())
+}
+
 impl Request<'_> {
     /// Whether it counts as failed: the service's fault, not the caller's.
     pub fn has_failed(&self) -> bool {
         self.status >= 500
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_told_for_the_span_below_alone() {
+        let parent = Some("00000000000000ab");
+        let state = tell_on("", 0xab);
+        assert_eq!(state, "serin=00000000000000ab");
+        assert!(is_told(&state, parent));
+        assert!(!is_told(&state, Some("00000000000000ac")));
+        assert!(!is_told(&state, None) && !is_told("", parent));
+        // Others' entries stay, an older one of ours goes.
+        let state = tell_on(" a=1, serin=00000000000000ab,b=2,", 0xac);
+        assert_eq!(state, "serin=00000000000000ac,a=1,b=2");
+        assert!(!is_told(&state, parent));
+        assert_eq!(tell_on(&"x=1,".repeat(40), 1).split(',').count(), 32);
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Span {
     #[prost(bytes = "vec", tag = "2")]
     #[serde(deserialize_with = "hex")]
     pub(super) span_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub(super) trace_state: String,
     #[prost(bytes = "vec", tag = "4")]
     #[serde(deserialize_with = "hex")]
     pub(super) parent_span_id: Vec<u8>,

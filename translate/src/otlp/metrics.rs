@@ -14,7 +14,7 @@ use super::message::{
     Buckets, ExponentialPoint, HistogramPoint, KeyValue, NumberPoint, SummaryPoint,
 };
 use super::sender::Sender;
-use super::walk::{Leaf, Unreadable};
+use super::walk::{Leaf, Pieces, Unreadable};
 use super::{micros, value};
 use crate::increase::{Reading, Span};
 use crate::key;
@@ -71,11 +71,13 @@ pub(super) fn metric(
     sender: &Sender,
     leaf: Leaf<'_>,
     now_us: i64,
+    pieces: &Pieces,
     reading: &mut Reading<'_>,
     out: &mut Out,
 ) -> Result<(), TooMuch> {
     match points(sender, leaf, now_us) {
         Ok((kind, head, points)) => {
+            pieces.take(points.len())?;
             for point in points {
                 head.point(kind, point, reading, out)?;
             }

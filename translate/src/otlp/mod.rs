@@ -1,8 +1,8 @@
 //! OTLP, the protocol of OpenTelemetry: a request's body becomes lines of spans, logs or metrics.
 //!
 //! `walk` takes a body apart into records, in protobuf or JSON; `message` decodes one record;
-//! `sender` names who sent it; `spans`, `logs` and `metrics` make its line; `answer` writes what the
-//! exporter is told. The protocol: <https://opentelemetry.io/docs/specs/otlp/>. Start at [`read`].
+//! `sender` names who sent it; `spans`, `logs` and `metrics` make its line, `requests` a second one
+//! of a server's span; `answer` writes what the exporter is told. The protocol: <https://opentelemetry.io/docs/specs/otlp/>. Start at [`read`].
 
 pub mod answer;
 pub(crate) mod exponential;
@@ -10,6 +10,7 @@ mod fields;
 mod logs;
 mod message;
 mod metrics;
+mod requests;
 mod sender;
 mod spans;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use thiserror::Error;
 
 use crate::increase::Increases;
 use crate::lines::{Out, TooMuch, Translated};
-use walk::Leaf;
+use walk::{Leaf, Pieces};
 
 /// What a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +88,8 @@ pub fn read(
 ) -> Result<Translated, OtlpError> {
     let mut out = Out::default();
     let mut reading = increases.reading();
-    walk::groups(signal, encoding, body, &mut |group| {
+    let pieces = Pieces::default();
+    walk::groups(signal, encoding, body, &pieces, &mut |group| {
         let sender = match sender::Sender::of(&group.resource) {
             Ok(sender) => sender,
             Err(error) => {
@@ -100,7 +102,9 @@ pub fn read(
         group.each(&mut |scope, leaf: Leaf<'_>| match signal {
             Signal::Traces => spans::span(&sender, scope, leaf, now_us, &mut out),
             Signal::Logs => logs::log(&sender, scope, leaf, now_us, &mut out),
-            Signal::Metrics => metrics::metric(&sender, leaf, now_us, &mut reading, &mut out),
+            Signal::Metrics => {
+                metrics::metric(&sender, leaf, now_us, &pieces, &mut reading, &mut out)
+            }
         })
     })?;
     Ok(out.finish(reading.finish()))

@@ -10,6 +10,7 @@ use serin_wire::subject;
 
 use super::message::{self, SpanEvent};
 use super::micros;
+use super::requests::{self, Served};
 use super::sender::Sender;
 use super::value;
 use super::walk::Leaf;
@@ -61,19 +62,35 @@ pub(super) fn span(
         "events": span.events.into_iter().map(event).collect::<Vec<_>>(),
         "links": span.links.into_iter().filter_map(link).collect::<Vec<_>>(),
     }));
+    let parent_id = identity(&span.parent_span_id, SPAN_ID_BYTES);
+    let duration_us = duration_us.unsigned_abs();
     let mut attributes = value::attributes(span.attributes);
+    let served = Served {
+        kind: span.kind,
+        name: &span.name,
+        has_failed: status.code == ERROR,
+        attributes: &attributes,
+        trace_id: &trace_id,
+        parent_id: parent_id.as_deref(),
+        trace_state: &span.trace_state,
+        time,
+        duration_us,
+    };
+    if let Some(request) = requests::request(served) {
+        out.derived(&sender.subject(subject::request), &request)?;
+    }
     beside(&mut attributes, "otel", otel);
     beside(&mut attributes, "resource", sender.resource.clone());
     let ours = Span {
         trace_id: trace_id.into(),
         span_id: span_id.into(),
-        parent_id: identity(&span.parent_span_id, SPAN_ID_BYTES).map(Into::into),
+        parent_id: parent_id.map(Into::into),
         name: span.name.into(),
         service: sender.service().into(),
         version: sender.version().into(),
         instance: sender.instance().into(),
         time,
-        duration_us: duration_us.unsigned_abs(),
+        duration_us,
         status: match status.code {
             ERROR => SpanStatus::Error,
             _ => SpanStatus::Ok,

@@ -11,7 +11,7 @@ const NOW_US: i64 = 1_544_712_700_000_000;
 
 fn shown(translated: &Translated) -> String {
     let mut shown = String::new();
-    for lines in &translated.lines {
+    for lines in translated.lines.iter().chain(&translated.derived) {
         shown += &format!(
             "{}\n{}",
             lines.subject,
@@ -64,6 +64,116 @@ fn a_span_in_json() {
             {"trace_id":"5b8efff798038103d269b633813fc60c","span_id":"eee19b7ec3c1b174","parent_id":"eee19b7ec3c1b173","name":"I'm a server span","service":"my-service","version":"1-2-3","instance":"pod-1","time":1544712660000000,"duration_us":1000000,"status":"error","attributes":{"http_route":"/a","http_route_2":true,"list":[1,2.5],"map":{"x.y":"AAE="},"otel":{"events":[{"attributes":{"exception_type":"E"},"name":"exception","time":1544712660500000}],"kind":"server","links":[{"attributes":{},"span_id":"eee19b7ec3c1b175","trace_id":"5b8efff798038103d269b633813fc60d"}],"scope":"my.library","status_message":"it broke"},"resource":{"host_cpus":4,"service_name":"My Service","service_version":"1.2.3"}}}
         "#]],
     );
+}
+
+#[test]
+fn a_span_of_a_server_is_a_request_unless_the_gateway_tells_it() {
+    let span = |name: &str, kind: u8, more: &str, attributes: &[(&str, &str)]| {
+        let attributes: Vec<String> = attributes
+            .iter()
+            .map(|(key, value)| format!(r#"{{"key":"{key}","value":{value}}}"#))
+            .collect();
+        let attributes = attributes.join(",");
+        format!(
+            r#"{{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","kind":{kind},"name":"{name}",
+            "startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712660250000000"{more},"attributes":[{attributes}]}}"#
+        )
+    };
+    let get = ("http.request.method", r#"{"stringValue":"GET"}"#);
+    let marked = r#","parentSpanId":"00000000000000ab","traceState":"x=1,serin=00000000000000ab""#;
+    let below = r#","parentSpanId":"00000000000000ac","traceState":"serin=00000000000000ab""#;
+    let failed = r#","status":{"code":2}"#;
+    let spans = [
+        span(
+            "GET /a",
+            2,
+            "",
+            &[
+                get,
+                ("http.route", r#"{"stringValue":"/a/{id}"}"#),
+                ("http.response.status_code", r#"{"intValue":"404"}"#),
+                ("http.response.body.size", r#"{"intValue":7}"#),
+            ],
+        ),
+        // As instrumentations told it before the conventions of 1.21.
+        span(
+            "old",
+            2,
+            below,
+            &[
+                ("http.method", r#"{"stringValue":"POST"}"#),
+                ("http.status_code", r#"{"intValue":201}"#),
+            ],
+        ),
+        span("broke off", 2, failed, &[get]),
+        span("a client", 3, "", &[get]),
+        span("no http", 2, "", &[]),
+        span("told by the gateway", 2, marked, &[get]),
+    ];
+    let spans = spans.join(",");
+    let body = format!(
+        r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"a"}}}}]}},
+        "scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#
+    );
+    let body = body.as_bytes();
+    let read = read(
+        Signal::Traces,
+        Encoding::Json,
+        body,
+        &Increases::new(0),
+        NOW_US,
+    );
+    let mut translated = read.expect("it is a request");
+    let lines = std::mem::take(&mut translated.lines);
+    assert_eq!(lines[0].text.split(|byte| *byte == b'\n').count(), 7);
+    expect![[r#"
+        tel.req.a._._
+        {"time":1544712660000000,"endpoint":"/a/{id}","status":404,"duration_us":250000,"method":"GET","bytes":7,"trace_id":"5b8efff798038103d269b633813fc60c"}
+        {"time":1544712660000000,"endpoint":"old","status":201,"duration_us":250000,"method":"POST","bytes":0,"trace_id":"5b8efff798038103d269b633813fc60c"}
+        {"time":1544712660000000,"endpoint":"broke off","status":500,"duration_us":250000,"method":"GET","bytes":0,"trace_id":"5b8efff798038103d269b633813fc60c"}
+    "#]].assert_eq(&shown(&translated));
+}
+
+#[test]
+fn a_body_of_empty_pieces_is_refused_before_it_takes_long() {
+    let empty = |tag: u8, count: usize| -> Vec<u8> { [tag << 3 | 2, 0].repeat(count) };
+    let many = 7 << 20;
+    let in_group = |inner: &[u8]| message(&[(1, inner)]);
+    let in_scope = |inner: &[u8]| in_group(&message(&[(2, inner)]));
+    let metric = message(&[(1, b"n"), (5, &empty(1, 500_000))]);
+    for (signal, body) in [
+        (Signal::Logs, empty(1, many)),
+        (Signal::Traces, in_group(&empty(2, many))),
+        (Signal::Traces, in_scope(&empty(2, many))),
+        (Signal::Metrics, in_scope(&message(&[(2, &metric)]))),
+    ] {
+        let read = read(
+            signal,
+            Encoding::Protobuf,
+            &body,
+            &Increases::new(0),
+            NOW_US,
+        );
+        let error = read.expect_err("too many pieces");
+        assert!(error.to_string().contains("more than 100000"), "{error}");
+    }
+    for body in [
+        format!(r#"{{"resourceSpans":[{}{{}}]}}"#, "{},".repeat(many / 2)),
+        format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}{{}}]}}]}}]}}"#,
+            "{},".repeat(many / 2)
+        ),
+    ] {
+        let body = body.as_bytes();
+        let read = read(
+            Signal::Traces,
+            Encoding::Json,
+            body,
+            &Increases::new(0),
+            NOW_US,
+        );
+        assert!(matches!(read, Err(OtlpError::TooMuch(_))), "{read:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! All three requests are built alike, with the same tags. Nothing is decoded before its turn, so
 //! that memory stays near the body's own size however it is built. Start at [`groups`].
 
+use std::cell::Cell;
+
 use prost::Message;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +13,7 @@ use serde_json::value::RawValue;
 use super::fields::{Broken, Content, Fields};
 use super::message::{Resource, Scope};
 use super::{Encoding, OtlpError, Signal};
-use crate::lines::TooMuch;
+use crate::lines::{PIECES_MAX, TooMuch};
 
 /// A record may have so many bytes: four times what the ingester takes unless told otherwise.
 const RECORD_BYTES_MAX: usize = 1 << 20;
@@ -19,6 +21,24 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 const GROUPS: u32 = 1;
 const HEAD: u32 = 1;
 const PARTS: u32 = 2;
+
+/// How many groups, records and points a body may still have.
+#[derive(Debug)]
+pub(super) struct Pieces(Cell<usize>);
+
+impl Default for Pieces {
+    fn default() -> Pieces {
+        Pieces(Cell::new(PIECES_MAX))
+    }
+}
+
+impl Pieces {
+    pub(super) fn take(&self, count: usize) -> Result<(), TooMuch> {
+        let left = self.0.get().checked_sub(count).ok_or(TooMuch::Pieces)?;
+        self.0.set(left);
+        Ok(())
+    }
+}
 
 /// One record, not decoded yet.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +53,7 @@ pub(super) struct Group<'a> {
     pub(super) resource: Resource,
     signal: Signal,
     whole: Leaf<'a>,
+    pieces: &'a Pieces,
 }
 
 /// What to do with a record.
@@ -48,8 +69,10 @@ impl Group<'_> {
                 let broken = |Broken| OtlpError::Protobuf(self.signal.request());
                 for scope in Fields::messages(group, PARTS) {
                     let scope = scope.map_err(broken)?;
+                    self.pieces.take(1)?;
                     let head = head(scope).ok_or(Broken).map_err(broken)?;
                     for leaf in Fields::messages(scope, PARTS) {
+                        self.pieces.take(1)?;
                         each(&head, Leaf::Protobuf(leaf.map_err(broken)?))?;
                     }
                 }
@@ -57,9 +80,13 @@ impl Group<'_> {
             Leaf::Json(group) => {
                 let failed = |error| OtlpError::Json(self.signal.request(), error);
                 let [_, scopes, leaves] = names(self.signal);
-                for scope in list(group, scopes).map_err(failed)? {
+                let scopes = list(group, scopes).map_err(failed)?;
+                self.pieces.take(scopes.len())?;
+                for scope in scopes {
                     let head = json_head(scope, "scope").map_err(failed)?;
-                    for leaf in list(scope, leaves).map_err(failed)? {
+                    let leaves = list(scope, leaves).map_err(failed)?;
+                    self.pieces.take(leaves.len())?;
+                    for leaf in leaves {
                         each(&head, Leaf::Json(leaf))?;
                     }
                 }
@@ -171,6 +198,7 @@ pub(super) fn groups(
     signal: Signal,
     encoding: Encoding,
     body: &[u8],
+    pieces: &Pieces,
     each: &mut EachGroup<'_>,
 ) -> Result<(), OtlpError> {
     match encoding {
@@ -178,10 +206,12 @@ pub(super) fn groups(
             let broken = |Broken| OtlpError::Protobuf(signal.request());
             for group in Fields::messages(body, GROUPS) {
                 let group = group.map_err(broken)?;
+                pieces.take(1)?;
                 each(Group {
                     resource: head(group).ok_or(Broken).map_err(broken)?,
                     signal,
                     whole: Leaf::Protobuf(group),
+                    pieces,
                 })?;
             }
         }
@@ -189,11 +219,14 @@ pub(super) fn groups(
             let failed = |error| OtlpError::Json(signal.request(), error);
             let [groups, ..] = names(signal);
             let body: &RawValue = serde_json::from_slice(body).map_err(failed)?;
-            for group in list(body, groups).map_err(failed)? {
+            let groups = list(body, groups).map_err(failed)?;
+            pieces.take(groups.len())?;
+            for group in groups {
                 each(Group {
                     resource: json_head(group, "resource").map_err(failed)?,
                     signal,
                     whole: Leaf::Json(group),
+                    pieces,
                 })?;
             }
         }

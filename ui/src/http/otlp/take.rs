@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use serin_lake::accept::TelemetryLines;
 use serin_translate::otlp::{self, Encoding, OtlpError, Signal};
-use serin_translate::{Refused, Translated};
+use serin_translate::{Lines, Refused, Translated};
+use serin_wire::causes::sentence;
 
 use super::super::App;
 use super::super::body::ReadBody;
@@ -26,15 +27,14 @@ pub(super) async fn take(
     let (translated, held) = translate(app, signal, encoding, body, now_us).await?;
     let Translated {
         lines,
+        derived,
         mut refused,
         left_out,
         totals,
     } = translated;
-    let lines = lines.into_iter().map(|lines| TelemetryLines {
-        subject: lines.subject,
-        text: Bytes::from(lines.text),
-    });
-    let receipt = app.otlp.door.tell(lines.collect()).await?;
+    let receipt = app.otlp.door.tell(telemetry(lines)).await?;
+    // An exporter that is refused here sends all of it again, and the first part is known then.
+    app.otlp.door.tell(telemetry(derived)).await?;
     drop(held);
     app.otlp.increases.keep(totals, now_us);
     for line in &receipt.refused {
@@ -72,8 +72,8 @@ async fn translate(
             &on_thread.otlp.increases,
             now_us,
         )?;
-        let bytes = read.lines.iter().map(|lines| lines.text.len()).sum();
-        body.grow(bytes)?;
+        let lines = read.lines.iter().chain(&read.derived);
+        body.grow(lines.map(|lines| lines.text.len()).sum())?;
         Ok((read, body))
     });
     let translated = translating.await.map_err(|error| broke(&error))?;
@@ -81,10 +81,17 @@ async fn translate(
     translated
 }
 
+fn telemetry(lines: Vec<Lines>) -> Vec<TelemetryLines> {
+    let lines = lines.into_iter().map(|lines| TelemetryLines {
+        subject: lines.subject,
+        text: Bytes::from(lines.text),
+    });
+    lines.collect()
+}
+
 impl From<OtlpError> for ApiError {
     fn from(error: OtlpError) -> ApiError {
-        let source = error.source().map(|source| format!(": {source}"));
-        let message = format!("{error}{}", source.unwrap_or_default());
+        let message = sentence(&error);
         match error {
             OtlpError::Protobuf(_) | OtlpError::Json(..) => ApiError::bad(message),
             OtlpError::TooMuch(_) => ApiError::too_large(message),
