@@ -86,7 +86,8 @@ def _read_dataclass(wanted: Any, arguments: Any, value: Any, at: str) -> Any:
     given: Dict[str, Any] = {}
     for one in dataclasses.fields(wanted):
         if one.name in value:
-            given[one.name] = read(types.get(hints[one.name], hints[one.name]), value[one.name], f"{at}.{one.name}")
+            kind = types.get(hints[one.name], hints[one.name])
+            given[one.name] = read(kind, value[one.name], f"{at}.{one.name}")
         elif one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
             raise Mismatch(f'{at} has no field "{one.name}"')
     return wanted(**given)

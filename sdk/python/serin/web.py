@@ -133,8 +133,8 @@ def html(text: str, status: int = 200, headers: Headers = ()) -> Response:
 
 
 def redirect(location: str, status: int = 303, headers: Headers = ()) -> Response:
-    """Sends the visitor elsewhere, as after a form. ``items/7`` is below the page they are at; a path from
-    the root begins with where the service is mounted, which the header ``x-forwarded-prefix`` says."""
+    """Sends the visitor elsewhere, as after a form. ``items/7`` is below the page they are at; a path
+    from the root begins with where the service is mounted, which ``x-forwarded-prefix`` says."""
     # What a header cannot carry is encoded, so that a value from outside adds no header of its own.
     place = quote(location, safe=_PRINTABLE)
     return Response(None, status, [("location", place), *_pairs(headers)])
