@@ -193,7 +193,8 @@ async fn overhears(
     // The bus tells a connection what it has for it in order: after this nothing is on its way.
     let own = client.new_inbox();
     let mut last = client.subscribe(own.clone()).await.expect("asked for");
-    client.publish(own, Bytes::new()).await.expect("sent");
+    let sent = client.publish(own.clone(), Bytes::new()).await;
+    sent.expect("sent");
     last.next().await.expect("its own message");
     let mut subjects = Vec::new();
     for messages in &mut heard {
