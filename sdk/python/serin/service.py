@@ -17,11 +17,13 @@ import logging
 import os
 import signal
 import sys
-from typing import Any, Callable, Dict, Optional, TypeVar, overload
+from typing import Any, Callable, Dict, List, Optional, TypeVar, overload
 
+from . import clock
 from .core import DRAINING, READY, STARTING, Core, wait_for
 from .endpoint import Endpoint
 from .options import Options
+from .periodic import Periodic
 from .serve import Server
 from .web import Router
 from .wire import call as wire
@@ -53,6 +55,9 @@ class Endpoints:
         self._endpoints: Dict[str, Endpoint] = {}
         self._router = Router()
         self._server: Optional[Server] = None
+        self._periodic: List[Periodic] = []
+        self._ended: Optional[asyncio.Event] = None
+        self._running: List[asyncio.Task[None]] = []
 
     @property
     def core(self) -> Core:
@@ -113,6 +118,19 @@ class Endpoints:
 
         return add
 
+    def every(self, seconds: float) -> Callable[[_F], _F]:
+        """Runs a function, plain or async, again and again while the service serves:
+        ``@app.every(60)``, for the first time after one period.
+
+        A run that takes long makes the next one late; what one raises is logged.
+        """
+
+        def add(task: _F) -> _F:
+            self._periodic.append(Periodic(seconds, task))
+            return task
+
+        return add
+
     def gauge(self, name: str, sample: Callable[[], float]) -> None:
         """Has a value sampled with each beat. The function must be quick."""
         self.core.gauges.insert(name, sample)
@@ -132,11 +150,25 @@ class Endpoints:
         )
         await self._server.start()
         core.set_state(READY)
+        # Made in the loop that serves: before Python 3.10 an event belongs to one.
+        ended = self._ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._running = [loop.create_task(one.run(ended)) for one in self._periodic]
 
     async def _stop_calls(self, deadline_s: float) -> bool:
-        """Drains calls; whether all were done in time."""
+        """Drains calls and ends tasks; whether all were done in time."""
         self.core.set_state(DRAINING)
-        return await self._server.drain(deadline_s) if self._server else True
+        until = clock.monotonic() + deadline_s
+        if self._ended:
+            self._ended.set()
+        are_done = await self._server.drain(deadline_s) if self._server else True
+        if self._running:
+            left_s = max(0.0, until - clock.monotonic())
+            _, late = await asyncio.wait(self._running, timeout=left_s)
+            for task in late:
+                task.cancel()
+            are_done = are_done and not late
+        return are_done
 
     async def _stop(self, deadline_s: float) -> bool:
         """Drains calls, then events; whether all were done in time."""

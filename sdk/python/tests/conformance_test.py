@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import unittest
 from pathlib import Path
@@ -95,6 +96,8 @@ class Handle:
             self.service.endpoint(name, idempotent=is_idempotent)(self._handler(behaviour))
         if "web" in spec:
             self.service.web(self._web_handler(spec["web"]))
+        if "every" in spec:
+            self.service.every(spec["every"]["ms"] / 1000)(self._task(spec["every"]))
 
     async def start(self) -> None:
         if self.is_serving:
@@ -105,6 +108,18 @@ class Handle:
             await self.service.stop(0.1)
         else:
             await self.app.drain(0.1)
+
+    def _task(self, every: Json) -> Any:
+        runs = itertools.count(1)
+
+        def task() -> None:
+            run = next(runs)
+            if run == 1:
+                raise ArithmeticError(every["throw"])
+            if run <= every["times"]:
+                self.app.emit(every["emit"], n=run)
+
+        return task
 
     def _handler(self, behaviour: Json) -> Any:
         async def handle(data: Any) -> Any:

@@ -20,6 +20,7 @@ export { Logger, type Fields, type Level } from "./log.js";
 export type { State } from "./memory/shared.js";
 export type { Options } from "./options.js";
 export type { EndpointOptions, Handler, Schema } from "./serve/endpoint.js";
+export type { Task } from "./serve/periodic.js";
 export { html, redirect, WebRequest, WebResponse, type Chunks, type WebHandler, type WebHeaders } from "./serve/web.js";
 export { connect, Serin, Service, service, type ServiceOptions } from "./serin.js";
 export type { Attributes, Span } from "./span.js";

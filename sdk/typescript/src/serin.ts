@@ -17,9 +17,11 @@ import type { State } from "./memory/shared.js";
 import { checkName } from "./name.js";
 import { fromEnvironment, resolve, type Options } from "./options.js";
 import { Endpoint, type EndpointOptions, type Handler } from "./serve/endpoint.js";
+import { Periodic, type Task } from "./serve/periodic.js";
 import { Server } from "./serve/server.js";
 import { Router, type WebHandler } from "./serve/web.js";
 import type { Attributes, Span } from "./span.js";
+import { within } from "./within.js";
 
 /** Calls handled at a time, and waiting ones, unless said otherwise: a caller's patience is seconds. */
 const CONCURRENCY = 64;
@@ -173,6 +175,7 @@ export class Service extends Serin {
   readonly #options: ServiceOptions;
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #router = new Router();
+  readonly #periodic: Periodic[] = [];
   #server: Server | undefined;
 
   /** @internal */
@@ -203,6 +206,16 @@ export class Service extends Serin {
     return this;
   }
 
+  /**
+   * Runs a function again and again while the service serves, for the first time after one period. A run that takes
+   * long makes the next one late; what one throws is told.
+   */
+  every(ms: number, task: Task): this {
+    if (!(ms > 0)) throw new RangeError(`a task cannot run every ${ms} ms; it must be more than 0`);
+    this.#periodic.push(new Periodic(ms, task, (text) => this.core.warn(text)));
+    return this;
+  }
+
   /** Serves from now on; resolves once the bus knows it. */
   async start(): Promise<void> {
     const { concurrency = CONCURRENCY, waitingMax = WAITING_MAX, description = "" } = this.#options;
@@ -216,14 +229,19 @@ export class Service extends Serin {
     });
     await this.#server.start();
     this.core.setState("ready");
+    for (const one of this.#periodic) one.start();
   }
 
-  /** Drains calls, then events; whether all were done in time. */
+  /** Drains calls and tasks, then events; whether all were done in time. */
   async stop(options: { deadlineMs?: number } = {}): Promise<boolean> {
     const { deadlineMs = STOP_WITHIN_MS } = options;
     this.core.setState("draining");
-    const areAnswered = (await this.#server?.drain(deadlineMs)) ?? true;
-    return (await this.core.drain(deadlineMs)) && areAnswered;
+    const ending = Promise.all(this.#periodic.map((one) => one.end()));
+    const [areAnswered = true, areEnded] = await Promise.all([
+      this.#server?.drain(deadlineMs),
+      within(ending, deadlineMs),
+    ]);
+    return (await this.core.drain(deadlineMs)) && areAnswered && areEnded;
   }
 
   /** Serves until SIGTERM or SIGINT, then drains within the deadline and ends the process with 143 or 130. */

@@ -52,6 +52,7 @@ export class Handle {
       const idempotent = spec["idempotent"]?.includes(name) ?? false;
       this.service.endpoint(name, (data) => this.#behave(behaviour, data), { idempotent });
     }
+    if (spec["every"]) this.service.every(spec["every"].ms, this.#task(spec["every"]));
     if (spec["web"]) this.service.web((request) => answerWeb(spec["web"], this.app, gates, request));
   }
 
@@ -62,6 +63,15 @@ export class Handle {
   async end(): Promise<void> {
     if (this.#isServing) await this.service.stop({ deadlineMs: 100 });
     else await this.app.drain({ deadlineMs: 100 });
+  }
+
+  #task({ throw: text, emit, times }: Json): () => void {
+    let run = 0;
+    return () => {
+      run += 1;
+      if (run === 1) throw new RangeError(text);
+      if (run <= times) this.app.emit(emit, { n: run });
+    };
   }
 
   async #behave(behaviour: Json, data: unknown): Promise<unknown> {

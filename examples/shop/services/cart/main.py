@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -122,10 +121,9 @@ def abandon(now: float) -> None:
         app.emit("cart.abandoned", visitor=visitor, country=country, items=items)
 
 
-def abandon_again_and_again() -> None:
-    while True:
-        time.sleep(LOOK_EVERY_S)
-        abandon(time.time())
+@app.every(LOOK_EVERY_S)
+def abandon_late_ones() -> None:
+    abandon(time.time())
 
 
 def prepare() -> None:
@@ -136,5 +134,4 @@ def prepare() -> None:
 
 if __name__ == "__main__":
     prepare()
-    threading.Thread(target=abandon_again_and_again, daemon=True).start()
     app.run()

@@ -10,6 +10,7 @@ pub(crate) mod flow;
 pub(crate) mod handle;
 pub(crate) mod incoming;
 pub(crate) mod micro;
+pub(crate) mod periodic;
 pub(crate) mod web;
 
 use std::future::Future;
@@ -36,6 +37,7 @@ use crate::serve::failure::Failure;
 use crate::serve::handle::Desk;
 use crate::serve::incoming::Incoming;
 use crate::serve::micro::{About, VERBS, Verb};
+use crate::serve::periodic::{Periodic, Task};
 use crate::serve::web::{WebRequest, WebResponse};
 
 /// How long calls under way may take to end when the instance is asked to stop.
@@ -56,6 +58,7 @@ pub struct Service {
     description: String,
     grace: Duration,
     endpoints: Vec<Arc<Served>>,
+    periodic: Vec<Periodic>,
 }
 
 /// Why a service cannot serve.
@@ -76,6 +79,9 @@ pub enum ServeError {
     /// There is none.
     #[error("the service has no endpoint; add one with endpoint(…) or web(…)")]
     Empty,
+    /// A task would run without a pause.
+    #[error("a periodic task cannot run every 0 s; give every(…) a longer time")]
+    Period,
     /// The bus refused.
     #[error("cannot listen for calls on the bus")]
     Bus(#[source] async_nats::Error),
@@ -114,6 +120,7 @@ impl Serin {
             description: String::new(),
             grace: GRACE,
             endpoints: Vec::new(),
+            periodic: Vec::new(),
         }
     }
 }
@@ -202,6 +209,19 @@ impl Service {
         )
     }
 
+    /// Runs a function again and again while the service serves, for the first time after one period,
+    /// which must not be zero. A run that takes long makes the next one late; what one fails with is
+    /// logged.
+    pub fn every<F, Fut>(mut self, every: Duration, task: F) -> Service
+    where
+        F: Fn(Serin) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let task: Task = Box::new(move |serin| task(serin).boxed());
+        self.periodic.push(Periodic { every, task });
+        self
+    }
+
     fn add(mut self, endpoint: Endpoint, is_web: bool, handler: Handler) -> Service {
         let served = Served::new(endpoint, is_web, handler);
         self.endpoints.push(Arc::new(served));
@@ -224,7 +244,7 @@ impl Service {
     }
 
     /// Serves until this future ends or [`Serin::drain`], then drains and returns.
-    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         self.check()?;
         let serin = self.serin.clone();
         let link = serin.link().await.map_err(ServeError::Bus)?;
@@ -238,6 +258,9 @@ impl Service {
             let subscribers = self.subscribe(&desk, &served.endpoint.name).await?;
             let (desk, served) = (Arc::clone(&desk), Arc::clone(served));
             tasks.spawn(serve(desk, served, subscribers, leaving.clone()));
+        }
+        for periodic in std::mem::take(&mut self.periodic) {
+            tasks.spawn(periodic::run(periodic, serin.clone(), leaving.clone()));
         }
         let asked = self.subscribe_micro(&desk).await?;
         let (description, endpoints) = (self.description, self.endpoints);
@@ -285,8 +308,11 @@ impl Service {
                 return Err(ServeError::Twice(endpoint.clone()));
             }
         }
-        if names.is_empty() {
+        if names.is_empty() && self.periodic.is_empty() {
             return Err(ServeError::Empty);
+        }
+        if self.periodic.iter().any(|one| one.every.is_zero()) {
+            return Err(ServeError::Period);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! One connection of the SDK in a scenario, with handlers that behave as it says.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -147,6 +148,25 @@ fn serving(spec: &Value, mut service: Service, gates: &Arc<Gates>) -> Service {
         let (behaviour, gates) = (Arc::new(behaviour.clone()), Arc::clone(gates));
         service = service.endpoint(endpoint, move |incoming, data: Value| {
             behave(incoming, Arc::clone(&behaviour), Arc::clone(&gates), data)
+        });
+    }
+    if let Some(every) = spec.get("every") {
+        let period = Duration::from_millis(every["ms"].as_u64().unwrap_or_default());
+        let (every, runs) = (every.clone(), AtomicU64::new(0));
+        service = service.every(period, move |serin| {
+            let run = runs.fetch_add(1, Ordering::Relaxed) + 1;
+            let text = |key: &str| every[key].as_str().unwrap_or_default().to_owned();
+            let (failure, kind) = (text("throw"), text("emit"));
+            let is_told = Some(run) <= every["times"].as_u64();
+            async move {
+                if run == 1 {
+                    return Err(std::io::Error::other(failure).into());
+                }
+                if is_told {
+                    serin.emit(&kind, &json!({"n": run}));
+                }
+                Ok(())
+            }
         });
     }
     if let Some(behaviour) = spec.get("web") {

@@ -19,6 +19,7 @@ import {
 
 import type { Address } from "../options.js";
 import { inbox } from "../subject.js";
+import { within } from "../within.js";
 
 /** Headers to send, in order; a name may stand more than once. */
 export type HeaderPairs = readonly (readonly [name: string, value: string])[];
@@ -236,18 +237,3 @@ const isClosed = async (client: NatsConnection) => {
   await client.closed();
   throw new Away("the bus is away");
 };
-
-/** Whether something was done, without an error and in time. */
-async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((tell) => (timer = setTimeout(tell, ms, false)));
-  const done = work.then(
-    () => true,
-    () => false,
-  );
-  try {
-    return await Promise.race([done, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}

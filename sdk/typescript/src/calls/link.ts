@@ -9,6 +9,7 @@ import type { Msg } from "@nats-io/transport-node";
 import { Away, Bus, type HeaderPairs } from "../bus/bus.js";
 import type { Settings } from "../options.js";
 import { ROUTES, ROUTES_GET } from "../subject.js";
+import { within } from "../within.js";
 import { readRoutes, type Route, type Routes } from "./route.js";
 
 /** The routes are awaited this long before the first call; without them calls go to any version. */
@@ -159,12 +160,7 @@ export class Link {
   }
 
   async #connectedWithin(ms: number): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<boolean>((tell) => (timer = setTimeout(tell, ms, false)));
-    const stands = this.bus.connected().then(() => true);
-    const isConnected = await Promise.race([stands, late]);
-    clearTimeout(timer);
-    return isConnected;
+    return await within(this.bus.connected(), ms);
   }
 
   #take(message: Msg): void {

@@ -16,6 +16,7 @@ import { CallError } from "../errors.js";
 import { nowUs } from "../memory/clock.js";
 import { call as subjectOf, callInstance } from "../subject.js";
 import { parseTrace } from "../trace.js";
+import { within } from "../within.js";
 import { Admission } from "./admit.js";
 import { answerOf, answerOfError, answerOfWeb, answerUnrun, type Answer } from "./answer.js";
 import { sendWeb } from "./chunks.js";
@@ -95,13 +96,7 @@ export class Server {
     this.#isDraining = true;
     const untilMs = performance.now() + deadlineMs;
     await Promise.all(this.#wanted.splice(0).map((one) => this.#link.bus.unsubscribe(one)));
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<boolean>((tell) => {
-      timer = setTimeout(tell, Math.max(0, untilMs - performance.now()), false);
-    });
-    const isDone = await Promise.race([Promise.all(this.#running).then(() => true), late]);
-    clearTimeout(timer);
-    return isDone;
+    return await within(Promise.all(this.#running), Math.max(0, untilMs - performance.now()));
   }
 
   #take(endpoint: Endpoint, message: Msg): void {
