@@ -48,7 +48,7 @@ pub enum CommitError {
     #[error("the lake was given up after a failed sync; restart to recover")]
     Poisoned,
     /// The flush does not start where the catalogue stands; nothing was written.
-    #[error("flush {number} starts at {}/{}, but the catalogue stands at {}/{}", expected.incarnation, expected.sequence, found.incarnation, found.sequence)]
+    #[error("flush {number} starts at {expected}, but the catalogue stands at {found}")]
     Elsewhere {
         /// The flush.
         number: u64,

@@ -35,6 +35,12 @@ pub struct Position {
     pub sequence: u64,
 }
 
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.incarnation, self.sequence)
+    }
+}
+
 /// Messages that were acknowledged once and can no longer be read: recorded, never skipped silently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {

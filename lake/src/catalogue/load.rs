@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::write::RANGES;
 use super::{CatalogueError, Loaded, Retired};
@@ -180,7 +180,10 @@ fn load_retired(connection: &Connection) -> Result<Vec<Retired>, CatalogueError>
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn load_producers(connection: &Connection) -> Result<Vec<ProducerMark>, CatalogueError> {
+/// Reads whom the catalogue has heard of, and what.
+pub(super) fn load_producers(
+    connection: &Connection,
+) -> Result<Vec<ProducerMark>, rusqlite::Error> {
     let mut query = connection.prepare(
         "SELECT producer, epoch, contiguous, above, heard_us, is_import FROM serin_producer",
     )?;
@@ -195,7 +198,7 @@ fn load_producers(connection: &Connection) -> Result<Vec<ProducerMark>, Catalogu
             is_import: row.get(5)?,
         })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    rows.collect()
 }
 
 /// Ranges as [`super::write`] keeps them; the first version kept single numbers.
@@ -241,6 +244,29 @@ fn load_gaps(connection: &Connection) -> Result<Vec<Gap>, CatalogueError> {
         });
     }
     Ok(gaps)
+}
+
+/// Where the commits and lives of the stream say that the position is; `None` before the first life.
+pub(crate) fn reached(connection: &Connection) -> Result<Option<Position>, CatalogueError> {
+    let life: Option<(String, u64)> = connection
+        .query_row(
+            "SELECT incarnation, start FROM serin_lineage ORDER BY number DESC LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let Some((incarnation, start)) = life else {
+        return Ok(None);
+    };
+    let committed: Option<u64> = connection.query_row(
+        "SELECT max(to_sequence) FROM serin_commit WHERE incarnation = ?",
+        [&incarnation],
+        |row| row.get(0),
+    )?;
+    Ok(Some(Position {
+        incarnation: parse_incarnation(incarnation)?,
+        sequence: start.max(committed.unwrap_or(0)),
+    }))
 }
 
 /// Where the catalogue stands.

@@ -3,6 +3,7 @@
 //! [`Change`]s come in from flush, compaction and expiry; either all of one is there afterwards or
 //! nothing. This folder alone knows SQL. Start at [`Catalogue::commit`].
 
+pub(crate) mod digest;
 pub(crate) mod load;
 mod services;
 mod tidy;
@@ -36,7 +37,7 @@ pub enum CatalogueError {
     #[error("the commit was cut off")]
     CutOff(#[source] std::io::Error),
     /// The catalogue stands elsewhere than the flush says.
-    #[error("the flush starts at {}/{}, but the catalogue stands at {}/{}", expected.incarnation, expected.sequence, found.incarnation, found.sequence)]
+    #[error("the flush starts at {expected}, but the catalogue stands at {found}")]
     Elsewhere {
         /// Where the flush starts.
         expected: Position,
@@ -50,6 +51,12 @@ pub enum CatalogueError {
         path: PathBuf,
         /// The version it says.
         version: String,
+    },
+    /// Rows of the catalogue have another digest than they were written with.
+    #[error("the catalogue is not as it was written: {}; restore catalogue.sqlite from a backup, or see `serin doctor` (nothing was changed or removed)", altered.join("; "))]
+    Altered {
+        /// Each table, file and producer of which it is so.
+        altered: Vec<String>,
     },
     /// A value in the catalogue cannot be what it is.
     #[error("the catalogue holds {value:?} as {what}; restore it from a backup")]
@@ -195,8 +202,13 @@ impl Catalogue {
         Ok(Catalogue { connection })
     }
 
-    /// Reads everything a start needs.
+    /// Reads everything a start needs, once it is known to be what was written: a file that a
+    /// flipped bit hides would otherwise be removed as a leftover.
     pub(crate) fn load(&self, data_dir: &Path) -> Result<Loaded, CatalogueError> {
+        let altered = digest::altered(&self.connection)?;
+        if !altered.is_empty() {
+            return Err(CatalogueError::Altered { altered });
+        }
         load::load(&self.connection, data_dir)
     }
 

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::load::read_position;
-use super::{CatalogueError, Change, TableChange, Verb};
+use super::{CatalogueError, Change, TableChange, Verb, digest};
 use crate::column::ColumnKind;
 use crate::flush::Progress;
 use crate::position::{Gap, Position};
@@ -55,6 +55,8 @@ pub(super) fn apply(begun: &Transaction<'_>, change: &Change<'_>) -> Result<u64,
             write_schema(begun, snapshot, table)?;
             write_files(begun, snapshot, table)?;
             write_totals(begun, table)?;
+            let added = table.files_added.iter().map(|stored| stored.file.id);
+            digest::seal(begun, table.after.id, added)?;
         }
     }
     if let Some(progress) = change.progress {
@@ -161,7 +163,10 @@ fn write_files(
                 stored.row_id_start
             ])?;
         begun
-            .prepare_cached("INSERT INTO serin_file VALUES (?, ?, ?, ?, ?, ?)")?
+            .prepare_cached(
+                "INSERT INTO serin_file(file_id, arrived_us, is_import, sort, xxh3, blocks)
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )?
             .execute(params![
                 file.id,
                 file.arrived_us,
@@ -271,14 +276,15 @@ fn write_progress(
             .chain(pairs.flat_map(u64::to_le_bytes))
             .collect();
         begun
-            .prepare_cached("INSERT OR REPLACE INTO serin_producer VALUES (?, ?, ?, ?, ?, ?)")?
+            .prepare_cached("INSERT OR REPLACE INTO serin_producer VALUES (?, ?, ?, ?, ?, ?, ?)")?
             .execute(params![
                 mark.producer,
                 mark.epoch,
                 mark.contiguous,
                 above,
                 mark.heard_us,
-                mark.is_import
+                mark.is_import,
+                digest::of_mark(mark)
             ])?;
     }
     if let Some(from_us) = progress.seen_from_us {
