@@ -24,6 +24,9 @@ use crate::store::{Disk, FileError, FileStep, RealDisk, ensure_dir};
 use crate::table::Table;
 use crate::text;
 
+/// The file whose lock its writer holds, with the writer's process in it.
+pub(crate) const LOCK: &str = "lake.lock";
+
 /// Why a lake does not open, or a step on it failed.
 #[derive(Debug, Error)]
 pub enum LakeError {
@@ -269,7 +272,7 @@ impl Shown {
 
 /// Takes the folder for this process, or says who has it.
 fn lock(dir: &Path) -> Result<File, LakeError> {
-    let path = dir.join("lake.lock");
+    let path = dir.join(LOCK);
     let failed = |source| FileError::new(FileStep::Create, &path, source);
     let mut file = File::options()
         .read(true)

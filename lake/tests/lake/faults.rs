@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serin_lake::check::Audit;
+use serin_lake::check::{Acknowledged, Audit, Finding, is_held_by, start_changes_nothing};
 use serin_lake::{CommitError, Lake, LakeError, LakeOptions, Position};
 
 use crate::kit::{self, Failing, Failure, START_US};
 
 /// Everything that must hold at rest, and the ids that must be there.
 fn assert_whole(options: &LakeOptions, rows: u64) {
-    let audit = Audit::open(&options.dir).unwrap();
-    assert_eq!(audit.all().unwrap(), []);
-    assert_eq!(audit.position(), kit::at(rows));
-    drop(audit);
+    assert_eq!(kit::findings(options, 0, rows), []);
+    assert_eq!(Audit::open(&options.dir).unwrap().position(), kit::at(rows));
     let (lake, recovered) = kit::open(options);
     assert!(recovered.damaged.is_empty(), "{:?}", recovered.damaged);
     assert_eq!(recovered.removed, Vec::<std::path::PathBuf>::new());
@@ -172,11 +170,8 @@ fn a_compaction_cut_at_any_step_keeps_every_row_once() {
             drop(lake);
             drop(kit::open(&options));
             let audit = Audit::open(&options.dir).unwrap();
-            assert_eq!(
-                audit.row_sum("order.paid").unwrap(),
-                before,
-                "step {at} {how:?}"
-            );
+            let kept = audit.rows_are_kept("order.paid", before).unwrap();
+            assert_eq!(kept, [], "step {at} {how:?}");
             drop(audit);
             assert_whole(&options, 400);
             if is_over {
@@ -191,12 +186,16 @@ fn a_compaction_cut_at_any_step_keeps_every_row_once() {
 fn a_second_writer_is_told_who_was_first() {
     let dir = tempfile::tempdir().unwrap();
     let options = kit::options(dir.path());
+    let us = std::process::id();
     let (lake, _) = kit::open(&options);
     match Lake::open(options.clone(), START_US) {
-        Err(LakeError::Locked { pid, .. }) => assert_eq!(pid, std::process::id()),
+        Err(LakeError::Locked { pid, .. }) => assert_eq!(pid, us),
         other => panic!("{:?}", other.map(|_| ())),
     }
+    assert_eq!(is_held_by(&options.dir, us).unwrap(), []);
+    assert_eq!(is_held_by(&options.dir, us + 1).unwrap().len(), 1);
     drop(lake);
+    assert_eq!(is_held_by(&options.dir, us).unwrap().len(), 1);
     kit::open(&options);
 }
 
@@ -249,26 +248,106 @@ fn another_life_of_the_stream_begins_with_its_gap() {
     };
     lake.commit(flush).unwrap();
     drop(lake);
-    let (_lake, recovered) = kit::open(&options);
+    let (lake, recovered) = kit::open(&options);
     assert_eq!(recovered.position.sequence, 10);
     assert_eq!(recovered.gaps, [gap]);
     assert_eq!(recovered.producers.len(), 1);
     assert_eq!(recovered.producers[0].above, [(22, 22)]);
     assert_eq!(recovered.seen.len(), 2);
-    assert_eq!(Audit::open(&options.dir).unwrap().all().unwrap(), []);
+    drop(lake);
+    let audit = Audit::open(&options.dir).unwrap();
+    assert_eq!(audit.all().unwrap(), []);
+    // What the recorded gap has is accounted for, and no more than that.
+    let lost = |sequence| Acknowledged {
+        key: format!("lost-{sequence}"),
+        at: Some(kit::at(sequence)),
+    };
+    let told = audit.acknowledged_are_accounted("id", &[lost(11), lost(20)]);
+    assert_eq!(told.unwrap(), []);
+    let told = audit.acknowledged_are_accounted("id", &[lost(10), lost(21)]);
+    assert_eq!(told.unwrap().len(), 2);
 }
 
 #[test]
-fn opening_twice_changes_no_file() {
+fn a_start_with_nothing_to_do_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let options = kit::options(dir.path());
     kit::open(&options)
         .0
         .commit(kit::flush(1, "order.paid", 0, 100))
         .unwrap();
-    drop(kit::open(&options));
-    let before = std::fs::read(options.dir.join("catalogue.sqlite")).unwrap();
-    drop(kit::open(&options));
-    let after = std::fs::read(options.dir.join("catalogue.sqlite")).unwrap();
-    assert!(before == after, "an idle start wrote to the catalogue");
+    assert_eq!(start_changes_nothing(&options, START_US).unwrap(), []);
+}
+
+#[test]
+fn a_row_that_is_missing_or_there_twice_and_a_position_that_fell_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = kit::options(dir.path());
+    let (lake, _) = kit::open(&options);
+    lake.commit(kit::flush(1, "order.paid", 0, 100)).unwrap();
+    let mut again = kit::flush(2, "order.paid", 100, 200);
+    again
+        .tables
+        .push(kit::table_rows("cart.add", vec![kit::batch(99, 101)]));
+    again.progress.account = None;
+    lake.commit(again).unwrap();
+    drop(lake);
+    let audit = Audit::open(&options.dir).unwrap();
+    let named = |found: Vec<Finding>| -> Vec<&'static str> {
+        found.iter().map(|finding| finding.invariant).collect()
+    };
+    let told = audit.acknowledged_are_accounted("id", &kit::acknowledged(0, 202));
+    assert_eq!(
+        named(told.unwrap()),
+        ["I1"; 4],
+        "two are there twice, two are missing"
+    );
+    assert_eq!(named(audit.ids_are_unique().unwrap()), ["I2"; 2]);
+    let told = audit.sent_again_is_there_once("id");
+    assert_eq!(named(told.unwrap()), ["I14"; 2]);
+    assert_eq!(audit.bus_gave_up_only_what_is_in(kit::at(200)), []);
+    assert_eq!(
+        named(audit.bus_gave_up_only_what_is_in(kit::at(201))),
+        ["I6"]
+    );
+    assert_eq!(audit.position_never_falls(kit::at(200)), []);
+    assert_eq!(named(audit.position_never_falls(kit::at(201))), ["I7"]);
+    let before = audit.row_sum("cart.add").unwrap();
+    assert_eq!(audit.rows_are_kept("cart.add", before).unwrap(), []);
+    assert_eq!(
+        named(audit.rows_are_kept("order.paid", before).unwrap()),
+        ["I10"]
+    );
+}
+
+/// I13: what a start reads, and so what it can hold, does not grow with the rows. Each test is a
+/// process of its own, so that nobody else reads.
+#[test]
+fn a_start_reads_no_more_for_more_rows() {
+    // A checksum of eight bytes for each 256 KiB, and what SQLite reads ahead.
+    const SLACK_BYTES: u64 = 64 << 10;
+    let read_by_start = |rows: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let options = kit::options(dir.path());
+        let (lake, _) = kit::open(&options);
+        lake.commit(kit::flush(1, "order.paid", 0, rows)).unwrap();
+        let bytes = lake.totals().unwrap().bytes;
+        drop(lake);
+        let before = bytes_read();
+        drop(kit::open(&options));
+        (bytes_read() - before, bytes)
+    };
+    let (few, few_bytes) = read_by_start(100);
+    let (many, many_bytes) = read_by_start(200_000);
+    assert!(many_bytes - few_bytes > 16 * SLACK_BYTES, "{many_bytes}");
+    assert!(many < few + SLACK_BYTES, "{few} bytes, then {many}");
+}
+
+/// Bytes that this process read so far, as the kernel counts them.
+fn bytes_read() -> u64 {
+    let counted = std::fs::read_to_string("/proc/self/io").unwrap();
+    let line = counted
+        .lines()
+        .find_map(|line| line.strip_prefix("rchar: "));
+    line.unwrap().parse().unwrap()
 }

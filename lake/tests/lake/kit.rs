@@ -14,6 +14,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int64Type, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serin_lake::check::{Acknowledged, Audit, Finding, start_changes_nothing};
 use serin_lake::store::{Disk, FileOut, Moment, RealDisk};
 use serin_lake::{
     Account, Column, ColumnKind, Flush, Fresh, FreshRows, FreshTable, Incarnation, Lake,
@@ -181,6 +182,29 @@ pub(crate) fn assert_ids(found: &[String], from: u64, to: u64) {
     let expected: Vec<String> = (from..to).map(|n| format!("id-{n:08}")).collect();
     assert_eq!(found.len(), expected.len());
     assert!(found == expected, "ids differ");
+}
+
+/// The events of rows `from..to`, as their senders know them: one message a row.
+pub(crate) fn acknowledged(from: u64, to: u64) -> Vec<Acknowledged> {
+    let event = |n| Acknowledged {
+        key: format!("id-{n:08}"),
+        at: Some(at(n + 1)),
+    };
+    (from..to).map(event).collect()
+}
+
+/// Every checker that can be asked of a folder at rest in which rows `from..to` were acknowledged.
+pub(crate) fn findings(options: &LakeOptions, from: u64, to: u64) -> Vec<Finding> {
+    let audit = Audit::open(&options.dir).unwrap();
+    let mut findings = audit.all().unwrap();
+    let acknowledged = acknowledged(from, to);
+    let unaccounted = audit.acknowledged_are_accounted("id", &acknowledged);
+    findings.extend(unaccounted.unwrap());
+    findings.extend(audit.sent_again_is_there_once("id").unwrap());
+    findings.extend(audit.position_never_falls(at(to)));
+    drop(audit);
+    findings.extend(start_changes_nothing(options, START_US).unwrap());
+    findings
 }
 
 /// Runs statements in DuckDB with the catalogue attached; the answer of each is an array of rows.

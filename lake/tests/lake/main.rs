@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at any error")]
 
+mod bits;
 mod duckdb;
 mod faults;
 mod kit;
