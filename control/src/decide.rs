@@ -9,6 +9,7 @@ use std::fmt;
 
 use serin_query::kpi::{Bound, Rule};
 use serin_wire::Decision;
+use serin_wire::decision::Inputs;
 
 use crate::observe::Observation;
 
@@ -115,14 +116,18 @@ pub fn decide(rule: &Rule, state: &State, observation: &Observation) -> Option<D
         rule: rule.name.clone(),
         action: action.to_owned(),
         subject: None,
-        kpi: rule.kpi.clone(),
-        by: None,
-        value: observation.value,
-        bound: rule.bound.value(),
-        from_us: observation.from_us,
-        to_us: observation.to_us,
-        watermark_us: observation.watermark_us,
-        coverage: observation.coverage,
+        subject_version: None,
+        subject_instance: None,
+        inputs: Some(Inputs {
+            kpi: rule.kpi.clone(),
+            by: None,
+            value: observation.value,
+            bound: rule.bound.value(),
+            from_us: observation.from_us,
+            to_us: observation.to_us,
+            watermark_us: observation.watermark_us,
+            coverage: observation.coverage,
+        }),
         mode: String::from("act"),
         why: why(rule, action, observation),
     })

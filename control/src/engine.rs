@@ -21,6 +21,8 @@ use crate::observe::{observe, window};
 const TICK: Duration = Duration::from_secs(1);
 /// How many of the last decisions are read; more rules than this nobody writes by hand.
 const LAST_DECISIONS: usize = 10_000;
+/// What rules decide; deploys and the like are decisions too.
+const RULE_ACTIONS: [&str; 2] = ["notify", "resolve"];
 
 /// What the loop works with.
 pub struct Parts {
@@ -107,7 +109,9 @@ impl Control {
                 Ok(Some(observation)) => {
                     let decision = decide(rule, &state, &observation);
                     let is_firing = match &decision {
-                        Some(decision) => State::after(&decision.action, decision.to_us).is_firing,
+                        Some(decision) => {
+                            State::after(&decision.action, observation.to_us).is_firing
+                        }
                         None => state.is_firing,
                     };
                     self.remember(
@@ -165,7 +169,7 @@ async fn last_states(
         table: "decisions",
         columns: &["rule", "action", "to_us"],
         range: None,
-        having: Vec::new(),
+        having: RULE_ACTIONS.map(|action| ("action", action)).to_vec(),
         rows_max: LAST_DECISIONS,
     };
     let answer = engine.newest(snapshot, &asked).await?;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use futures::StreamExt;
 use serin_query::calendar::rfc3339;
 use serin_query::kpi::{Better, Kind, KpiAnswer, KpiPlan, KpiRequest};
-use serin_query::{Engine, Newest, QueryError, Range, Snapshot, nice_step_us, render};
+use serin_query::{Engine, QueryError, Range, Snapshot, nice_step_us, render};
 
 use crate::library::Library;
+use crate::marks::{Happened, happened};
 use crate::model::{Dashboard, Draw, Panel, Source};
-use crate::panel_data::{Data, Mark, PanelData, PanelError, PanelState};
+use crate::panel_data::{Data, PanelData, PanelError, PanelState};
 use crate::shape;
 
 /// Most points of a line; more are not seen on any screen.
@@ -35,10 +36,6 @@ const ROWS_MAX: usize = 10_000;
 const TABLE_ROWS: usize = 1_000;
 /// Panels of a dashboard that are under way at a time; the engine bounds what they cost.
 const PANELS_AT_ONCE: usize = 16;
-/// Most marks of one panel.
-const MARKS_MAX: usize = 200;
-/// The table of decisions.
-const DECISIONS: &str = "decisions";
 
 /// What a panel is asked with.
 #[derive(Debug, Clone, Copy)]
@@ -57,9 +54,10 @@ pub async fn dashboard(
     dashboard: &Dashboard,
     asked: Asked,
 ) -> Vec<PanelData> {
+    let happened = &happened(engine, snapshot, &dashboard.panels, asked.range).await;
     let panels = dashboard.panels.iter();
     let shown: Vec<_> = panels
-        .map(|panel| evaluate(engine, snapshot, library, panel, asked))
+        .map(|panel| evaluate(engine, snapshot, library, panel, asked, happened))
         .collect();
     futures::stream::iter(shown)
         .buffered(PANELS_AT_ONCE)
@@ -67,13 +65,14 @@ pub async fn dashboard(
         .await
 }
 
-/// What one panel shows.
+/// What one panel shows, with marks of what [`happened`].
 pub async fn evaluate(
     engine: &Engine,
     snapshot: &Arc<Snapshot>,
     library: &Library,
     panel: &Panel,
     asked: Asked,
+    happened: &Happened,
 ) -> PanelData {
     let mut shown = shape::nothing(panel, asked.range);
     shown.watermark = snapshot.watermark_us.map(rfc3339);
@@ -105,9 +104,7 @@ pub async fn evaluate(
                 Better::Higher => "higher",
                 Better::Lower => "lower",
             });
-            let (marks, found) = futures::join!(asker.marks(names), asker.kpis(&plans));
-            shown.marks = marks;
-            found
+            asker.kpis(&plans).await
         }
     };
     match found {
@@ -117,6 +114,7 @@ pub async fn evaluate(
             } else {
                 PanelState::Ok
             };
+            shown.marks = happened.on(panel, &found.data, asked.range);
             shown.data = Some(found.data);
             shown.series_dropped = found.dropped;
             shown.truncated = found.is_truncated;
@@ -360,24 +358,5 @@ impl Asker<'_> {
             dropped: 0,
             is_truncated,
         })
-    }
-
-    /// Decisions on the KPIs within the range. A chart without its marks is still a chart, so a
-    /// failure here is only logged.
-    async fn marks(&self, kpis: &[String]) -> Vec<Mark> {
-        let asked = Newest {
-            table: DECISIONS,
-            columns: &["time", "action", "rule", "why"],
-            range: Some(self.asked.range),
-            having: kpis.iter().map(|kpi| ("kpi", kpi.as_str())).collect(),
-            rows_max: MARKS_MAX,
-        };
-        match self.engine.newest(self.snapshot, &asked).await {
-            Ok(answer) => shape::marks(&answer),
-            Err(error) => {
-                tracing::warn!(code = error.code(), %error, "cannot read the decisions for a chart");
-                Vec::new()
-            }
-        }
     }
 }

@@ -18,6 +18,7 @@ mod watch;
 pub mod variable;
 
 pub mod evaluate;
+pub mod marks;
 mod panel_data;
 mod shape;
 
@@ -27,7 +28,8 @@ pub mod format;
 pub use builtin::text as built_in;
 pub use check::{Report, check, check_with};
 pub use library::Library;
-pub use model::{Dashboard, Draw, Panel, Source, Threshold};
+pub use marks::Happened;
+pub use model::{Dashboard, Draw, MarksOf, Panel, Source, Threshold};
 pub use panel_data::{
     Axis, BarItem, Data, Mark, NO_VALUE, NamedSeries, PanelData, PanelError, PanelState, Point,
     TableColumn,

@@ -66,6 +66,8 @@ pub struct Panel {
     pub y: Option<String>,
     /// The distance of points, where the panel insists on one, microseconds.
     pub step_us: Option<i64>,
+    /// Whose deploys and replacements are marked on it.
+    pub marks_of: MarksOf,
     /// It comes with Serin: its statement is known to behave.
     pub is_built_in: bool,
     /// Where it stands in its file.
@@ -97,6 +99,18 @@ pub enum Source {
     Sql(String),
     /// Nothing can be shown; why.
     Broken(String),
+}
+
+/// The services whose deploys and replacements are marked on a chart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum MarksOf {
+    /// Those that the chart is narrowed to or split by.
+    #[default]
+    Shown,
+    /// All.
+    All,
+    /// These, and those that the chart shows.
+    These(Vec<String>),
 }
 
 /// A bound that colours what crosses it.

@@ -37,7 +37,7 @@ pub struct PanelData {
     pub data: Option<Data>,
     /// Bounds that colour it.
     pub thresholds: Vec<Threshold>,
-    /// Decisions on its KPI within the range.
+    /// What happened within the range.
     pub marks: Vec<Mark>,
     /// How many series are not shown.
     #[serde(skip_serializing_if = "is_zero")]
@@ -178,10 +178,13 @@ pub struct Axis {
 pub struct Mark {
     /// When.
     pub time: String,
-    /// What, in a sentence.
+    /// What, in a sentence; a line for each where it stands for several.
     pub text: String,
-    /// The action: `notify`, `resolve`, ….
+    /// The action: `notify`, `resolve`, `deploy`, `replace`, ….
     pub kind: String,
+    /// A word beside it: the version, or how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 /// What stands for a dimension that an event had no value for.

@@ -8,7 +8,7 @@ use serin_query::kpi::{Bound, Catalog, Rule};
 use serin_yaml::{Place, Problem, Spanned, code, meant};
 
 use crate::draw::theme::THRESHOLD_COLORS;
-use crate::model::{Dashboard, Draw, Panel, Source, Threshold};
+use crate::model::{Dashboard, Draw, MarksOf, Panel, Source, Threshold};
 use crate::spec::{DefaultRange, RawDashboard, RawPanel, RawRule, RawThen};
 use crate::variable::Variable;
 
@@ -63,8 +63,12 @@ pub(crate) fn dashboard(
         faults.tell(Place::of(refresh), code::VALUE, message);
     }
     let panels = raw.panels.0.iter().take(PANELS_MAX);
+    let marks_of = marks_of(raw);
     let panels: Vec<Panel> = panels
-        .map(|(name, raw)| panel(name, raw, names, &mut faults))
+        .map(|(name, raw)| Panel {
+            marks_of: marks_of.clone(),
+            ..panel(name, raw, names, &mut faults)
+        })
         .collect();
     let layout = layout(raw, &panels, &mut faults);
     Dashboard {
@@ -77,6 +81,16 @@ pub(crate) fn dashboard(
         panels,
         layout,
         file: Some(file.to_owned()),
+    }
+}
+
+/// Whose deploys are marked: `all`, or the services named.
+fn marks_of(raw: &RawDashboard) -> MarksOf {
+    let named = raw.marks_of.as_ref().map(|names| names.0.as_slice());
+    match named.unwrap_or_default() {
+        [] => MarksOf::Shown,
+        [all] if all == "all" => MarksOf::All,
+        names => MarksOf::These(names.to_vec()),
     }
 }
 
@@ -209,6 +223,7 @@ fn panel(
         x: raw.x.as_ref().map(|x| x.value.clone()),
         y: raw.y.as_ref().map(|y| y.value.clone()),
         step_us: raw.step.as_ref().map(|step| step.value.0),
+        marks_of: MarksOf::default(),
         place,
     }
 }

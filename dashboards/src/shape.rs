@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::model::{Draw, Panel};
 use crate::panel_data::{
-    Axis, BarItem, Data, Mark, NO_VALUE, NamedSeries, PanelData, PanelState, Point, TableColumn,
+    Axis, BarItem, Data, NO_VALUE, NamedSeries, PanelData, PanelState, Point, TableColumn,
 };
 use serin_yaml::{parse_time, span_text};
 
@@ -386,22 +386,4 @@ pub(crate) fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// Decisions, newest first, as marks in order of time.
-pub(crate) fn marks(decisions: &SqlAnswer) -> Vec<Mark> {
-    let columns = render::columns(decisions);
-    let of = |row: &[Value], column: &str| {
-        let at = columns.iter().position(|(name, _)| name == column);
-        at.and_then(|at| row.get(at))
-            .map_or_else(|| NO_VALUE.to_owned(), plain)
-    };
-    let mark = |row: Vec<Value>| Mark {
-        time: of(&row, "time"),
-        text: format!("{}: {}", of(&row, "rule"), of(&row, "why")),
-        kind: of(&row, "action"),
-    };
-    let mut marks: Vec<Mark> = render::rows(decisions).map(mark).collect();
-    marks.reverse();
-    marks
 }

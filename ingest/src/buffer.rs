@@ -38,6 +38,8 @@ const OWN_COLUMNS: [(&str, &[(&str, ColumnKind)]); 7] = [
             ("rule", ColumnKind::Text),
             ("action", ColumnKind::Text),
             ("subject", ColumnKind::Text),
+            ("subject_version", ColumnKind::Text),
+            ("subject_instance", ColumnKind::Text),
             ("kpi", ColumnKind::Text),
             ("by", ColumnKind::Text),
             ("value", ColumnKind::Double),

@@ -3,7 +3,7 @@
 //! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged;
 //! `doors` sends what nobody should; `browser`, `states` and `pages` look through Chromium; `docs` runs what the book says;
-//! `monitoring` watches the built-in dashboards; `circle` sees a decision come round;
+//! `monitoring` watches the built-in dashboards, `marks` what is marked on them; `circle` sees a decision come round;
 //! `shop` opens the shop of ten services; `otlp` hears the official exporters; `dist` unpacks what is handed out.
 
 #![expect(
@@ -23,6 +23,7 @@ mod duck;
 mod faults;
 mod imports;
 mod kill;
+mod marks;
 mod monitoring;
 mod otlp;
 mod pages;

@@ -95,7 +95,7 @@ fn replay(script: &str) -> String {
             Verdict::Notify | Verdict::Resolve => {
                 let decision =
                     decide(&rule, &state, &observation).expect("a verdict is a decision");
-                last = Some(State::after(&decision.action, decision.to_us));
+                last = Some(State::after(&decision.action, observation.to_us));
                 state = last.unwrap_or_default();
                 writeln!(
                     transcript,

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use serin_wire::causes::sentence;
 use serin_wire::name;
 use serin_yaml::Problem;
 use thiserror::Error;
@@ -19,6 +20,7 @@ use super::folder;
 use super::guest::VERSION;
 use super::programs;
 use super::reconcile::{Runtime, RuntimeError};
+use super::told::{Act, Reason};
 use super::view::{ServiceView, VersionView};
 use super::wanted::{Phase, Version};
 use crate::service::{self, Instances, Service};
@@ -167,6 +169,11 @@ impl Runtime {
         self.deploy_for(name, Cause::Asked(version))
     }
 
+    /// The same for what nobody asked for: a service that was made at the start.
+    pub fn deploy_at_start(self: &Arc<Runtime>, name: &str) -> mpsc::Receiver<Stage> {
+        self.deploy_for(name, Cause::Started)
+    }
+
     /// The same, by whatever caused it.
     pub(super) fn deploy_for(
         self: &Arc<Runtime>,
@@ -178,11 +185,8 @@ impl Runtime {
         let (runtime, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
             if let Err(error) = runtime.deploy_stages(&name, cause, &stages).await {
-                let why = with_causes(&error);
-                runtime.options.serin.emit(
-                    "serin.deploy_failed",
-                    &serde_json::json!({"of": name, "why": why}),
-                );
+                let why = sentence(&error);
+                runtime.tell_act(&name, Act::Fails(None, &why));
                 let failed = Stage::Failed {
                     version: None,
                     why,
@@ -284,11 +288,12 @@ impl Runtime {
             service: name.clone(),
             version: version.to_owned(),
         };
-        let is_start = matches!(cause, Cause::Started);
-        let named = match cause {
-            Cause::Asked(named) => named,
-            Cause::Saved | Cause::Started => None,
+        let (reason, named) = match cause {
+            Cause::Asked(named) => (Reason::Asked, named),
+            Cause::Saved => (Reason::Saved, None),
+            Cause::Started => (Reason::Started, None),
         };
+        let is_start = reason == Reason::Started;
         self.change(&name, |wanted| {
             let is_same = |version: &&Version| version.hash == hash && version.service == service;
             // Whoever went back from a version does not want it again with the next start.
@@ -319,7 +324,7 @@ impl Runtime {
                 if !is_same(&known) {
                     return Err(taken(&version));
                 }
-                wanted.enter(&version, Phase::Starting, now_us, None);
+                wanted.start(&version, reason, now_us);
                 return Ok(Added::New(version));
             }
             let number = version
@@ -334,6 +339,7 @@ impl Runtime {
                 service,
                 phase: Phase::Starting,
                 since_us: now_us,
+                reason,
                 why: None,
             });
             Ok(Added::New(version))
@@ -503,16 +509,6 @@ async fn run_build(
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
     Err(failed(output.status.to_string(), lines))
-}
-
-fn with_causes(error: &DeployError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 async fn tell(stages: &mpsc::Sender<Stage>, stage: Stage) {

@@ -18,6 +18,7 @@ mod programs;
 mod reconcile;
 mod saved;
 mod seen;
+mod told;
 mod view;
 mod wanted;
 
@@ -28,5 +29,6 @@ pub use kill::{KillError, Replaced};
 pub use plan::{Action, plan};
 pub use reconcile::{Runtime, RuntimeError, RuntimeOptions};
 pub use seen::{Seen, SeenInstance};
+pub use told::Reason;
 pub use view::{InstanceView, ServiceView, VersionView};
 pub use wanted::{Phase, Version, Wanted};

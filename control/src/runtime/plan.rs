@@ -18,6 +18,9 @@ const CRASHES_MAX: usize = 3;
 /// The first pause of a crash loop, doubling to the last.
 const BACK_OFF_US: (i64, i64) = (100_000, 30_000_000);
 
+/// Why an instance is stopped of which nothing is heard.
+pub(super) const SILENT: &str = "silent";
+
 /// One thing to do. Doing it twice equals doing it once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -231,7 +234,7 @@ fn instances(
         actions.extend(
             running()
                 .filter(hangs)
-                .filter_map(|one| stop(&service.name, one, 0, "silent")),
+                .filter_map(|one| stop(&service.name, one, 0, SILENT)),
         );
         let missing = keeps.saturating_sub(running().count());
         let waits = !is_serving && free_since_us(version, wanted).is_none()

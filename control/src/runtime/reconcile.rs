@@ -21,8 +21,9 @@ use super::deploy::Copying;
 use super::forward::forward;
 use super::guest::Guest;
 use super::hear::Heard;
-use super::plan::{Action, plan};
+use super::plan::{Action, SILENT, plan};
 use super::seen::{Seen, SeenInstance};
+use super::told::{Act, Reason};
 use super::view::ServiceView;
 use super::wanted::{Phase, Wanted};
 use crate::shim::ShimError;
@@ -302,6 +303,7 @@ impl Runtime {
                 });
                 let Some((of, hash)) = of else { return Ok(()) };
                 let member = member(service, version, *number);
+                let seen = self.seen();
                 let started = self
                     .shims
                     .start(&self.options, &of, &member, &hash, *number);
@@ -313,6 +315,16 @@ impl Runtime {
                         "replaces": replaces,
                     }),
                 );
+                if let Some(dead) = replaces {
+                    let exit = seen.exit_of(service, dead).map(|exit| exit.to_string());
+                    let act = Act::Replaces {
+                        version,
+                        instance: &status.instance,
+                        dead,
+                        exit: exit.as_deref(),
+                    };
+                    self.tell_act(service, act);
+                }
                 Ok(())
             }
             Action::Stop {
@@ -327,6 +339,9 @@ impl Runtime {
                     "serin.instance_stopped",
                     &serde_json::json!({"of": service, "instance": instance, "why": why}),
                 );
+                if *why == SILENT {
+                    self.tell_act(service, Act::IsSilent(instance));
+                }
                 Ok(())
             }
         }
@@ -349,20 +364,22 @@ impl Runtime {
     ) -> Result<(), RuntimeError> {
         let now_us = (self.options.now_us)();
         let told = why.clone();
-        let gone = self.change(service, |wanted| {
+        let (reason, gone) = self.change(service, |wanted| {
             wanted.enter(version, phase, now_us, why);
-            wanted.forget_old()
+            let reason = wanted.version(version).map(|version| version.reason);
+            (reason.unwrap_or_default(), wanted.forget_old())
         })?;
         for hash in gone {
             self.remove_copy(service, &hash);
         }
-        self.options.serin.emit(
-            "serin.version",
-            &serde_json::json!({
-                "of": service, "version": version,
-                "phase": serde_json::to_value(phase).unwrap_or_default(), "why": told,
-            }),
-        );
+        match phase {
+            Phase::Serving => self.tell_act(service, Act::Serves(version, reason)),
+            Phase::Failed => {
+                let why = told.as_deref().unwrap_or("it ended");
+                self.tell_act(service, Act::Fails(Some(version), why));
+            }
+            Phase::Starting | Phase::Draining | Phase::Retired => {}
+        }
         Ok(())
     }
 
@@ -487,7 +504,13 @@ impl Runtime {
     /// Stops the instances of a service; it stays known.
     pub fn stop(&self, name: &str) -> Result<(), RuntimeError> {
         self.known(name)?;
-        self.change(name, |wanted| wanted.is_stopped = true)
+        let was_stopped = self.change(name, |wanted| {
+            std::mem::replace(&mut wanted.is_stopped, true)
+        })?;
+        if !was_stopped {
+            self.tell_act(name, Act::Stops);
+        }
+        Ok(())
     }
 
     /// Goes back to the version before; its name.
@@ -505,7 +528,7 @@ impl Runtime {
         let now_us = (self.options.now_us)();
         self.change(name, |wanted| {
             wanted.is_stopped = false;
-            wanted.enter(&earlier, Phase::Starting, now_us, None);
+            wanted.start(&earlier, Reason::Back, now_us);
         })?;
         Ok(earlier)
     }
@@ -516,6 +539,7 @@ impl Runtime {
         self.options.lake.keep_service(name, None)?;
         self.wanted().remove(name);
         self.changed.notify_one();
+        self.tell_act(name, Act::IsRemoved);
         Ok(())
     }
 

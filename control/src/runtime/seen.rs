@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::shim::Status;
+use crate::shim::{Exit, Status};
 
 /// What was seen at one moment.
 #[derive(Debug, Clone, Default)]
@@ -41,5 +41,11 @@ impl Seen {
     ) -> impl Iterator<Item = &'a SeenInstance> + Clone {
         let all = self.instances.get(service).into_iter().flatten();
         all.filter(move |one| one.status.version == version)
+    }
+
+    /// How an instance ended, where it did.
+    pub fn exit_of(&self, service: &str, instance: &str) -> Option<Exit> {
+        let mut all = self.instances.get(service).into_iter().flatten();
+        all.find(|one| one.status.instance == instance)?.status.exit
     }
 }

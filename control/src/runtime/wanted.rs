@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serin_wire::route::SLOTS;
 use serin_wire::{Route, Weight};
 
+use super::told::Reason;
 use crate::service::Service;
 
 /// Versions that are kept besides those that run, for `serin rollback`.
@@ -35,6 +36,9 @@ pub struct Version {
     pub phase: Phase,
     /// Since when, microseconds since 1970.
     pub since_us: i64,
+    /// Why it was started last.
+    #[serde(default)]
+    pub reason: Reason,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -86,6 +90,15 @@ impl Wanted {
             version.phase = phase;
             version.since_us = now_us;
             version.why = why;
+        }
+    }
+
+    /// Has a version that is kept started again.
+    pub(super) fn start(&mut self, name: &str, reason: Reason, now_us: i64) {
+        self.enter(name, Phase::Starting, now_us, None);
+        let mut versions = self.versions.iter_mut();
+        if let Some(version) = versions.find(|version| version.name == name) {
+            version.reason = reason;
         }
     }
 

@@ -8,6 +8,7 @@ use plotters::element::Drawable;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color as _, FontFamily, FontStyle, register_font};
+use std::cell::RefCell;
 use std::sync::Once;
 
 use super::DrawError;
@@ -41,11 +42,31 @@ pub(crate) struct Font {
     pub(crate) is_bold: bool,
 }
 
+/// What is told under the pointer, where the picture has one; in painted pixels.
+#[derive(Debug)]
+pub(crate) struct Note {
+    area: Area,
+    text: String,
+}
+
 /// The brush.
 pub(crate) struct Canvas<'a, B: DrawingBackend> {
     root: &'a DrawingArea<B, Shift>,
     scale: f64,
     pub(crate) theme: &'static Theme,
+    notes: RefCell<Vec<Note>>,
+}
+
+impl Note {
+    /// A place that shows nothing but its text to who points at it.
+    pub(crate) fn to_svg(&self) -> String {
+        let Area { x, y, w, h } = self.area;
+        let text = printable(&self.text.replace('\n', " · "));
+        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        format!(
+            "<rect x=\"{x:.0}\" y=\"{y:.0}\" width=\"{w:.0}\" height=\"{h:.0}\" fill=\"none\" pointer-events=\"all\"><title>{text}</title></rect>\n"
+        )
+    }
 }
 
 impl Area {
@@ -88,7 +109,28 @@ where
         theme: &'static Theme,
     ) -> Canvas<'a, B> {
         register_fonts();
-        Canvas { root, scale, theme }
+        Canvas {
+            root,
+            scale,
+            theme,
+            notes: RefCell::default(),
+        }
+    }
+
+    /// Has a text told to who points at an area.
+    pub(crate) fn note(&self, area: Area, text: String) {
+        let scaled = |side: f64| side * self.scale;
+        let area = Area {
+            x: scaled(area.x),
+            y: scaled(area.y),
+            w: scaled(area.w),
+            h: scaled(area.h),
+        };
+        self.notes.borrow_mut().push(Note { area, text });
+    }
+
+    pub(crate) fn into_notes(self) -> Vec<Note> {
+        self.notes.into_inner()
     }
 
     pub(crate) fn font(&self, size: f64) -> Font {

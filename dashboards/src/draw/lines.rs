@@ -1,14 +1,14 @@
-//! Lines, stacked areas and columns over time, with thresholds and marks of decisions.
+//! Lines, stacked areas and columns over time, with thresholds and flags for what happened.
 
 use plotters::prelude::DrawingBackend;
 
 use super::axis::{time_ticks, value_ticks};
 use super::canvas::{Align, Area, Canvas};
 use super::theme::Color;
-use super::{DrawError, moment};
+use super::{DrawError, flags, moment};
 use crate::format::format_value;
 use crate::model::Draw;
-use crate::panel_data::{Mark, NamedSeries, PanelData};
+use crate::panel_data::{NamedSeries, PanelData};
 use serin_yaml::parse_time;
 
 /// Height of one line of the legend.
@@ -96,10 +96,7 @@ where
             canvas.text((plot.area.right() - 2.0, y - 7.0), name, font, Align::Right)?;
         }
     }
-    for mark in &panel.marks {
-        draw_mark(canvas, mark, &plot)?;
-    }
-    Ok(())
+    flags::draw(canvas, &panel.marks, plot.area, |time_us| plot.x(time_us))
 }
 
 fn lines<B: DrawingBackend>(
@@ -313,26 +310,6 @@ where
         }
     }
     Ok(())
-}
-
-fn draw_mark<B: DrawingBackend>(
-    canvas: &Canvas<'_, B>,
-    mark: &Mark,
-    plot: &Plot,
-) -> Result<(), DrawError>
-where
-    B::ErrorType: 'static,
-{
-    let Some(time) = parse_time(&mark.time) else {
-        return Ok(());
-    };
-    let (x, top, color) = (plot.x(time), plot.area.y, canvas.theme.mark(&mark.kind));
-    canvas.dashed(&[(x, top), (x, plot.area.bottom())], color, 1.0, 3.0)?;
-    canvas.polygon(
-        &[(x - 5.0, top - 4.0), (x + 5.0, top - 4.0), (x, top + 4.0)],
-        color,
-        1.0,
-    )
 }
 
 /// The names of the series above the plot; returns how high it is.

@@ -5,6 +5,7 @@
 mod axis;
 mod bars;
 mod canvas;
+mod flags;
 mod frame;
 mod heatmap;
 mod lines;
@@ -19,7 +20,7 @@ use plotters::prelude::*;
 use thiserror::Error;
 
 use self::axis::moment;
-use self::canvas::{Align, Area, Canvas, Font};
+use self::canvas::{Align, Area, Canvas, Font, Note};
 pub use self::theme::{THRESHOLD_COLORS, ThemeName};
 use crate::model::{Dashboard, Draw};
 use crate::panel_data::{Data, PanelData};
@@ -92,7 +93,7 @@ fn paint_panel<B: DrawingBackend>(
     panel: &PanelData,
     size: Size,
     theme: ThemeName,
-) -> Result<(), DrawError>
+) -> Result<Vec<Note>, DrawError>
 where
     B::ErrorType: 'static,
 {
@@ -105,7 +106,8 @@ where
         h: f64::from(size.height),
     };
     canvas.fill(area, canvas.theme.surface, 1.0)?;
-    frame::panel(&canvas, panel, area)
+    frame::panel(&canvas, panel, area)?;
+    Ok(canvas.into_notes())
 }
 
 impl Size {
@@ -174,7 +176,7 @@ impl<'a> Page<'a> {
         &self,
         root: &DrawingArea<B, Shift>,
         theme: ThemeName,
-    ) -> Result<(), DrawError>
+    ) -> Result<Vec<Note>, DrawError>
     where
         B::ErrorType: 'static,
     {
@@ -217,7 +219,7 @@ impl<'a> Page<'a> {
             canvas.frame(*area, canvas.theme.border)?;
             frame::panel(&canvas, panel, *area)?;
         }
-        Ok(())
+        Ok(canvas.into_notes())
     }
 }
 
@@ -237,16 +239,21 @@ fn height_px(panel: &PanelData) -> f64 {
 /// Paints at the larger scale into SVG text whose size is the picture's own.
 fn svg(
     size: Size,
-    paint: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), DrawError>,
+    paint: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<Vec<Note>, DrawError>,
 ) -> Result<String, DrawError> {
     let size = size.clamped();
     let (width, height) = (size.width * SCALE, size.height * SCALE);
     let mut text = String::new();
-    {
+    let notes = {
         let root = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
-        paint(&root)?;
+        let notes = paint(&root)?;
         root.present()
             .map_err(|error| DrawError::Backend(error.to_string().into()))?;
+        notes
+    };
+    let notes: String = notes.iter().map(Note::to_svg).collect();
+    if let Some(end) = text.rfind("</svg>") {
+        text.insert_str(end, &notes);
     }
     let painted = format!("width=\"{width}\" height=\"{height}\"");
     let shown = format!(
@@ -259,14 +266,15 @@ fn svg(
 /// Paints at the larger scale and takes the mean of each square of pixels.
 fn png(
     size: Size,
-    paint: impl FnOnce(&DrawingArea<BitMapBackend<'_>, Shift>) -> Result<(), DrawError>,
+    paint: impl FnOnce(&DrawingArea<BitMapBackend<'_>, Shift>) -> Result<Vec<Note>, DrawError>,
 ) -> Result<Vec<u8>, DrawError> {
     let size = size.clamped();
     let (width, height) = (size.width * SCALE, size.height * SCALE);
     let mut large = vec![0; (width * height * 3) as usize];
     {
         let root = BitMapBackend::with_buffer(&mut large, (width, height)).into_drawing_area();
-        paint(&root)?;
+        // There is no pointer over a bitmap.
+        drop(paint(&root)?);
         root.present()
             .map_err(|error| DrawError::Backend(error.to_string().into()))?;
     }

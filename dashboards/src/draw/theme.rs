@@ -46,6 +46,8 @@ pub(crate) struct Color(pub(crate) RGBColor);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Palette {
+    /// The names of the colours of decisions; those that are not named are blue.
+    marks: BTreeMap<String, String>,
     light: Theme,
     dark: Theme,
 }
@@ -98,11 +100,8 @@ impl Theme {
 
     /// The colour of the mark of a decision.
     pub(crate) fn mark(&self, action: &str) -> Color {
-        self.threshold(match action {
-            "notify" => "red",
-            "resolve" => "green",
-            _ => "blue",
-        })
+        let named = PALETTE.marks.get(action);
+        self.threshold(named.map_or("blue", String::as_str))
     }
 
     /// The colour of a share, 0 to 1, of the greatest value.
@@ -177,6 +176,8 @@ mod tests {
             let mut wanted = THRESHOLD_COLORS;
             wanted.sort_unstable();
             assert_eq!(names, wanted);
+            let known = |color: &String| theme.threshold.contains_key(color);
+            assert!(PALETTE.marks.values().all(known));
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) struct RawDashboard {
     pub(crate) description: Option<String>,
     pub(crate) range: Option<DefaultRange>,
     pub(crate) refresh: Option<Spanned<Span>>,
+    pub(crate) marks_of: Option<Names>,
     #[serde(default)]
     pub(crate) variables: Entries<RawVariable>,
     pub(crate) panels: Entries<RawPanel>,

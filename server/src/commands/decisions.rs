@@ -20,13 +20,16 @@ pub(crate) async fn run(global: &Global, asked: &Decisions) -> Result<()> {
         return Ok(());
     }
     if decisions.is_empty() {
-        remark("nothing was decided yet; rules: in kpis/*.yaml say what is watched");
+        remark(
+            "nothing was decided yet; deploys are decisions, and rules: in kpis/*.yaml say what is watched",
+        );
         return Ok(());
     }
     let columns = [
         ("time", false),
         ("rule", false),
         ("action", false),
+        ("subject", false),
         ("kpi", false),
         ("value", true),
         ("bound", true),

@@ -29,7 +29,7 @@ pub(super) async fn run(
         match scaffold::write(&dir, HELLO, kind) {
             Ok(_) => {
                 print(&format!("{HELLO} is yours: services/{HELLO}"));
-                follow(HELLO.to_owned(), runtime.deploy(HELLO, None));
+                follow(HELLO.to_owned(), runtime.deploy_at_start(HELLO));
             }
             Err(error) => remark(&format!("note: no service {HELLO}: {error:#}")),
         }

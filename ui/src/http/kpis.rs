@@ -20,7 +20,6 @@ use super::App;
 use super::dto::{KpiBody, KpiSummary, SeriesBody};
 use super::error::ApiError;
 use super::query::{ARROW, wants};
-use super::range::parse_range;
 
 /// Points that are given where no step is asked for.
 const POINTS: usize = 300;
@@ -72,12 +71,7 @@ pub(crate) async fn get(
             )),
         }
     })?;
-    let range = parse_range(
-        asked.from.as_deref(),
-        asked.to.as_deref(),
-        DEFAULT_RANGE,
-        (app.now_us)(),
-    )?;
+    let range = app.range(&asked.from, &asked.to, DEFAULT_RANGE)?;
     let step_us = step_us(asked.step.as_deref(), nice_step_us(range, POINTS))?;
     let request = KpiRequest {
         range,

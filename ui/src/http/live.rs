@@ -18,19 +18,19 @@ use axum::response::sse::Event;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serin_dashboards::variable::choose;
-use serin_dashboards::{Chosen, Dashboard, Library, PanelData};
-use serin_lake::Snapshot;
+use serin_dashboards::{Chosen, PanelData};
 use serin_query::Range;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
-use super::dashboards::{find, frame, numbers, range_of};
+use super::dashboards::{find, range_of};
 use super::dto::{DataBody, RangeBody, RevisionBody, TickBody};
 use super::error::ApiError;
+use super::range::Times;
+use super::round::Round;
 use super::variables::{Parameters, chosen};
 
 /// However short the refresh of a dashboard, this much lies between two evaluations.
@@ -51,8 +51,7 @@ pub(crate) struct Hub {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     dashboard: String,
-    from: Option<String>,
-    to: Option<String>,
+    times: Times,
     chosen: Chosen,
 }
 
@@ -79,30 +78,18 @@ struct ShownPanel {
     sent: Arc<RawValue>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
-    from: Option<String>,
-    to: Option<String>,
-}
-
 /// `GET /api/v1/dashboards/{name}/live`.
 pub(crate) async fn get(
     State(app): State<App>,
     Path(dashboard): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(times): Query<Times>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let library = app.library();
-    range_of(
-        &app,
-        find(&library, &dashboard)?,
-        asked.from.as_deref(),
-        asked.to.as_deref(),
-    )?;
+    range_of(&app, find(&library, &dashboard)?, &times)?;
     let key = Key {
         dashboard,
-        from: asked.from,
-        to: asked.to,
+        times,
         chosen: chosen(&parameters)?,
     };
     let shown = join(&app, key)?;
@@ -190,17 +177,9 @@ struct Rounds {
     busy: BTreeSet<String>,
 }
 
-/// What the panels of one round are asked with.
-struct Round {
-    library: Arc<Library>,
-    dashboard: Arc<Dashboard>,
-    snapshot: Arc<Snapshot>,
-    range: Range,
-}
-
 /// Something that an evaluation waited for.
 enum Found {
-    Round(Round),
+    Round(Box<Round>),
     Panel(Box<PanelData>),
 }
 
@@ -222,7 +201,7 @@ fn begin(
         return REFRESH_MIN;
     };
     let refresh = Duration::from_micros(dashboard.refresh_us.unsigned_abs()).max(REFRESH_MIN);
-    let range = match range_of(app, dashboard, key.from.as_deref(), key.to.as_deref()) {
+    let range = match range_of(app, dashboard, &key.times) {
         Ok(range) => range,
         Err(error) => {
             tracing::debug!(error = error.message, "a live range can no longer be read");
@@ -239,13 +218,8 @@ fn begin(
     rounds.is_beginning = true;
     let (app, chosen, dashboard) = (app.clone(), key.chosen.clone(), Arc::clone(dashboard));
     under_way.push(Box::pin(async move {
-        let dashboard = choose(&app.engine, &snapshot, &library, &dashboard, &chosen, range).await;
-        Found::Round(Round {
-            library,
-            dashboard,
-            snapshot,
-            range,
-        })
+        let round = Round::begin(&app, library, &dashboard, snapshot, &chosen, range);
+        Found::Round(Box::new(round.await))
     }));
     refresh
 }
@@ -263,7 +237,7 @@ fn take(
             shown.take(*data);
             return Vec::new();
         }
-        Found::Round(round) => Arc::new(round),
+        Found::Round(round) => Arc::from(round),
     };
     rounds.is_beginning = false;
     shown.begin(&round);
@@ -276,14 +250,7 @@ fn take(
         }
         let (app, round) = (app.clone(), Arc::clone(&round));
         asked.push(Box::pin(async move {
-            let Round {
-                library,
-                dashboard,
-                snapshot,
-                range,
-            } = &*round;
-            let panel = &dashboard.panels[index];
-            let shown = numbers(&app, snapshot, library, dashboard, panel, *range).await;
+            let shown = round.numbers(&app, &round.dashboard.panels[index]).await;
             Found::Panel(Box::new(shown))
         }));
     }
@@ -293,15 +260,9 @@ fn take(
 impl Shown {
     /// A round begins: its range, and only its panels.
     fn begin(&mut self, round: &Round) {
-        let Round {
-            library,
-            dashboard,
-            snapshot,
-            range,
-        } = round;
-        let about: DataBody<()> = frame(library, dashboard, snapshot, *range, BTreeMap::new());
-        if self.revision != library.revision {
-            self.revision = library.revision;
+        let about: DataBody<()> = round.frame(BTreeMap::new());
+        if self.revision != round.library.revision {
+            self.revision = round.library.revision;
             self.version += 1;
         }
         self.from = about.from;
@@ -310,7 +271,7 @@ impl Shown {
         self.watermark = about.watermark;
         self.data_range = about.data_range;
         self.panels
-            .retain(|name, _| dashboard.panel(name).is_some());
+            .retain(|name, _| round.dashboard.panel(name).is_some());
     }
 
     /// A panel is there.

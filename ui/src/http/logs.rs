@@ -18,7 +18,6 @@ use serin_wire::time::{parse_rfc3339, to_rfc3339};
 use super::App;
 use super::error::ApiError;
 use super::own_sql::{self, Conditions, Row, given, literal, moment};
-use super::range::parse_range;
 
 const TABLE: &str = "logs";
 /// What is answered where no range is given.
@@ -127,7 +126,7 @@ async fn newest(
     asked: &Asked,
     limit: usize,
 ) -> Result<Found, ApiError> {
-    let mut range = asked.range((app.now_us)())?;
+    let mut range = app.range(&asked.from, &asked.to, DEFAULT_RANGE)?;
     let mut conditions = asked.conditions()?;
     if let Some(before) = Cursor::read(given(&asked.before))? {
         range.to_us = range.to_us.min(before.time_us.saturating_add(1));
@@ -204,7 +203,7 @@ pub(crate) async fn counts(
     State(app): State<App>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<CountsBody>, ApiError> {
-    let range = asked.range((app.now_us)())?;
+    let range = app.range(&asked.from, &asked.to, DEFAULT_RANGE)?;
     let conditions = asked.conditions()?;
     let step_us = nice_step_us(range, BARS_MAX);
     let snapshot = app.lake.snapshot();
@@ -234,15 +233,6 @@ pub(crate) async fn counts(
 }
 
 impl Asked {
-    fn range(&self, now_us: i64) -> Result<Range, ApiError> {
-        parse_range(
-            self.from.as_deref(),
-            self.to.as_deref(),
-            DEFAULT_RANGE,
-            now_us,
-        )
-    }
-
     fn conditions(&self) -> Result<Conditions, ApiError> {
         let mut conditions = Conditions::within_range();
         conditions.and_is("service", given(&self.service));

@@ -15,7 +15,6 @@ use serin_wire::time::to_rfc3339;
 use super::App;
 use super::error::ApiError;
 use super::own_sql::{self, Row, count, text};
-use super::range::parse_range;
 
 /// What is answered where no range is given.
 const DEFAULT_RANGE: (&str, &str) = ("now-5m", "now");
@@ -84,12 +83,7 @@ pub(crate) async fn get(
     State(app): State<App>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<MapBody>, ApiError> {
-    let range = parse_range(
-        asked.from.as_deref(),
-        asked.to.as_deref(),
-        DEFAULT_RANGE,
-        (app.now_us)(),
-    )?;
+    let range = app.range(&asked.from, &asked.to, DEFAULT_RANGE)?;
     let snapshot = app.lake.snapshot();
     let (calls, spans) = tokio::try_join!(
         own_sql::ask(&app, &snapshot, "requests", CALLS, range),

@@ -25,6 +25,7 @@ mod pages;
 mod pictures;
 mod query;
 mod range;
+mod round;
 mod run;
 mod serve;
 mod services;

@@ -1,5 +1,7 @@
 //! `/d/{dashboard}/{panel}.svg|png`, and a whole dashboard as one picture.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -9,11 +11,13 @@ use serin_dashboards::draw::{
 };
 use serin_dashboards::evaluate::{self, Asked};
 use serin_dashboards::variable::choose;
+use serin_wire::causes::sentence;
 
 use super::App;
 use super::dashboards::{find, range_of};
 use super::error::ApiError;
-use super::query::sentence;
+use super::range::Times;
+use super::round::Round;
 use super::variables::{Parameters, chosen};
 
 const PANEL: Size = Size {
@@ -24,8 +28,6 @@ const DASHBOARD_WIDTH: u32 = 1_200;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Wanted {
-    from: Option<String>,
-    to: Option<String>,
     width: Option<u32>,
     height: Option<u32>,
     theme: Option<String>,
@@ -42,6 +44,7 @@ pub(crate) async fn panel(
     State(app): State<App>,
     Path((dashboard, file)): Path<(String, String)>,
     Query(wanted): Query<Wanted>,
+    Query(times): Query<Times>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, ApiError> {
     let (panel, format) = match file.rsplit_once('.') {
@@ -52,22 +55,18 @@ pub(crate) async fn panel(
     let theme = theme(&wanted)?;
     let library = app.library();
     let found = find(&library, &dashboard)?;
-    let range = range_of(&app, found, wanted.from.as_deref(), wanted.to.as_deref())?;
+    let range = range_of(&app, found, &times)?;
     let size = Size {
         width: wanted.width.unwrap_or(PANEL.width),
         height: wanted.height.unwrap_or(PANEL.height),
     };
-    let asked = Asked {
-        range,
-        width_px: size.width,
-    };
-    let snapshot = app.lake.snapshot();
-    let chosen = chosen(&parameters)?;
-    let found = choose(&app.engine, &snapshot, &library, found, &chosen, range).await;
-    let panel = found.panel(panel).ok_or_else(|| {
+    let (snapshot, chosen) = (app.lake.snapshot(), chosen(&parameters)?);
+    let known = Arc::clone(&library);
+    let round = Round::begin(&app, known, found, snapshot, &chosen, range).await;
+    let panel = round.dashboard.panel(panel).ok_or_else(|| {
         ApiError::not_found(format!("dashboard {dashboard:?} has no panel {panel:?}"))
     })?;
-    let data = evaluate::evaluate(&app.engine, &snapshot, &library, panel, asked).await;
+    let data = round.drawn(&app, panel, size.width).await;
     drawn(format, move || match format {
         Format::Svg => panel_svg(&data, size, theme).map(String::into_bytes),
         Format::Png => panel_png(&data, size, theme),
@@ -79,6 +78,7 @@ pub(crate) async fn dashboard(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(wanted): Query<Wanted>,
+    Query(times): Query<Times>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, ApiError> {
     let format = match wanted.format.as_deref() {
@@ -92,13 +92,8 @@ pub(crate) async fn dashboard(
     };
     let theme = theme(&wanted)?;
     let library = app.library();
-    let dashboard = std::sync::Arc::clone(find(&library, &name)?);
-    let range = range_of(
-        &app,
-        &dashboard,
-        wanted.from.as_deref(),
-        wanted.to.as_deref(),
-    )?;
+    let dashboard = Arc::clone(find(&library, &name)?);
+    let range = range_of(&app, &dashboard, &times)?;
     let width = wanted.width.unwrap_or(DASHBOARD_WIDTH);
     let asked = Asked {
         range,

@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde::Deserialize;
 use serin_query::{QueryError, SqlAnswer, pieces};
+use serin_wire::causes::sentence;
 use serin_wire::time::to_rfc3339;
 
 use super::App;
 use super::error::ApiError;
-use super::range::parse_range;
 
 /// The media type of an Arrow IPC stream.
 pub(crate) const ARROW: &str = "application/vnd.apache.arrow.stream";
@@ -43,12 +43,7 @@ pub(crate) async fn post(
     question: Result<Json<Question>, JsonRejection>,
 ) -> Result<Response, ApiError> {
     let Json(question) = question.map_err(|error| ApiError::bad(error.body_text()))?;
-    let range = parse_range(
-        question.from.as_deref(),
-        question.to.as_deref(),
-        DEFAULT_RANGE,
-        (app.now_us)(),
-    )?;
+    let range = app.range(&question.from, &question.to, DEFAULT_RANGE)?;
     let snapshot = app.lake.snapshot();
     let asked = Box::pin(app.engine.sql(&snapshot, &question.sql, Some(range)));
     let answer = app.found(asked).await??;
@@ -112,19 +107,4 @@ impl From<QueryError> for ApiError {
             ..ApiError::new(status, error.code(), sentence(&error))
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }

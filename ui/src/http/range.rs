@@ -1,9 +1,30 @@
 //! Times in a request: RFC 3339, `now`, or `now-6h`.
 
+use serde::Deserialize;
 use serin_query::Range;
 use serin_yaml::parse_span;
 
+use super::Shared;
 use super::error::ApiError;
+
+/// From when to when, as a request says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(crate) struct Times {
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+}
+
+impl Shared {
+    /// The range that a request asks for; what is left out takes the defaults.
+    pub(crate) fn range(
+        &self,
+        from: &Option<String>,
+        to: &Option<String>,
+        default: (&str, &str),
+    ) -> Result<Range, ApiError> {
+        parse_range(from.as_deref(), to.as_deref(), default, (self.now_us)())
+    }
+}
 
 /// Reads one time.
 pub(crate) fn parse_time(text: &str, now_us: i64) -> Result<i64, ApiError> {
@@ -19,8 +40,8 @@ pub(crate) fn parse_time(text: &str, now_us: i64) -> Result<i64, ApiError> {
     serin_wire::time::parse_rfc3339(text).ok_or_else(|| bad_time(text))
 }
 
-/// Reads a range; what is left out takes the defaults.
-pub(crate) fn parse_range(
+/// Reads a range.
+fn parse_range(
     from: Option<&str>,
     to: Option<&str>,
     default: (&str, &str),

@@ -15,7 +15,6 @@ use serin_yaml::parse_span;
 use super::App;
 use super::error::ApiError;
 use super::own_sql::{self, Conditions, Row, count, given, literal, moment, text};
-use super::range::parse_range;
 
 const TABLE: &str = "spans";
 /// What is answered where no range is given.
@@ -89,12 +88,7 @@ pub(crate) async fn list(
     State(app): State<App>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<TracesBody>, ApiError> {
-    let range = parse_range(
-        asked.from.as_deref(),
-        asked.to.as_deref(),
-        DEFAULT_RANGE,
-        (app.now_us)(),
-    )?;
+    let range = app.range(&asked.from, &asked.to, DEFAULT_RANGE)?;
     let limit = asked.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let sql = asked.statement(range, limit + 1)?;
     let snapshot = app.lake.snapshot();

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use serde::Deserialize;
 use serin_dashboards::Chosen;
 use serin_dashboards::variable::{CHOSEN_MAX, values};
 
@@ -10,6 +9,7 @@ use super::App;
 use super::dashboards::{find, range_of};
 use super::dto::VariableBody;
 use super::error::ApiError;
+use super::range::Times;
 
 /// What stands before a variable's name in an address.
 const PREFIX: &str = "var.";
@@ -39,21 +39,15 @@ pub(crate) fn chosen(parameters: &Parameters) -> Result<Chosen, ApiError> {
     Ok(chosen)
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
-    from: Option<String>,
-    to: Option<String>,
-}
-
 /// `GET /api/v1/dashboards/{name}/variables`: the variables with the values there are.
 pub(crate) async fn get(
     State(app): State<App>,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(times): Query<Times>,
 ) -> Result<Json<Vec<VariableBody>>, ApiError> {
     let library = app.library();
     let dashboard = find(&library, &name)?;
-    let range = range_of(&app, dashboard, asked.from.as_deref(), asked.to.as_deref())?;
+    let range = range_of(&app, dashboard, &times)?;
     let snapshot = app.lake.snapshot();
     let mut bodies = Vec::new();
     for variable in &dashboard.variables {

@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::runtime::Reason;
 use crate::service;
 use crate::shim::{Exit, Status};
 
@@ -40,6 +41,7 @@ impl Case {
             service,
             phase,
             since_us,
+            reason: Reason::default(),
             why: None,
         });
         self

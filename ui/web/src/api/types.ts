@@ -106,8 +106,11 @@ export interface Threshold {
 
 export interface Mark {
   time: string;
+  /** A line for each where it stands for several. */
   text: string;
   kind: string;
+  /** A word beside it: the version, or how many. */
+  label?: string;
 }
 
 export interface PanelData {
@@ -148,7 +151,9 @@ export interface Decision {
   time: string;
   rule: string;
   action: string;
-  kpi?: string;
+  /** The service, where it is about one. */
+  subject?: string | null;
+  kpi?: string | null;
   value?: number | null;
   bound?: number | null;
   why?: string;

@@ -8,10 +8,10 @@ export type Palette = typeof colors.light;
 
 export const palette = (dark: boolean): Palette => (dark ? colors.dark : colors.light);
 
-/** Of a decision's mark: what alarms is red, what ends an alarm is green, as in the server's pictures. */
+/** Of a decision's mark, as in the server's pictures; those that have no colour of their own are blue. */
 export function markColor(kind: string, dark: boolean): string {
-  const { red, green, blue } = palette(dark).threshold;
-  return { notify: red, resolve: green }[kind] ?? blue;
+  const named: Record<string, string> = colors.marks;
+  return namedColor(named[kind] ?? 'blue', dark);
 }
 
 export function seriesColor(index: number, dark: boolean): string {

@@ -12,8 +12,9 @@ import { summarise } from '../panel/summary';
 import { formatMoment, formatTicks } from '../time/format';
 import { align, firstShown, lonely, stack, type Aligned } from './align';
 import { onResize, type Chart, type Frame, type Gestures } from './chart';
+import { flagsOf, notesOf } from './flags';
 import { drawLegend } from './legend';
-import { colorOf, markColor, namedColor, palette, withAlpha } from './palette';
+import { colorOf, namedColor, palette, withAlpha } from './palette';
 import { boundOf } from './threshold';
 import { hideTooltip, showTooltip, type TooltipRow } from './tooltip';
 
@@ -269,16 +270,7 @@ class SeriesChart implements Chart {
   #drawFlags(plot: uPlot): void {
     const shape = this.#shape;
     if (!shape) return;
-    const { frame, panel } = shape;
-    const flags = (panel.marks ?? []).flatMap((mark) => {
-      const at = Date.parse(mark.time);
-      if (!(at >= frame.from && at <= frame.to)) return [];
-      const flag = h('span', { class: 'flag', 'data-testid': 'mark', 'data-kind': mark.kind, title: `${formatMoment(at, 1, frame.zone)} · ${mark.text}` });
-      flag.style.left = `${Math.round(plot.valToPos(at / 1000, 'x'))}px`;
-      flag.style.setProperty('--color', markColor(mark.kind, frame.dark));
-      return [flag];
-    });
-    fill(this.#flags, ...flags);
+    fill(this.#flags, ...flagsOf(shape.panel.marks ?? [], shape.frame, plot.over.clientWidth, (second) => plot.valToPos(second, 'x')));
   }
 
   /** Tells which point is under the cursor; the end of a drag is none. */
@@ -343,9 +335,7 @@ class SeriesChart implements Chart {
       notes.push(`sum ${formatValue(found.reduce((sum, row) => sum + row.number, 0), panel.unit)}`);
     }
     const near = Math.max(stepS, (frame.to - frame.from) / 1000 / 150);
-    for (const mark of panel.marks ?? []) {
-      if (Math.abs(Date.parse(mark.time) / 1000 - second) <= near) notes.push(`⚑ ${mark.text}`);
-    }
+    notes.push(...notesOf(panel.marks ?? [], frame, second, near));
     if (this.gestures.inspect) notes.push('click: the traces behind it');
     return { title: formatMoment(second * 1000, stepS, frame.zone), rows, notes };
   }

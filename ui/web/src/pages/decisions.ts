@@ -1,4 +1,4 @@
-// The decisions that rules made, newest first, each with its inputs and its reason.
+// What rules, the runtime and people decided, newest first, each with its inputs and its reason.
 import { ApiError, decisions } from '../api/client';
 import type { Decision } from '../api/types';
 import { fill, h } from '../dom';
@@ -6,6 +6,7 @@ import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { currentZone, onSettings } from '../settings';
 import { formatAge, formatDateTime } from '../time/format';
+import { serviceLink } from '../url';
 import type { Page } from './page';
 
 const LIMIT = 100;
@@ -16,7 +17,7 @@ export function decisionsPage(): Page {
   const element = h(
     'main',
     { class: 'decisions', id: 'main' },
-    h('header', { class: 'home-header' }, h('h1', {}, 'Decisions'), h('p', { class: 'muted' }, 'What rules decided and why, newest first. Each is an event of type serin.decision.')),
+    h('header', { class: 'home-header' }, h('h1', {}, 'Decisions'), h('p', { class: 'muted' }, 'What rules, the runtime and people decided and why, newest first. Each is an event of type serin.decision.')),
     list,
   );
   let shown = '';
@@ -57,7 +58,8 @@ function entry(decision: Decision): HTMLElement {
     { class: 'decision', 'data-testid': 'decision' },
     h('time', { datetime: decision.time, title: `${formatAge(Date.now() - at)} ago` }, formatDateTime(at, currentZone())),
     h('span', { class: 'chip' }, decision.action),
-    h('strong', {}, decision.rule),
+    h('strong', {}, decision.subject ? h('a', { href: serviceLink(decision.subject) }, decision.subject) : decision.rule),
+    decision.subject ? h('span', { class: 'muted' }, decision.rule) : null,
     numbers,
     h('p', {}, decision.why ?? ''),
   );
@@ -65,6 +67,6 @@ function entry(decision: Decision): HTMLElement {
 
 function nothing(): HTMLElement {
   return h('div', { class: 'page-message' }, icon('flag'), h('h2', {}, 'No decisions yet'),
-    h('p', {}, 'A rule in YAML makes them, for instance:'),
+    h('p', {}, 'Deploys are decisions, and so is what a rule in YAML tells, for instance:'),
     h('pre', {}, 'rules:\n  errors-high: {when: {kpi: error_share, above: 0.05, for: 1m}, then: notify}'));
 }

@@ -95,7 +95,6 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
   const load = loads.get(service.name);
   const running = service.instances.filter(({ state }) => state !== 'ended');
   const ended = service.instances.filter(({ state }) => state === 'ended').slice(-ENDED_SHOWN);
-  const serving = service.versions.find(({ phase }) => phase === 'serving');
   const failed = service.versions.find(({ phase }) => phase === 'failed');
   const figure = (label: string, value: string): HTMLElement => h('div', {}, h('dt', {}, label), h('dd', {}, value));
   return h(
@@ -104,7 +103,7 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
     h('header', {},
       h('span', { class: `state ${service.state}` }, service.state),
       h('h2', {}, h('a', { href: serviceLink(service.name) }, service.name)),
-      h('span', { class: 'muted' }, serving ? `${serving.name} · ${serving.hash.slice(0, 8)}` : 'no version serves'),
+      h('span', { class: 'muted' }, whatServes(service)),
       service.web ? h('code', {}, service.web) : null,
       h('span', { class: 'service-links' }, h('a', { href: linkTo({ page: 'logs' }, { service: service.name }) }, 'logs'), h('a', { href: linkTo({ page: 'traces' }, { service: service.name }) }, 'traces')),
       h('dl', {},
@@ -116,6 +115,14 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
       h('thead', {}, h('tr', {}, ...['instance', 'state', 'since', 'CPU', 'memory', 'process'].map((name) => h('th', { scope: 'col' }, name)))),
       h('tbody', {}, ...[...running, ...ended].map((instance) => row(instance, uses.get(instance.name))))),
   );
+}
+
+/** The version that serves, with its hash; instances that somebody started by hand serve as well. */
+export function whatServes(service: Service): string {
+  const serving = service.versions.find(({ phase }) => phase === 'serving');
+  if (serving) return `${serving.name} · ${serving.hash.slice(0, 8)}`;
+  const byHand = service.instances.find((one) => one.is_by_hand && one.state === 'ready');
+  return byHand ? `${byHand.version}, started by hand` : 'no version serves';
 }
 
 function row(instance: Instance, use: Use | undefined): HTMLElement {
