@@ -25,6 +25,8 @@ mod shape;
 pub mod draw;
 pub mod format;
 
+pub mod schema;
+
 pub use builtin::text as built_in;
 pub use check::{Report, check, check_with};
 pub use library::Library;

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Show the settings of a folder and where each comes from
     Config(Config),
+    /// Print the JSON Schema of a YAML file, for editors
+    Schema(Schema),
     /// Draw a dashboard into a file
     Render(Render),
     /// List what was decided and why
@@ -134,6 +136,14 @@ pub(crate) struct Up {
     /// Do not make and deploy the service `hello` in an empty folder.
     #[arg(long)]
     pub(crate) no_hello: bool,
+}
+
+/// Print the JSON Schema of the YAML files, so that an editor completes and checks them. `serin up`
+/// lays the same under .serin/schema, and a running server answers them at /schema/NAME.json.
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// kpis, dashboard, service or serin; without one, all are listed.
+    pub(crate) name: Option<String>,
 }
 
 /// Stop what `serin up` started in a folder, and a bus that it left.

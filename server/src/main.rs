@@ -11,6 +11,7 @@ mod import;
 mod propose;
 mod run_file;
 mod scaffold;
+mod schemas;
 mod sdk_files;
 mod settings;
 mod supporting;
@@ -26,8 +27,8 @@ use tracing_subscriber::EnvFilter;
 use cli::{Cli, Command};
 use commands::{
     check, config, copy, decisions, doctor, down, emit, flush, gateway, import as import_command,
-    install, kpi, launch, logs, new, open, query, remark, render, run as run_here, serve, service,
-    shim, status,
+    install, kpi, launch, logs, new, open, query, remark, render, run as run_here, schema, serve,
+    service, shim, status,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    // A worker, a check and the settings want no runtime and no server.
+    // A worker, a check, the settings and schemas want no runtime and no server.
     match &cli.command {
         Command::Shim(args) => return shim::main(args),
         Command::Launch(args) => return launch::main(args),
@@ -54,6 +55,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::QueryWorker => return Ok(serin_query::worker_main()),
         Command::Check(args) => return check::run(&cli.global, args),
         Command::Config(args) => return config::run(&cli.global, args),
+        Command::Schema(args) => return schema::run(args).map(|()| ExitCode::SUCCESS),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -87,6 +89,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Rm(args) => service::remove(global, args).await?,
             Command::Check(_)
             | Command::Config(_)
+            | Command::Schema(_)
             | Command::Shim(_)
             | Command::Gateway(_)
             | Command::Launch(_)

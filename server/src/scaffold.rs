@@ -4,6 +4,7 @@
 //! Lines of a template that begin with `%WEB%` are for services with a page, those with `%BUS%` for
 //! services without one. Start at [`write`].
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serin_control::service::OWN_NAMES;
+
+use crate::schemas;
 
 /// What a service is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -116,10 +119,23 @@ pub(crate) fn write(dir: &Path, name: &str, kind: Kind) -> Result<Vec<PathBuf>> 
         );
     }
     for (path, text) in &files {
-        let text = filled(text, name, kind.is_web);
+        let line = schema_line(dir, path);
+        let text = format!("{line}{}", filled(text, name, kind.is_web));
         write_new(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// For the files that an editor can complete and check.
+fn schema_line(dir: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(dir).unwrap_or(path);
+    let mut words = below.iter().filter_map(OsStr::to_str);
+    match (words.next(), words.next_back()) {
+        (Some("kpis"), _) => schemas::line("kpis", 1),
+        (Some("dashboards"), _) => schemas::line("dashboard", 1),
+        (Some("services"), Some("service.yaml")) => schemas::line("service", 2),
+        _ => String::new(),
+    }
 }
 
 fn check_name(name: &str, lang: Lang) -> Result<()> {

@@ -101,6 +101,9 @@ impl Operate for Quiet {
     fn write_dashboard(&self, name: &str, _: &str) -> Result<String, String> {
         Ok(format!("dashboards/{name}.yaml"))
     }
+    fn schema(&self, name: &str) -> Option<String> {
+        (name == "kpis").then(|| String::from("{}"))
+    }
     fn status(&self) -> Value {
         json!({"version": "test"})
     }
@@ -216,6 +219,7 @@ async fn only_those_with_the_token_come_in() {
         "/d/any",
         "/decisions",
         "/explore",
+        "/schema/kpis.json",
     ] {
         let answer = server
             .client

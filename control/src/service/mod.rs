@@ -114,6 +114,9 @@ pub enum Sticky {
     Header(String),
 }
 
+/// What editors are told of a `service.yaml`; a test of the server holds it against the parser.
+pub const SCHEMA: &str = include_str!("../../schema/service.json");
+
 /// Reads the text of a `service.yaml`; `file` names it in problems, `folder` is its folder's name.
 pub fn read(file: &str, folder: &str, text: &str) -> Result<Service, Vec<Problem>> {
     let raw = serin_yaml::read(file, text).map_err(|problem| vec![problem])?;

@@ -1,4 +1,5 @@
-//! What each command does, a file each. All but `check` and `config` talk to a running server.
+//! What each command does, a file each. All but `check`, `config`, `schema` and
+//! those that are hidden talk to a running server.
 
 pub(crate) mod check;
 pub(crate) mod config;
@@ -19,6 +20,7 @@ pub(crate) mod open;
 pub(crate) mod query;
 pub(crate) mod render;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod shim;

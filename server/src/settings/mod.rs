@@ -12,6 +12,7 @@ mod otlp;
 mod query;
 mod raw;
 mod resolve;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use resolve::Resolver;
 pub(crate) use deploy::Deploys;
 pub(crate) use otlp::{OtlpPort, OtlpPorts};
 pub(crate) use resolve::Entry;
+pub(crate) use schema::schema;
 
 /// The file, directly in the folder that `serin up` is given.
 pub(crate) const FILE: &str = "serin.yaml";

@@ -30,6 +30,9 @@ pub(crate) struct Entry {
     /// `default`, or `serin.yaml:LINE`.
     pub(crate) origin: String,
     pub(crate) bounds: &'static str,
+    /// The least and the most it may be; absent where it is true or false.
+    #[serde(skip)]
+    pub(crate) within: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +105,7 @@ impl Resolver {
             unit: bound.unit,
             origin: origin(raw),
             bounds: bound.what,
+            within: Some((bound.least.0, bound.most.0)),
         });
         value
     }
@@ -120,6 +124,7 @@ impl Resolver {
             unit: "",
             origin: origin(raw),
             bounds: what,
+            within: None,
         });
         value
     }

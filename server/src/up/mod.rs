@@ -40,6 +40,7 @@ use crate::cli::{Global, Up};
 use crate::commands::{print, remark};
 use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, prepare, sockets_dir};
+use crate::schemas;
 use crate::sdk_files;
 use crate::settings::{self, Deploys, Settings};
 use crate::supporting::{self, Looked, Teller, Who};
@@ -89,6 +90,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     };
     let dir = prepare(&up.dir)?;
     let lock = RunLock::take(&dir)?;
+    schemas::write(&data_dir(&dir)).context("cannot write .serin/schema")?;
     let listener = bind(up.listen, "--listen").await?;
     let web = Place::take(up.gateway, gateway_socket(&data_dir(&dir))?);
     let web = web

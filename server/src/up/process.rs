@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{open, web};
 use crate::edge;
+use crate::schemas;
 use crate::supporting::{self, Looked};
 
 /// Lines of progress that may wait for a slow browser.
@@ -108,6 +109,10 @@ impl Operate for Process {
             Ok(()) => Ok(file),
             Err(error) => Err(format!("cannot write {file}: {error}")),
         }
+    }
+
+    fn schema(&self, name: &str) -> Option<String> {
+        schemas::find(name).map(schemas::Schema::text)
     }
 
     fn status(&self) -> serde_json::Value {

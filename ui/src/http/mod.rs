@@ -82,6 +82,8 @@ pub trait Operate: Send + Sync {
     fn metrics(&self) -> Vec<Metric>;
     /// Writes `dashboards/NAME.yaml` into the folder; where it is, or why not.
     fn write_dashboard(&self, name: &str, text: &str) -> Result<String, String>;
+    /// What editors are told of the YAML files of a kind.
+    fn schema(&self, name: &str) -> Option<String>;
     /// What `serin status` shows.
     fn status(&self) -> serde_json::Value;
     /// Imports a file, proposes KPIs and a dashboard; tells its progress.
@@ -321,6 +323,7 @@ fn router(app: App) -> Router {
         .route("/explore", get(pages::index))
         .route("/assets/{*path}", get(pages::asset))
         .route("/signin", get(pages::sign_in))
+        .route("/schema/{file}", get(pages::schema))
         .route("/docs", get(docs::first))
         .route("/docs/{page}", get(docs::page))
         .route("/healthz", get(healthz))

@@ -28,6 +28,15 @@ pub(crate) async fn asset(Path(path): Path<String>) -> Response {
     file(&format!("assets/{path}"))
 }
 
+/// `/schema/NAME.json`: of the format, not of anybody's data; editors cannot sign in.
+pub(crate) async fn schema(State(app): State<App>, Path(file): Path<String>) -> Response {
+    let name = file.strip_suffix(".json");
+    match name.and_then(|name| app.operate.schema(name)) {
+        Some(text) => ([(header::CONTENT_TYPE, "application/schema+json")], text).into_response(),
+        None => ApiError::not_found(format!("there is no schema {file:?}")).into_response(),
+    }
+}
+
 /// A file at the top of the application, or nothing.
 pub(crate) async fn top(uri: axum::http::Uri) -> Response {
     file(uri.path().trim_start_matches('/'))
