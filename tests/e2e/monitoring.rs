@@ -229,3 +229,24 @@ async fn a_built_in_dashboard_is_copied_once_and_is_theirs_then() -> Result<()> 
     assert!(checked.status.success(), "{checked:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn the_doctor_asks_the_gateway_and_none_was_refused_is_a_zero() -> Result<()> {
+    let serin = Serin::start().await?;
+    let told = serin.run(&["doctor", "--json"]).await?;
+    let findings: Vec<Value> = serde_json::from_str(&told)?;
+    let gateway = findings.iter().find(|one| one["check"] == "gateway");
+    let gateway = gateway.context("a finding about the gateway")?;
+    ensure!(gateway["state"] == "ok", "{gateway}");
+    ensure!(
+        gateway["found"]
+            .to_string()
+            .contains("answers at http://127.0.0.1:"),
+        "{gateway}"
+    );
+    until("refused events are counted", SOON, async || {
+        let shown = panels(&serin, "supporting", "panels=refused").await?;
+        Ok((shown["refused"]["data"]["value"] == 0.0).then_some(()))
+    })
+    .await
+}

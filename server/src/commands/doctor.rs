@@ -4,6 +4,8 @@
 //! more; `bad` ones make the command fail. Nothing is mended and nothing is written here. The lake's
 //! invariants (docs/decisions/002) are checked by [`Audit`]. Start at [`run`].
 
+mod gateway;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
@@ -18,6 +20,7 @@ use serde_json::Value;
 use serin_control::confine::Ground;
 use serin_lake::check::Audit;
 
+use self::gateway::gateway;
 use super::{print, remark};
 use crate::cli::{Doctor, Global};
 use crate::client::Client;
@@ -285,6 +288,7 @@ async fn server(global: &Global, dir: &Path, report: &mut Report) -> Result<bool
                 Ok(status) => {
                     report.ok("server", format!("process {pid} answers at {}", run.http));
                     said_by_the_server(&status, report);
+                    gateway(&run, Some(&status), report).await;
                 }
                 Err(error) => report.bad(
                     "server",
@@ -306,6 +310,7 @@ async fn server(global: &Global, dir: &Path, report: &mut Report) -> Result<bool
                 told,
                 "`serin up` goes on where it stopped; nothing acknowledged is lost",
             );
+            gateway(&run, None, report).await;
             Ok(false)
         }
         (None, None) => {

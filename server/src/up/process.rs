@@ -126,6 +126,7 @@ impl Operate for Process {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "gateway_pid": self.gateway.borrow().pid,
+            "gateway_restarts": self.gateway.borrow().restarts,
             "started": to_rfc3339(self.started_us),
             "tables": totals.tables,
             "files": totals.files,
