@@ -225,12 +225,17 @@ impl Asking {
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
 fn report(what: &str, ours: &[f64], alone: &str, direct: &[f64]) {
     let at = |took: &[f64], percent: usize| took[took.len() * percent / 100];
-    for (percent, name, to_reach) in [(50, "median", "0.500 ms more"), (99, "p99", "-")] {
+    for (percent, name, more_max) in [(50, "median", Some(0.5)), (99, "p99", None)] {
         let (ours, direct) = (at(ours, percent), at(direct, percent));
+        let more = ours - direct;
+        let to_reach = match more_max {
+            Some(max) if more <= max => format!("{max:.3} ms more | yes"),
+            Some(max) => format!("{max:.3} ms more | no"),
+            None => String::new(),
+        };
         println!(
             "serin-bench | {what}, 1 KB at {PER_S}/s, {name} | {ours:.3} ms, {alone} {direct:.3} ms: \
-             {:+.3} ms | {to_reach}",
-            ours - direct
+             {more:+.3} ms | {to_reach}"
         );
     }
 }

@@ -231,10 +231,12 @@ async fn live(events: u64) -> Result<()> {
         }
         anyhow::Ok(())
     });
-    let (mut peak, mut looks) = (0, Vec::new());
+    let (mut peak, mut of_bus, mut looks) = (0, 0, Vec::new());
     while !publishing.is_finished() {
-        let pss = pss_mib(&family(&serin)?);
-        peak = peak.max(pss);
+        let pss = pss_mib(&family(&serin).await?);
+        if pss > peak {
+            (peak, of_bus) = (pss, pss_mib(&[serin.bus_pid()?]));
+        }
         looks.push(pss);
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -253,7 +255,7 @@ async fn live(events: u64) -> Result<()> {
     judged(
         "PSS of Serin, its workers and nats-server meanwhile, merging too",
         &format!(
-            "median {} MiB, highest {peak} MiB",
+            "median {} MiB, highest {peak} MiB, of which nats-server {of_bus} MiB",
             looks.get(looks.len() / 2).copied().unwrap_or_default()
         ),
         "1,024 MiB",

@@ -56,18 +56,16 @@ async fn measure(seconds: u64, stored: u64) -> Result<()> {
     drop(sdk);
     serin.stop().await?;
     drop(serin);
+    idle_with_hello().await?;
     ready(stored).await
 }
 
 /// What Serin and its nats-server cost while nothing happens.
 async fn idle(serin: &Serin) -> Result<()> {
-    let pids = family(serin)?;
-    let before = cpu_seconds(&pids)?;
-    tokio::time::sleep(IDLE).await;
-    let share = (cpu_seconds(&pids)? - before) / IDLE.as_secs_f64();
-    let pss = pss_mib(&pids);
+    let pids = family(serin).await?;
+    let (pss, share) = cost(&pids).await?;
     judged(
-        "idle: PSS of Serin, its workers and nats-server",
+        "idle: PSS of Serin, its gateway, its workers and nats-server",
         &format!("{pss} MiB"),
         "120 MiB",
         pss <= 120,
@@ -79,6 +77,40 @@ async fn idle(serin: &Serin) -> Result<()> {
         share <= 0.01,
     );
     Ok(())
+}
+
+/// The same with the service that a user finds in an empty folder, without visitors.
+async fn idle_with_hello() -> Result<()> {
+    let mut serin = Serin::start_with_hello().await?;
+    until("hello takes work", SEEN_DEADLINE, async || {
+        let url = format!("{}/hello", serin.gateway());
+        let answer = reqwest::get(url).await?;
+        Ok(answer.status().is_success().then_some(()))
+    })
+    .await?;
+    let pids = family(&serin).await?;
+    let (pss, share) = cost(&pids).await?;
+    judged(
+        "idle with hello: PSS of Serin, nats-server, gateway, shim and two instances",
+        &format!("{pss} MiB"),
+        "150 MiB",
+        pss <= 150,
+    );
+    judged(
+        "idle with hello: share of a core",
+        &format!("{:.1} %", share * 100.0),
+        "2 %",
+        share <= 0.02,
+    );
+    serin.stop().await
+}
+
+/// Memory in MiB, and the share of a core they take while nothing happens.
+async fn cost(pids: &[u32]) -> Result<(u64, f64)> {
+    let before = cpu_seconds(pids)?;
+    tokio::time::sleep(IDLE).await;
+    let share = (cpu_seconds(pids)? - before) / IDLE.as_secs_f64();
+    Ok((pss_mib(pids), share))
 }
 
 /// From the moment of emitting to the first answer that counts the event; how many were emitted.

@@ -1,5 +1,6 @@
 //! What a running Serin costs the machine: memory and processor of all its processes.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,28 +11,44 @@ use crate::Serin;
 /// Clock ticks a second in /proc (`USER_HZ`), which is 100 on every Linux.
 const TICKS: f64 = 100.0;
 
-/// Serin, its nats-server and the processes Serin started.
-pub fn family(serin: &Serin) -> Result<Vec<u32>> {
+/// Serin, its nats-server and its gateway: what runs whether there are services or not.
+pub async fn own(serin: &Serin) -> Result<Vec<u32>> {
     let pid = serin.pid().context("serin does not run")?;
-    let mut pids = vec![pid, serin.bus_pid()?];
+    Ok(vec![pid, serin.bus_pid()?, serin.gateway_pid().await?])
+}
+
+/// The same with everything they started: workers, shims, instances of services.
+pub async fn family(serin: &Serin) -> Result<Vec<u32>> {
+    let mut pids = own(serin).await?;
+    let mut of_parent: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(child) = name.to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        if parent(child) == Some(pid) && !pids.contains(&child) {
-            pids.push(child);
+        if let Some(parent) = parent(pid) {
+            of_parent.entry(parent).or_default().push(pid);
         }
+    }
+    let mut looked_at = 0;
+    while let Some(pid) = pids.get(looked_at) {
+        let children = of_parent.remove(pid).unwrap_or_default();
+        for child in children {
+            if !pids.contains(&child) {
+                pids.push(child);
+            }
+        }
+        looked_at += 1;
     }
     Ok(pids)
 }
 
-/// Seconds of a processor that these processes have had.
+/// Seconds of a processor that these processes have had, with those of their children who ended: one
+/// that has gone since is counted by its parent.
 pub fn cpu_seconds(pids: &[u32]) -> Result<f64> {
     let mut ticks = 0.0;
-    for pid in pids {
-        let fields = stat(*pid).with_context(|| format!("process {pid} has gone"))?;
-        for field in &fields[11..13] {
+    for fields in pids.iter().filter_map(|pid| stat(*pid)) {
+        for field in &fields[11..15] {
             ticks += field.parse::<f64>()?;
         }
     }

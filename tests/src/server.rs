@@ -166,12 +166,16 @@ impl Serin {
         let pid = self.pid().context("serin up was not started")?;
         let run = until("serin up writes its run.json", READY_DEADLINE, async || {
             if let Some(status) = self.ended()? {
-                bail!("serin up ended with {status}: {}", self.said());
+                // Nothing is to be waited for any more.
+                return Ok(Some(Err(status)));
             }
             let run: Value = serde_json::from_slice(&fs::read(&file)?)?;
-            Ok((run["pid"].as_u64() == Some(pid.into())).then_some(run))
+            Ok((run["pid"].as_u64() == Some(pid.into())).then_some(Ok(run)))
         });
-        let run = run.await.with_context(|| self.said())?;
+        let run = match run.await.with_context(|| self.said())? {
+            Ok(run) => run,
+            Err(status) => bail!("serin up ended with {status}: {}", self.said()),
+        };
         let text = |key: &str| -> Result<String> {
             let value = run[key].as_str();
             Ok(value
@@ -246,6 +250,13 @@ impl Serin {
         text.trim()
             .parse()
             .context("the bus's pid file holds no number")
+    }
+
+    /// The process of its gateway.
+    pub async fn gateway_pid(&self) -> Result<u32> {
+        let status = self.get("/api/v1/status").await?;
+        let pid = status["gateway_pid"].as_u64();
+        Ok(u32::try_from(pid.context("the gateway's process")?)?)
     }
 
     /// Ends Serin at once, as a crash would; its bus goes on.

@@ -3,9 +3,11 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serin_tests::Serin;
+use serin_tests::report::judged;
 use serin_tests::server::kill_process;
 use serin_tests::wait::until;
 use tokio::sync::watch;
@@ -13,6 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::scaffolds::ask;
 use super::{SOON, instances};
+
+/// From the moment an edit is saved, through `serin deploy`, to the first visitor who gets it.
+const EDIT_SERVES_WITHIN: Duration = Duration::from_secs(2);
+const EDITS: usize = 5;
 
 /// Clients that never stop asking for a page.
 #[derive(Debug)]
@@ -138,5 +144,46 @@ async fn who_serves_is_reached_by_everybody_at_once() -> Result<()> {
         let through_gateway = answer.text().await?;
         assert!(through_gateway.contains(&mark), "{mark}: {through_gateway}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_of_a_python_service_serves_soon_and_no_visitor_notices() -> Result<()> {
+    let serin = Serin::start().await?;
+    serin.run(&["new", "shout", "--lang", "python"]).await?;
+    serin.run(&["deploy", "shout"]).await?;
+    let url = format!("{}/shout/", serin.gateway());
+    let visitors = Visitors::start(&url, 4);
+    let main = serin.dir().join("services/shout/main.py");
+    let first = fs::read_to_string(&main)?;
+    let mut took = Vec::new();
+    for round in 1..=EDITS {
+        let said = format!("Ahoy {round}, ");
+        let edited = first.replace("Hello, ", &said);
+        ensure!(edited != first, "{first}");
+        fs::write(&main, edited)?;
+        let saved = Instant::now();
+        serin.run(&["deploy", "shout"]).await?;
+        until("the edit is served", SOON, async || {
+            let page = reqwest::get(&url).await?.text().await?;
+            Ok(page.contains(&said).then_some(()))
+        })
+        .await?;
+        took.push(saved.elapsed());
+    }
+    visitors.more(100).await?;
+    visitors.all_were_served().await?;
+    took.sort_unstable();
+    let (median, worst) = (took[EDITS / 2], took[EDITS - 1]);
+    judged(
+        "an edit of a Python service, saved to serving, under load",
+        &format!(
+            "median {:.2} s, worst {:.2} s of {EDITS}",
+            median.as_secs_f64(),
+            worst.as_secs_f64()
+        ),
+        "2 s, no failed request",
+        median <= EDIT_SERVES_WITHIN,
+    );
     Ok(())
 }

@@ -1,17 +1,19 @@
 //! Many services on one machine: what Serin itself costs then, and that nothing of them is left.
 //!
-//! `SERIN_SLOW=1` is the whole: 200 services with two light processes each.
+//! `SERIN_SLOW=1` is the whole: 200 services with two light processes each, and the cluster page in Chromium.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serin_tests::cost::{cpu_seconds, family, pss_mib};
-use serin_tests::report::{judged, report};
+use serde_json::json;
+use serin_tests::cost::{cpu_seconds, family, own, pss_mib};
+use serin_tests::report::{judged, quantile, report};
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
 
 use super::{is_running, write};
+use crate::chromium::Browser;
 
 const FEW: usize = 10;
 const MANY: usize = 200;
@@ -19,6 +21,8 @@ const MANY: usize = 200;
 const ALL_WITHIN: Duration = Duration::from_secs(180);
 const MEASURED: Duration = Duration::from_secs(20);
 const GONE_WITHIN: Duration = Duration::from_secs(30);
+const LOOKS: usize = 5;
+const DRAWN_MS_MAX: f64 = 300.0;
 
 /// How many instances take work.
 async fn ready(serin: &Serin) -> Result<usize> {
@@ -56,48 +60,76 @@ async fn many_services_cost_serin_little_and_end_with_it() -> Result<()> {
         &format!("{took_s:.1} s"),
         "",
     );
-    let all = family(&serin)?;
-    let gateway = serin.get("/api/v1/status").await?["gateway_pid"].as_u64();
-    let own = [
-        serin.pid().context("it runs")?,
-        serin.bus_pid()?,
-        u32::try_from(gateway.context("the gateway's process")?)?,
-    ];
-    let shims: Vec<u32> = all
-        .iter()
-        .copied()
-        .filter(|pid| !own.contains(pid))
-        .collect();
-    assert!(shims.len() >= count, "a shim for each: {}", shims.len());
+    let own = own(&serin).await?;
+    let mut started = family(&serin).await?;
+    started.retain(|pid| !own.contains(pid));
+    assert!(
+        started.len() >= 3 * count,
+        "a shim and two instances each: {}",
+        started.len()
+    );
     if place::is_slow() {
-        cost(&own, &shims, count).await?;
+        cost(&own, &started, count).await?;
+        cluster_page(&serin, count).await?;
     }
     serin.stop().await?;
-    until("all shims are gone", GONE_WITHIN, async || {
-        Ok((!shims.iter().copied().any(is_running)).then_some(()))
+    until("shims and instances are gone", GONE_WITHIN, async || {
+        Ok((!started.iter().copied().any(is_running)).then_some(()))
     })
     .await
 }
 
 /// What they cost while nothing happens.
-async fn cost(own: &[u32], shims: &[u32], count: usize) -> Result<()> {
-    let before = (cpu_seconds(own)?, cpu_seconds(shims)?);
+async fn cost(own: &[u32], started: &[u32], count: usize) -> Result<()> {
+    let before = (cpu_seconds(own)?, cpu_seconds(started)?);
     tokio::time::sleep(MEASURED).await;
     let share = |now: f64, before: f64| (now - before) / MEASURED.as_secs_f64();
     let of_own = share(cpu_seconds(own)?, before.0);
-    let of_shims = share(cpu_seconds(shims)?, before.1);
+    let of_started = share(cpu_seconds(started)?, before.1);
     let pss = pss_mib(own);
     judged(
         &format!("{count} services: PSS of Serin, gateway and nats-server"),
-        &format!("{pss} MiB; {} shims {} MiB", shims.len(), pss_mib(shims)),
+        &format!("{pss} MiB; shims and instances {} MiB", pss_mib(started)),
         "400 MiB",
         pss <= 400,
     );
     judged(
         &format!("{count} services: share of a core of Serin, gateway and nats-server"),
-        &format!("{:.1} %; shims {:.1} %", of_own * 100.0, of_shims * 100.0),
+        &format!(
+            "{:.1} %; shims and instances {:.1} %",
+            of_own * 100.0,
+            of_started * 100.0
+        ),
         "30 %",
         of_own <= 0.3,
+    );
+    Ok(())
+}
+
+/// How long the cluster page takes in a browser, from the link to the last panel with all services.
+async fn cluster_page(serin: &Serin, count: usize) -> Result<()> {
+    let mut browser = Browser::start()?;
+    let signin = format!("{}/signin?token={}&next=/", serin.url(), serin.token());
+    browser.ask("open", json!({"url": signin})).await?;
+    let page = json!({"url": format!("{}/d/cluster", serin.url())});
+    let mut took_ms = Vec::new();
+    for _ in 0..LOOKS {
+        browser.ask("dashboard", page.clone()).await?;
+        let rows = "document.querySelectorAll('[data-panel=services] tbody tr').length";
+        browser.until(&format!("{rows} >= {count}")).await?;
+        let now = json!({"expression": "performance.now()"});
+        took_ms.push(browser.ask("tell", now).await?.as_f64().context("a time")?);
+    }
+    took_ms.sort_by(f64::total_cmp);
+    let median = quantile(&took_ms, 0.5);
+    judged(
+        &format!("{count} services: the cluster page, from the link to all panels drawn"),
+        &format!(
+            "median {median:.0} ms, worst {:.0} ms of {LOOKS}",
+            quantile(&took_ms, 1.0)
+        ),
+        &format!("{DRAWN_MS_MAX:.0} ms"),
+        median <= DRAWN_MS_MAX,
     );
     Ok(())
 }

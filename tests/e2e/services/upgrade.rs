@@ -2,20 +2,13 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serin_tests::server::kill_process;
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
 
 use super::load::Visitors;
 use super::{SOON, instances, is_running};
-
-/// The process of the gateway.
-async fn gateway_pid(serin: &Serin) -> Result<u32> {
-    let status = serin.get("/api/v1/status").await?;
-    let pid = status["gateway_pid"].as_u64();
-    Ok(u32::try_from(pid.context("the gateway's process")?)?)
-}
 
 /// A process without a parent of ours is buried a moment after its end.
 async fn has_gone(pid: u32) -> Result<()> {
@@ -30,7 +23,7 @@ async fn a_crash_and_an_upgrade_of_serin_lose_no_request() -> Result<()> {
     let mut serin = Serin::start().await?;
     serin.run(&["new", "page"]).await?;
     serin.run(&["deploy", "page"]).await?;
-    let (gateway, pid) = (serin.gateway().to_owned(), gateway_pid(&serin).await?);
+    let (gateway, pid) = (serin.gateway().to_owned(), serin.gateway_pid().await?);
     let before = instances(&serin, "page", "ready").await?;
     let visitors = Visitors::start(&format!("{gateway}/page/"), 4);
 
@@ -39,7 +32,7 @@ async fn a_crash_and_an_upgrade_of_serin_lose_no_request() -> Result<()> {
     visitors.more(100).await?;
     serin.start_again().await?;
     assert_eq!(serin.gateway(), gateway);
-    assert_eq!(gateway_pid(&serin).await?, pid);
+    assert_eq!(serin.gateway_pid().await?, pid);
     assert_eq!(instances(&serin, "page", "ready").await?, before);
     visitors.more(100).await?;
 
@@ -50,7 +43,7 @@ async fn a_crash_and_an_upgrade_of_serin_lose_no_request() -> Result<()> {
     serin.use_program(&program);
     serin.start_again().await?;
     until("the new program serves", SOON, async || {
-        Ok((gateway_pid(&serin).await? != pid).then_some(()))
+        Ok((serin.gateway_pid().await? != pid).then_some(()))
     })
     .await?;
     has_gone(pid).await?;
@@ -69,7 +62,7 @@ async fn a_crash_and_an_upgrade_of_serin_lose_no_request() -> Result<()> {
     assert!(shown.contains("<!-- upgraded -->"), "{shown}");
     visitors.all_were_served().await?;
 
-    let pid = gateway_pid(&serin).await?;
+    let pid = serin.gateway_pid().await?;
     serin.stop().await?;
     has_gone(pid).await
 }
@@ -80,12 +73,12 @@ async fn a_killed_gateway_is_started_again_and_nothing_outlives_down() -> Result
     serin.run(&["new", "page"]).await?;
     serin.run(&["deploy", "page"]).await?;
     let url = format!("{}/page/", serin.gateway());
-    let pid = gateway_pid(&serin).await?;
+    let pid = serin.gateway_pid().await?;
     kill_process(pid)?;
     // Who comes now waits in the listener's queue until the next process takes it.
     let answer = reqwest::get(&url).await?;
     assert_eq!(answer.status(), 200);
-    let next = gateway_pid(&serin).await?;
+    let next = serin.gateway_pid().await?;
     assert_ne!(next, pid);
     let metrics = serin
         .request(reqwest::Method::GET, "/metrics")
