@@ -12,36 +12,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::Event;
 use async_nats::connection::State;
-use serin_connect::Connector;
 use serin_wire::Routes;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::binary::{self, Binary};
+use crate::connection::{CONNECT_TIMEOUT, Connection, connect, has_jetstream};
 use crate::error::BusError;
 use crate::monitor::{self, BusNumbers};
 use crate::owner::Owner;
 use crate::process::{self, Process};
 use crate::services::{self, BusUser, Services};
 use crate::settings::{self, Files, Settings};
-use crate::stream::{self, Connection, EventStream};
+use crate::stream::{self, EventStream};
 
 /// How long a server may take to be ready while its process lives: it reads back what it stored.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a left server that is alive may take to answer before it is replaced.
 const ADOPT_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_EVERY: Duration = Duration::from_millis(20);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause before a restart doubles from the first to the last, so that a server that cannot
 /// start (its port is taken, its disk is full) does not spin.
 const RESTART_PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(5)];
 /// A server that lived this long starts again without a pause.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
-/// How often JetStream is asked whether it is there, and how many silences make a restart.
 /// How long the server may take to take its configuration over; measured are 5 ms.
 const RELOAD_WITHIN: Duration = Duration::from_secs(5);
+/// How often JetStream is asked whether it is there, and how many silences make a restart.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const SILENCES_MAX: u32 = 5;
 /// What the server's health says of a stream that it froze.
@@ -573,36 +571,6 @@ fn lock(files: &Files) -> Result<File, BusError> {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| BusError::InUse(files.folder.clone()))?;
     Ok(file)
-}
-
-/// Connects; the second value changes whenever the connection breaks or stands again.
-async fn connect(url: &str) -> Result<Connection, async_nats::ConnectError> {
-    let (told, changes) = watch::channel(0_u64);
-    let connector = Connector::new(url, "serin")?.with(|options| {
-        options
-            .connection_timeout(CONNECT_TIMEOUT)
-            .event_callback(move |event| {
-                if matches!(event, Event::Connected | Event::Disconnected) {
-                    told.send_modify(|changes| *changes += 1);
-                }
-                std::future::ready(())
-            })
-    });
-    let client = connector.now().await?;
-    Ok(Connection { client, changes })
-}
-
-/// Whether JetStream answers within two seconds.
-async fn has_jetstream(client: &async_nats::Client) -> bool {
-    if client.connection_state() != State::Connected {
-        return false;
-    }
-    let asked = client.request("$JS.API.INFO", bytes::Bytes::new());
-    match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
-        Ok(Ok(answer)) => serde_json::from_slice::<serde_json::Value>(&answer.payload)
-            .is_ok_and(|answer| answer.get("error").is_none()),
-        _ => false,
-    }
 }
 
 fn without_credentials(url: &str) -> String {

@@ -3,10 +3,12 @@
 //! [`Bus::start`] finds a server binary, writes its configuration, starts it in a process group of
 //! its own and keeps it alive; the bus outlives a crash of Serin and is adopted by the next start.
 //! [`EventStream`] is what the ingester reads and the doors publish to. Nothing here looks into an
-//! event. Modules stand in the order of a start: binary, settings, services, process, bus, stream, messages.
+//! event. Modules stand in the order of a start: binary, settings, services, process, connection,
+//! bus, stream, messages.
 
 mod binary;
 mod bus;
+mod connection;
 mod error;
 mod messages;
 mod monitor;

@@ -15,8 +15,8 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use serin_wire::subject;
-use tokio::sync::watch;
 
+use crate::connection::Connection;
 use crate::error::{BusError, PublishError};
 use crate::messages::Messages;
 use crate::owner::Owner;
@@ -42,13 +42,6 @@ const HEADERS_ROOM: usize = 1 << 10;
 const STORE_FAILED: u64 = 10077;
 /// Its words when the stream is full, since the code stands for any failure to store.
 const FULL: [&str; 2] = ["maximum bytes exceeded", "maximum messages exceeded"];
-
-/// Our connection, and a count that rises whenever it breaks or stands again.
-#[derive(Debug, Clone)]
-pub(crate) struct Connection {
-    pub(crate) client: async_nats::Client,
-    pub(crate) changes: watch::Receiver<u64>,
-}
 
 /// A stream of ours: events, or telemetry.
 #[derive(Debug, Clone)]

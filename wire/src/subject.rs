@@ -121,6 +121,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_inbox_is_named_by_a_word_alone() {
+        assert_eq!(inbox("cart-v1-1"), "_INBOX.cart-v1-1");
+        for no_word in ["", "a.b", "*", ">", "a b", "é"] {
+            assert_eq!(inbox(no_word), "_INBOX", "{no_word}");
+        }
+    }
+
+    #[test]
     fn event_subjects_read_back() {
         assert_eq!(
             parse_event(&event("cart", "order.paid")),
