@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::output::Tail;
 use super::protocol::{Exit, Launch, Status};
+use super::strays::Marks;
 use crate::confine::Group;
 
 /// What of the shim's own environment an instance gets.
@@ -34,6 +35,8 @@ pub(super) struct Instance {
     pub(super) tail: Tail,
     /// Asks the task that waits for it to end it: the grace period.
     pub(super) stop: watch::Sender<Option<Duration>>,
+    /// By what its processes are known.
+    pub(super) marks: Option<Marks>,
 }
 
 /// Ourselves, also when another file has taken the place of ours.

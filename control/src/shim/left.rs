@@ -1,7 +1,8 @@
 //! What is left when a shim, or Serin, was killed: found again and ended.
 //!
 //! A file beside each socket names the processes of a shim with the moment each began, so that a
-//! number the system gave to another process since is not mistaken for ours.
+//! number the system gave to another process since is not mistaken for ours, and what their children
+//! inherited, so that those that left the group are found too.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,18 +12,32 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::client::Client;
-use super::protocol::Status;
+use super::strays::{self, Marks};
 
 /// The grace period of instances that a killed Serin left, and how long their shims may take with it.
 const GRACE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A process as the file names it.
+/// An instance as the file names it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     pid: i32,
-    /// When it began, in the kernel's ticks.
+    /// When its process began, in the kernel's ticks.
     started_ticks: u64,
+    #[serde(default)]
+    marks: Option<Marks>,
+}
+
+impl Left {
+    /// Of one that runs; `None` where its process is gone.
+    pub(super) fn of(pid: u32, marks: Option<Marks>) -> Option<Left> {
+        let pid = i32::try_from(pid).ok()?;
+        Some(Left {
+            pid,
+            started_ticks: started_ticks(pid)?,
+            marks,
+        })
+    }
 }
 
 /// The file beside a socket.
@@ -31,38 +46,34 @@ pub(super) fn file(socket: &Path) -> PathBuf {
 }
 
 /// Writes down which processes run.
-pub(super) fn write(file: &Path, running: &[Status]) {
-    let left = running.iter().filter_map(|status| {
-        let pid = i32::try_from(status.pid).ok()?;
-        let started_ticks = started_ticks(pid)?;
-        Some(Left { pid, started_ticks })
-    });
-    let left: Vec<Left> = left.collect();
-    let text = serde_json::to_vec(&left).unwrap_or_default();
+pub(super) fn write(file: &Path, left: &[Left]) {
+    let text = serde_json::to_vec(left).unwrap_or_default();
     if let Err(error) = std::fs::write(file, text) {
         tracing::warn!(%error, "cannot write down which processes run");
     }
 }
 
 /// Kills what a killed shim left; whether there was anything.
-pub(super) fn kill(file: &Path) -> bool {
+pub(super) async fn kill(file: &Path) -> bool {
     let text = std::fs::read(file).unwrap_or_default();
     let mut was_there = false;
     for left in serde_json::from_slice::<Vec<Left>>(&text).unwrap_or_default() {
-        if started_ticks(left.pid) != Some(left.started_ticks) {
-            continue;
-        }
-        let Some(group) = Pid::from_raw(left.pid) else {
-            continue;
-        };
-        match kill_process_group(group, Signal::KILL) {
-            Ok(()) => was_there = true,
-            Err(error) => {
-                tracing::warn!(%error, pid = left.pid, "cannot end a process that was left");
-            }
-        }
+        was_there |= kill_group(&left);
+        was_there |= strays::end(left.marks.as_ref(), None).await;
     }
     was_there
+}
+
+fn kill_group(left: &Left) -> bool {
+    let is_it = started_ticks(left.pid) == Some(left.started_ticks);
+    let Some(group) = Pid::from_raw(left.pid).filter(|_| is_it) else {
+        return false;
+    };
+    let killed = kill_process_group(group, Signal::KILL);
+    if let Err(error) = killed {
+        tracing::warn!(%error, pid = left.pid, "cannot end a process that was left");
+    }
+    killed.is_ok()
 }
 
 fn started_ticks(pid: i32) -> Option<u64> {
@@ -96,7 +107,7 @@ pub async fn end_left(run_dir: &Path) -> bool {
                     tracing::error!(%service, "a service did not end");
                 }
             }
-            Err(_) => was_there |= kill(&file(&socket)),
+            Err(_) => was_there |= kill(&file(&socket)).await,
         }
     }
     was_there

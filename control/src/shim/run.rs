@@ -21,10 +21,10 @@ use tokio::task::JoinSet;
 
 use super::client::ShimError;
 use super::instance::{Instance, NOT_STARTED, spawn, wait};
-use super::left;
+use super::left::{self, Left};
 use super::output::{self, Tail};
 use super::protocol::{Ask, Exit, LINE_BYTES_MAX, Launch, Say, Status, What};
-use super::strays;
+use super::strays::{self, Marks};
 use super::teller::Teller;
 use crate::confine::{Ground, Group};
 
@@ -77,6 +77,17 @@ impl Shared {
         instances.values().map(|one| one.status.clone()).collect()
     }
 
+    /// Writes down what somebody else has to end where this shim is killed.
+    fn write_left(&self) {
+        let instances = self.instances();
+        let running = instances.values().filter(|one| one.status.exit.is_none());
+        let left: Vec<Left> = running
+            .filter_map(|one| Left::of(one.status.pid, one.marks.clone()))
+            .collect();
+        drop(instances);
+        left::write(&self.left, &left);
+    }
+
     /// Those that run now.
     pub(super) fn running(&self) -> Vec<Status> {
         let mut statuses = self.statuses();
@@ -93,7 +104,7 @@ pub async fn run(options: ShimOptions) -> Result<(), ShimError> {
         return Err(ShimError::Taken(options.socket.clone()));
     }
     let left = left::file(&options.socket);
-    left::kill(&left);
+    left::kill(&left).await;
     if let Err(error) = std::fs::remove_file(&options.socket)
         && error.kind() != std::io::ErrorKind::NotFound
     {
@@ -293,9 +304,10 @@ impl Connection {
             status: status.clone(),
             tail: tail.clone(),
             stop,
+            marks: Marks::of(&launch),
         };
         self.shared.instances().insert(launch.instance.clone(), one);
-        left::write(&self.shared.left, &self.shared.running());
+        self.shared.write_left();
         if let Ok(child) = spawned {
             self.attend(launch, child, group, tail, stopped);
         }
@@ -333,7 +345,7 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let mut exit = wait(child, processes, stopped, now_us).await;
-            strays::end(&launch, group.as_ref()).await;
+            strays::end(Marks::of(&launch).as_ref(), group.as_ref()).await;
             exit.was_out_of_memory = group.as_ref().is_some_and(Group::was_out_of_memory);
             drop(group);
             // Its last lines say why it ended; a process that escaped may hold the pipes.
@@ -385,7 +397,7 @@ fn ended(shared: &Shared, name: &str, exit: Exit) {
         instances.remove(&oldest);
     }
     drop(instances);
-    left::write(&shared.left, &shared.running());
+    shared.write_left();
     // Nobody may be connected: Serin asks for the list when it comes back.
     let heard = shared.ends.send(status).is_ok();
     tracing::debug!(name, heard, "an instance ended");
