@@ -388,6 +388,7 @@ pub(crate) struct Deploy {
 Examples:
   serin run cart                    takes as many calls as each deployed instance
   serin run cart --percent 100      takes all calls until it ends
+  serin run cart --interactive      a breakpoint() in it reads what you type
   serin run cart --print-env        what a debugger or an editor needs to start it
 
 The instance is of the version `dev`, is named NAME-dev-1, and shows in `serin status`. Ctrl-C takes
@@ -403,6 +404,9 @@ pub(crate) struct Run {
     /// Print the environment instead, for whoever starts the instance.
     #[arg(long)]
     pub(crate) print_env: bool,
+    /// Let it read what you type, Ctrl-C too, as a debugger in it wants; SIGTERM or its own end ends it.
+    #[arg(long, short, conflicts_with = "print_env")]
+    pub(crate) interactive: bool,
 }
 
 /// A service by its name.

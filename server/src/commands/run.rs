@@ -5,15 +5,16 @@
 //! [`run`].
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use reqwest::{Method, Response};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -39,6 +40,14 @@ struct Pass {
     stop_within_ms: u64,
 }
 
+/// The process of the instance.
+#[derive(Debug)]
+struct Instance {
+    process: Option<Pid>,
+    /// Whether it leads a group of its own; else it is in ours, with the terminal.
+    has_group: bool,
+}
+
 pub(crate) async fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     let client = Client::find(global)?;
     let (pass, held) = join(&client, run, None).await?;
@@ -54,22 +63,35 @@ pub(crate) async fn run(global: &Global, run: &Run) -> Result<ExitCode> {
             bail!("the build of {} failed, {status}", run.name);
         }
     }
-    let mut child = command(&pass, &pass.command)?
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot start {:?}", pass.command[0]))?;
-    let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+    let mut command = command(&pass, &pass.command)?;
+    match run.interactive {
+        // In our group, which has the terminal.
+        true => command.stdin(Stdio::inherit()),
+        false => command.process_group(0),
+    };
+    let child = command.kill_on_drop(true).spawn();
+    let mut child = child.with_context(|| format!("cannot start {:?}", pass.command[0]))?;
+    let process = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+    let instance = Instance {
+        process,
+        has_group: !run.interactive,
+    };
+    let how = match run.interactive {
+        true => "what you type, Ctrl-C too, goes to it",
+        false => "Ctrl-C ends it",
+    };
     remark(&format!(
-        "{} runs beside the deployed instances of {}; Ctrl-C ends it",
+        "{} runs beside the deployed instances of {}; {how}",
         pass.instance, run.name
     ));
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let asked = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => if !run.interactive { return },
+                _ = terminate.recv() => return,
+            }
         }
     };
     // The place is held until the instance has left it.
@@ -81,14 +103,20 @@ pub(crate) async fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     };
     let Some(status) = status else {
         leave(global, run, &pass).await;
-        return end(&mut child, group, &pass).await;
+        return end(&mut child, &instance, &pass).await;
     };
     // What it may have started itself.
-    tell_group(group, Signal::KILL);
-    match status.success() {
+    instance.tell(Signal::KILL);
+    match status.success() || (run.interactive && was_interrupted(status)) {
         true => Ok(ExitCode::SUCCESS),
         false => bail!("{} ended by itself, {status}", pass.instance),
     }
+}
+
+/// Whether it ended by Ctrl-C, of which a terminal tells it too: by the signal, or as shells have it.
+fn was_interrupted(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::INT.as_raw())
+        || status.code() == Some(128 + Signal::INT.as_raw())
 }
 
 /// Asks the server for a place; the answer holds it.
@@ -161,8 +189,8 @@ async fn leave(global: &Global, run: &Run, pass: &Pass) {
 }
 
 /// Asks the instance to end, and ends it where it does not in time.
-async fn end(child: &mut Child, group: Option<Pid>, pass: &Pass) -> Result<ExitCode> {
-    tell_group(group, Signal::TERM);
+async fn end(child: &mut Child, instance: &Instance, pass: &Pass) -> Result<ExitCode> {
+    instance.tell(Signal::TERM);
     let within = Duration::from_millis(pass.stop_within_ms);
     let is_over = tokio::time::timeout(within, child.wait()).await.is_ok();
     if !is_over {
@@ -171,18 +199,24 @@ async fn end(child: &mut Child, group: Option<Pid>, pass: &Pass) -> Result<ExitC
             pass.instance, pass.stop_within_ms
         ));
     }
-    tell_group(group, Signal::KILL);
+    instance.tell(Signal::KILL);
     child.wait().await.context("cannot wait for the instance")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends a signal to the instance and to what it started.
-fn tell_group(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group
-        && let Err(error) = kill_process_group(group, signal)
-        && error != rustix::io::Errno::SRCH
-    {
-        tracing::warn!(%error, "cannot signal the instance");
+impl Instance {
+    /// Sends a signal to the instance and, where it has a group of its own, to what it started.
+    fn tell(&self, signal: Signal) {
+        let Some(process) = self.process else { return };
+        let told = match self.has_group {
+            true => kill_process_group(process, signal),
+            false => kill_process(process, signal),
+        };
+        if let Err(error) = told
+            && error != rustix::io::Errno::SRCH
+        {
+            tracing::warn!(%error, "cannot signal the instance");
+        }
     }
 }
 

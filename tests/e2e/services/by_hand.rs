@@ -1,9 +1,11 @@
 //! `serin run`: an instance in a terminal takes its part of the calls, and goes without losing one.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use serin_tests::Serin;
 use serin_tests::wait::until;
@@ -11,12 +13,42 @@ use serin_tests::wait::until;
 use super::SOON;
 use super::load::Visitors;
 
-/// Starts `serin run` in the background.
-fn run(serin: &Serin, arguments: &[&str]) -> Result<Child> {
-    let mut command = serin.command(&[&["run"], arguments].concat())?;
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(Stdio::piped());
-    command.spawn().context("cannot start serin run")
+/// A process that a test started, asked to end when the test is over, however it ends.
+struct Started(Child);
+
+impl Started {
+    /// `serin run` in the background.
+    fn run(serin: &Serin, arguments: &[&str]) -> Result<Started> {
+        let mut command = serin.command(&[&["run"], arguments].concat())?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::null());
+        Ok(Started(command.spawn().context("cannot start serin run")?))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.0.id())?).context("a process")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Asks it to end as Ctrl-C does, and waits for that.
+    fn interrupt(mut self) -> Result<()> {
+        self.signal(Signal::INT)?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "serin run ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It ends its instance itself, and kills one that does not end in time.
+        if let Ok(None) = self.0.try_wait()
+            && self.signal(Signal::TERM).is_ok()
+            && let Err(error) = self.0.wait()
+        {
+            panic!("cannot wait for what the test started: {error}");
+        }
+    }
 }
 
 /// The state of the first instance that was started by hand.
@@ -47,17 +79,6 @@ async fn page(serin: &Serin, name: &str) -> Result<String> {
     Ok(answer.text().await?)
 }
 
-/// Asks it to end as Ctrl-C does, and waits for that.
-fn interrupt(mut child: Child) -> Result<()> {
-    let pid = child.id().to_string();
-    std::process::Command::new("kill")
-        .args(["-INT", &pid])
-        .status()?;
-    let status = child.wait()?;
-    ensure!(status.success(), "serin run ended with {status}");
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_by_hand_takes_its_part_and_loses_nothing() -> Result<()> {
     let serin = Serin::start().await?;
@@ -68,7 +89,7 @@ async fn an_instance_by_hand_takes_its_part_and_loses_nothing() -> Result<()> {
     fs::write(&file, text.replace("Hello", "Servus"))?;
     let visitors = Visitors::start(&format!("{}/page/", serin.gateway()), 2);
 
-    let child = run(&serin, &["page"])?;
+    let by_hand = Started::run(&serin, &["page"])?;
     becomes(&serin, "page", Some("ready")).await?;
     let service = serin.get("/api/v1/services/page").await?;
     let weights = &service["route"]["versions"];
@@ -81,17 +102,17 @@ async fn an_instance_by_hand_takes_its_part_and_loses_nothing() -> Result<()> {
     .await?;
     let said = serin.run(&["status"]).await?;
     assert!(said.contains("page-dev-1"), "{said}");
-    interrupt(child)?;
+    by_hand.interrupt()?;
     becomes(&serin, "page", None).await?;
 
-    let child = run(&serin, &["page", "--percent", "100"])?;
+    let by_hand = Started::run(&serin, &["page", "--percent", "100"])?;
     becomes(&serin, "page", Some("ready")).await?;
     until("all calls come here", SOON, async || {
         Ok(page(&serin, "page").await?.contains("Servus").then_some(()))
     })
     .await?;
     assert!(page(&serin, "page").await?.contains("Servus"));
-    interrupt(child)?;
+    by_hand.interrupt()?;
     assert!(page(&serin, "page").await?.contains("Hello"));
     visitors.more(20).await?;
     visitors.all_were_served().await
@@ -101,7 +122,7 @@ async fn an_instance_by_hand_takes_its_part_and_loses_nothing() -> Result<()> {
 async fn a_service_that_was_never_deployed_is_served_by_hand() -> Result<()> {
     let mut serin = Serin::start().await?;
     serin.run(&["new", "page"]).await?;
-    let child = run(&serin, &["page"])?;
+    let by_hand = Started::run(&serin, &["page"])?;
     becomes(&serin, "page", Some("ready")).await?;
     until("the gateway knows it", SOON, async || {
         Ok(page(&serin, "page").await.ok())
@@ -114,7 +135,7 @@ async fn a_service_that_was_never_deployed_is_served_by_hand() -> Result<()> {
         Ok((state(&serin, "page").await.ok().flatten().as_deref() == Some("ready")).then_some(()))
     })
     .await?;
-    interrupt(child)?;
+    by_hand.interrupt()?;
     let refused = serin
         .output(&["deploy", "page", "--version", "dev"])
         .await?;
@@ -138,13 +159,41 @@ async fn a_debugger_starts_it_with_the_environment_that_is_printed() -> Result<(
     let env: Value = serde_json::from_str(&json)?;
     assert_eq!(env["SERIN_INSTANCE"], "shout-dev-2");
     let script = format!("set -a; {lines}\nexec python3 main.py");
-    let mut child = std::process::Command::new("sh")
+    let child = std::process::Command::new("sh")
         .args(["-c", &script])
         .current_dir(serin.dir().join("services/shout"))
         .spawn()?;
+    let mut child = Started(child);
     becomes(&serin, "shout", Some("ready")).await?;
-    child.kill()?;
-    child.wait()?;
+    child.0.kill()?;
+    child.0.wait()?;
     // Its pulses have stopped: it takes no calls any more.
     becomes(&serin, "shout", Some("starting")).await
+}
+
+#[tokio::test]
+async fn an_interactive_one_reads_what_is_typed_and_sees_ctrl_c_itself() -> Result<()> {
+    let serin = Serin::start().await?;
+    let folder = serin.dir().join("services/typing");
+    fs::create_dir_all(&folder)?;
+    fs::write(
+        folder.join("service.yaml"),
+        "run: python3 main.py\nready: started\n",
+    )?;
+    let text = "import sys\n\
+                for line in sys.stdin:\n    print('heard', line.strip(), flush=True)\n";
+    fs::write(folder.join("main.py"), text)?;
+    let mut by_hand = Started::run(&serin, &["typing", "--interactive"])?;
+    let mut said = BufReader::new(by_hand.0.stdout.take().context("its output")?).lines();
+    let mut typed = by_hand.0.stdin.take().context("its input")?;
+    writeln!(typed, "next")?;
+    assert_eq!(said.next().context("a line")??, "heard next");
+    // A terminal sends it to both; here ours is on its own, and the instance goes on.
+    by_hand.signal(Signal::INT)?;
+    writeln!(typed, "continue")?;
+    assert_eq!(said.next().context("a line")??, "heard continue");
+    drop(typed);
+    let status = by_hand.0.wait()?;
+    ensure!(status.success(), "serin run ended with {status}");
+    Ok(())
 }
