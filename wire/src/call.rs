@@ -13,6 +13,9 @@ pub const CALLER: &str = "serin-from";
 pub const ARM: &str = "serin-arm";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+/// The `traceparent` of our own questions (is it ready, what are its metrics): it asks who has
+/// OpenTelemetry for no span, so that they are nobody's requests.
+pub const UNTRACED: &str = "00-5e4150000000000000000000000000a5-5e415000000000a5-00";
 /// What others say beside it, and whether the gateway tells the request; see [`crate::request`].
 pub const TRACESTATE: &str = "tracestate";
 /// How many calls enclose this one: 0, or absent, where it comes from no call.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serin_wire::call;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -35,7 +36,9 @@ pub(super) async fn is_ready(ready: &Ready, port: Option<u16>, folder: &Path) ->
 async fn status(path: &str, port: u16) -> Option<u16> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: serin\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: serin\r\n{}: {}\r\nConnection: close\r\n\r\n",
+        call::TRACEPARENT,
+        call::UNTRACED
     );
     stream.write_all(request.as_bytes()).await.ok()?;
     // `HTTP/1.1 200`

@@ -16,7 +16,7 @@ use serin_control::service::Scrape;
 use serin_lake::accept::{AcceptTelemetry, TelemetryLines};
 use serin_translate::prometheus::{self, Asked};
 use serin_translate::{Increases, Translated};
-use serin_wire::{Metric, MetricKind, subject};
+use serin_wire::{Metric, MetricKind, call, subject};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -201,6 +201,7 @@ impl Scraper {
     async fn get(&self, target: &Target) -> Result<String> {
         let url = format!("http://127.0.0.1:{}{}", target.port, target.path);
         let request = self.client.get(url).header("accept", ACCEPT);
+        let request = request.header(call::TRACEPARENT, call::UNTRACED);
         let mut answer = request.send().await.context("no answer")?;
         if !answer.status().is_success() {
             bail!("it answered {}", answer.status());
