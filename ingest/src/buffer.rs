@@ -17,7 +17,7 @@ use crate::json::{self, Field};
 use crate::options::Limits;
 use crate::refuse::{Reason, Refusal, admit};
 use crate::rows::Rows;
-use crate::shape::{Misfit, Placed, Shape};
+use crate::shape::{Misfit, Placed, Shape, TooManyColumns};
 
 /// Open rows become a batch at this many: builders then stay in the cache and grow little.
 const SEAL_ROWS: usize = 16_384;
@@ -199,14 +199,7 @@ impl Inner {
         table
             .shape
             .place(text, &self.fields, columns_max, &mut self.placed)
-            .map_err(|error| {
-                let explanation = format!(
-                    "type {name:?} has {columns_max} attributes already, no more are taken; the \
-                     first new one is {:?}",
-                    error.name
-                );
-                Refusal::new(Reason::Columns, explanation)
-            })?;
+            .map_err(|error| no_more_columns(name, columns_max, &error))?;
         let part = if is_import {
             &mut table.imported
         } else {
@@ -239,8 +232,40 @@ impl Inner {
         shape.declare(declared.columns, limits.columns_per_type_max);
     }
 
+    /// Whether there is room at this moment for a type and the attributes of one event, so that a door
+    /// can say no before it promises anything. Takes nothing.
+    pub(crate) fn check_room(
+        &self,
+        name: &str,
+        text: &str,
+        fields: &[Field],
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let columns_max = limits.columns_per_type_max;
+        let without_room = match self.by_name.get(name) {
+            Some(&place) => {
+                let shape = &self.tables[place].shape;
+                shape.without_room(text, fields, columns_max)
+            }
+            None => {
+                self.check_table(name, limits)?;
+                Shape::new([]).without_room(text, fields, columns_max)
+            }
+        };
+        match without_room {
+            Some(error) => Err(no_more_columns(name, columns_max, &error)),
+            None => Ok(()),
+        }
+    }
+
     /// Makes a table for a new type, if there may be one more.
     fn admit_table(&mut self, name: &str, limits: &Limits) -> Result<usize, Refusal> {
+        self.check_table(name, limits)?;
+        Ok(self.add(name, []))
+    }
+
+    /// Whether there may be a table for a new type.
+    fn check_table(&self, name: &str, limits: &Limits) -> Result<(), Refusal> {
         if let Some(&other) = self.by_lower.get(&name.to_lowercase()) {
             let explanation = format!(
                 "type {name:?} differs from {:?} only in case; write it the same way",
@@ -255,7 +280,7 @@ impl Inner {
             );
             return Err(Refusal::new(Reason::Types, explanation));
         }
-        Ok(self.add(name, []))
+        Ok(())
     }
 
     fn add(&mut self, name: &str, columns: impl IntoIterator<Item = Column>) -> usize {
@@ -455,6 +480,15 @@ fn own_overflow(name: &str) -> Option<&'static str> {
 /// Whether the table is not an event type of a user: ours, which no limit counts.
 fn is_own(name: &str) -> bool {
     name::OWN_TABLES.contains(&name) || name.starts_with(name::OWN_TYPE_PREFIX)
+}
+
+fn no_more_columns(name: &str, columns_max: usize, error: &TooManyColumns) -> Refusal {
+    let explanation = format!(
+        "type {name:?} has {columns_max} attributes already, no more are taken; the first new one \
+         is {:?}",
+        error.name
+    );
+    Refusal::new(Reason::Columns, explanation)
 }
 
 #[cfg(test)]

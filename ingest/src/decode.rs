@@ -22,6 +22,9 @@ use crate::refuse::{Reason, Refusal};
 pub(crate) const NUMBER_TO: &str = "Serin-Number-To";
 /// The header that declares columns, see [`Declared`].
 pub(crate) const COLUMNS: &str = "Serin-Columns";
+/// The header that says when a door admitted a message's events, by its own clock: what it promised
+/// to its client holds, whatever the bus's clock says.
+pub(crate) const ADMITTED_US: &str = "Serin-Admitted-Us";
 /// Numbers one message may stand for.
 const NUMBERS_MAX: u64 = 4096;
 
@@ -79,6 +82,13 @@ impl<'a> Incoming<'a> {
         let declared: Declared = self.header(COLUMNS)?.parse().ok()?;
         name::check_type(&declared.table).ok()?;
         Some(declared)
+    }
+
+    /// The time against which an event's own may lie in the future: when a door admitted it, or else
+    /// when the bus took it.
+    pub(crate) fn admitted_us(&self) -> i64 {
+        let by_door = self.header(ADMITTED_US).and_then(|us| us.parse().ok());
+        by_door.unwrap_or(self.taken_us)
     }
 
     fn content_type(&self) -> &'a str {

@@ -6,6 +6,8 @@
 //! sends the same messages; one that was taken before is not sent at all. Start at
 //! [`Post::accept_body`].
 
+mod pieces;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -21,7 +23,7 @@ use serin_wire::producer::NUMBER_MAX;
 use serin_wire::{Event, Number, Sealed, name, subject};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::decode::{COLUMNS, NUMBER_TO, ulid_of};
+use crate::decode::{ADMITTED_US, COLUMNS, NUMBER_TO, ulid_of};
 use crate::json;
 use crate::options::Edge;
 use crate::own_numbers::OwnNumbers;
@@ -29,17 +31,10 @@ use crate::pipeline::Shared;
 use crate::refuse::{Reason, Refusal, admit};
 use crate::seen::hash_of;
 
-/// A message of a numbered body takes events of so much text. Packed, the shortest event grows to four times its text,
-/// so that a message stays below 512 KiB plus one event: half of NATS's default limit of 1 MiB.
-const PIECE_BYTES: usize = 128 << 10;
+use pieces::{Cut, PIECE_BYTES, Piece, pieces};
+
 /// Numbers that a numbered body has for its pieces; 32 MiB of text and more fit.
 const BLOCK: u64 = 256;
-/// A body without a number goes in messages of at most so many bytes: with one event more, of the
-/// default limit of 256 KiB, they stay below 1 MiB, NATS's default.
-const MESSAGE_BYTES: usize = 704 << 10;
-/// What an event may take in a message beyond its text: flags 1, time 8, identity 16, and up to 9
-/// texts' lengths of up to 4 bytes. The names and the data are no longer than in the text.
-const HEAD_BYTES: usize = 64;
 /// Between attempts to learn what became of a message: a bus that is started again by its watcher
 /// is back within a second.
 const ASK_AGAIN_AFTER: [Duration; 3] = [
@@ -60,13 +55,6 @@ pub(crate) struct Post {
     made: AtomicU64,
 }
 
-/// The events of one message, as they stand in the body.
-#[derive(Debug, PartialEq, Eq)]
-struct Piece<'a> {
-    /// Line or place from 1, and the text.
-    items: Vec<(u64, &'a [u8])>,
-}
-
 /// A body's own number and its block.
 struct Block {
     number: Number,
@@ -76,22 +64,21 @@ struct Block {
     declared: Option<String>,
 }
 
+/// Events packed, as they are sent and, where no answer comes, sent again.
+#[derive(Debug, Clone)]
+struct Message {
+    service: String,
+    /// When its events were admitted, by our clock.
+    admitted_us: i64,
+    payload: Bytes,
+}
+
 /// What became of a piece before it is sent.
 struct Packed {
-    message: Vec<u8>,
-    service: String,
+    message: Message,
     /// Lines or places of the events in it.
     lines: Vec<u64>,
     duplicates: u64,
-}
-
-/// How a body becomes messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    /// The same pieces for the same text in every version of Serin, since their numbers are fixed.
-    ByText,
-    /// One message where it fits, so that all of it is taken or nothing.
-    Whole,
 }
 
 impl Accept for Post {
@@ -144,23 +131,17 @@ impl Post {
         for (at, piece) in pieces.iter().enumerate() {
             let packed = self.pack(piece, block.as_ref(), now_us, &mut receipt);
             if is_known {
-                receipt.duplicates += packed.lines.len() as u64;
+                receipt.duplicates += packed.lines.len() as u64 + packed.duplicates;
                 continue;
             }
             let (events, duplicates) = (packed.lines.len() as u64, packed.duplicates);
             let sent = match &block {
                 Some(block) => {
-                    self.send_of_block(
-                        block,
-                        at as u64,
-                        at == last,
-                        packed.message,
-                        &packed.service,
-                    )
-                    .await
+                    self.send_of_block(block, at as u64, at == last, &packed.message)
+                        .await
                 }
                 None if events == 0 => Ok(true),
-                None => self.send_own(packed.message, &packed.service).await,
+                None => self.send_own(&packed.message).await,
             };
             match sent {
                 Ok(true) => receipt.accepted += events,
@@ -196,7 +177,7 @@ impl Post {
         let mut fields = Vec::new();
         for &(line, text) in &piece.items {
             match self.check(text, is_import, now_us, &mut fields) {
-                Ok(event) if !is_import && self.is_seen(&event) => duplicates += 1,
+                Ok(event) if self.is_seen(&event) => duplicates += 1,
                 Ok(event) => good.push((line, event)),
                 Err(refusal) => {
                     self.shared.counters.refuse(refusal.reason);
@@ -221,8 +202,11 @@ impl Post {
         }
         Packed {
             lines: good.iter().map(|(line, _)| *line).collect(),
-            message: writer.take(),
-            service: service.to_owned(),
+            message: Message {
+                service: service.to_owned(),
+                admitted_us: now_us,
+                payload: writer.take().into(),
+            },
             duplicates,
         }
     }
@@ -243,7 +227,11 @@ impl Post {
         // Serin's own types come from Serin's own SDK, never through a door.
         name::check_type(&event.kind).map_err(|error| Refusal::new(Reason::Name, error))?;
         admit(&event, &self.shared.limits, is_import, now_us)?;
-        json::scan(&event.data, self.shared.limits.string_bytes_max, fields)?;
+        let limits = &self.shared.limits;
+        let text = json::scan(&event.data, limits.string_bytes_max, fields)?;
+        let buffer = self.shared.buffer.hold();
+        buffer.check_room(&event.kind, text, fields, limits)?;
+        drop(buffer);
         Ok(event)
     }
 
@@ -275,8 +263,7 @@ impl Post {
         block: &Block,
         at: u64,
         is_last: bool,
-        message: Vec<u8>,
-        service: &str,
+        message: &Message,
     ) -> Result<bool, AcceptError> {
         let number = Number {
             producer: block.number.producer.clone(),
@@ -284,24 +271,19 @@ impl Post {
         };
         let to = is_last.then_some(block.to);
         let declared = block.declared.as_deref();
-        let sent = self
-            .publish(service, &number, to, declared, message.into())
-            .await;
+        let sent = self.publish(message, &number, to, declared).await;
         sent.map_err(refusal)
     }
 
     /// Sends a piece under a number of our own. Where no answer comes it is sent again under the
     /// same number, so that the client learns in nearly all cases what became of it.
-    async fn send_own(&self, message: Vec<u8>, service: &str) -> Result<bool, AcceptError> {
+    async fn send_own(&self, message: &Message) -> Result<bool, AcceptError> {
         let ticket = self.numbers.begin();
         let number = ticket.number();
-        let message = Bytes::from(message);
         let mut is_again = false;
         let mut pauses = ASK_AGAIN_AFTER.into_iter();
         loop {
-            let sent = self
-                .publish(service, &number, None, None, message.clone())
-                .await;
+            let sent = self.publish(message, &number, None, None).await;
             match (sent, pauses.next()) {
                 (Ok(is_new), _) => {
                     ticket.acknowledged();
@@ -320,15 +302,19 @@ impl Post {
 
     async fn publish(
         &self,
-        service: &str,
+        message: &Message,
         number: &Number,
         to: Option<u64>,
         declared: Option<&str>,
-        message: Bytes,
     ) -> Result<bool, PublishError> {
         let id = number.to_string();
         let to = to.map(|to| to.to_string());
-        let mut headers = vec![("Nats-Msg-Id", &*id), ("Content-Type", batch::CONTENT_TYPE)];
+        let admitted_us = message.admitted_us.to_string();
+        let mut headers = vec![
+            ("Nats-Msg-Id", &*id),
+            ("Content-Type", batch::CONTENT_TYPE),
+            (ADMITTED_US, &admitted_us),
+        ];
         if let Some(to) = &to {
             headers.push((NUMBER_TO, to));
         }
@@ -337,7 +323,11 @@ impl Post {
         }
         let ack = self
             .events
-            .publish(&subject::batch(service), &headers, message)
+            .publish(
+                &subject::batch(&message.service),
+                &headers,
+                message.payload.clone(),
+            )
             .await?;
         Ok(!ack.is_duplicate)
     }
@@ -346,11 +336,12 @@ impl Post {
     /// did arrive, this one is the duplicate; where not, its client was told so.
     pub(crate) async fn fill_holes(&self) {
         for number in self.numbers.holes() {
-            let empty = BatchWriter::new(DEFAULT_SERVICE, "", "", 0).take();
-            match self
-                .publish(DEFAULT_SERVICE, &number, None, None, empty.into())
-                .await
-            {
+            let empty = Message {
+                service: DEFAULT_SERVICE.to_owned(),
+                admitted_us: self.edge.now_us(),
+                payload: BatchWriter::new(DEFAULT_SERVICE, "", "", 0).take().into(),
+            };
+            match self.publish(&empty, &number, None, None).await {
                 Ok(_) => self.numbers.filled(number.number),
                 Err(error) => {
                     tracing::debug!(%error, %number, "a number of the door stays open");
@@ -453,43 +444,6 @@ fn stop_at(receipt: &mut Receipt, lines: impl Iterator<Item = u64>, error: &Acce
     receipt.refused.sort_by_key(|refused| refused.line);
 }
 
-/// Cuts a body into the events of each message, by its text alone.
-fn pieces(door: Door, body: &[u8], cut: Cut) -> Result<Vec<Piece<'_>>, AcceptError> {
-    let items: Vec<(u64, &[u8])> = match door {
-        Door::One => vec![(1, body)],
-        Door::Batch => {
-            let texts = cloudevent::split_batch(body).map_err(|error| {
-                AcceptError::Bad(format!("the body must be a JSON array: {error}"))
-            })?;
-            let texts = texts.into_iter().map(|text| text.get().as_bytes());
-            (1..).zip(texts).collect()
-        }
-        Door::Ndjson => {
-            let lines = (1..).zip(body.split(|byte| *byte == b'\n'));
-            lines
-                .filter(|(_, line)| !line.trim_ascii().is_empty())
-                .collect()
-        }
-    };
-    let mut pieces = vec![Piece { items: Vec::new() }];
-    let mut bytes = 0;
-    let (bytes_max, head_bytes) = match cut {
-        Cut::ByText => (PIECE_BYTES, 0),
-        Cut::Whole => (MESSAGE_BYTES, HEAD_BYTES),
-    };
-    for item in items {
-        if bytes >= bytes_max {
-            pieces.push(Piece { items: Vec::new() });
-            bytes = 0;
-        }
-        bytes += item.1.len() + head_bytes;
-        if let Some(piece) = pieces.last_mut() {
-            piece.items.push(item);
-        }
-    }
-    Ok(pieces)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -553,14 +507,6 @@ mod tests {
         };
         let most = NUMBER_MAX / BLOCK;
         assert!(block(most) && !block(most + 1) && !block(1 << 57) && !block(u64::MAX));
-    }
-
-    #[test]
-    fn a_numbered_body_is_cut_as_ever() {
-        let body = vec![r#"{"type":"a","data":{"n":1}}"#; 20_000].join("\n");
-        let pieces = pieces(Door::Ndjson, body.as_bytes(), Cut::ByText).expect("lines");
-        let firsts: Vec<u64> = pieces.iter().map(|piece| piece.items[0].0).collect();
-        assert_eq!(firsts, [1, 4856, 9711, 14566, 19421]);
     }
 
     #[test]

@@ -181,15 +181,15 @@ impl Pipeline {
         incoming: &Incoming<'_>,
     ) {
         let event = &found.event;
-        // An import is known by its numbers; millions of its identities would crowd out the day's.
-        if found.is_client_id && !is_import {
+        if found.is_client_id {
             let hash = hash_of(&event.service, &event.id);
-            if !shared.identities().seen.take(hash, incoming.taken_us) {
+            let seen = &mut shared.identities().seen;
+            if !seen.take(hash, incoming.taken_us, is_import) {
                 count.duplicates += 1;
                 return;
             }
         }
-        match buffer.append(event, &shared.limits, is_import, incoming.taken_us) {
+        match buffer.append(event, &shared.limits, is_import, incoming.admitted_us()) {
             Ok(()) => {
                 count.events += 1;
                 let is_late = buffer

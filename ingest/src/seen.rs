@@ -53,10 +53,33 @@ impl Seen {
         self.known.contains(&hash)
     }
 
-    /// Takes an identity; `false` where it was taken within the last day.
-    pub(crate) fn take(&mut self, hash: u128, now_us: i64) -> bool {
+    /// Takes an identity; `false` where it was taken within the last day. One imported file may have
+    /// millions: those are remembered as long as half of the places are free, so that they never
+    /// crowd out the day's.
+    pub(crate) fn take(&mut self, hash: u128, now_us: i64, is_import: bool) -> bool {
+        let count_max = if is_import {
+            usize::MAX
+        } else {
+            self.count_max
+        };
+        self.forget(now_us, count_max);
+        if self.known.contains(&hash) {
+            return false;
+        }
+        if is_import && self.known.len() >= self.count_max / 2 {
+            self.forgotten += 1;
+            return true;
+        }
+        self.known.insert(hash);
+        self.by_age.push_back((hash, now_us));
+        self.fresh.push((hash, now_us));
+        true
+    }
+
+    /// Lets go of those past their day, and of the oldest where there are `count_max`.
+    fn forget(&mut self, now_us: i64, count_max: usize) {
         while let Some(&(oldest, time_us)) = self.by_age.front() {
-            if now_us - time_us < REMEMBER_US && self.by_age.len() < self.count_max {
+            if now_us - time_us < REMEMBER_US && self.by_age.len() < count_max {
                 break;
             }
             self.forgotten += u64::from(now_us - time_us < REMEMBER_US);
@@ -65,15 +88,9 @@ impl Seen {
             let next = self.by_age.front().map_or(now_us, |&(_, time_us)| time_us);
             self.from_us = self.from_us.max(Some(next));
         }
-        if !self.known.insert(hash) {
-            return false;
-        }
-        self.by_age.push_back((hash, now_us));
-        self.fresh.push((hash, now_us));
-        true
     }
 
-    /// Those forgotten before their time since the start.
+    /// Those forgotten before their time since the start, and those of imports never remembered.
     pub(crate) fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -96,10 +113,10 @@ mod tests {
     #[test]
     fn an_identity_is_taken_once_a_day_and_service() {
         let mut seen = Seen::from_kept(vec![(hash_of("a", "old"), 5)], 100);
-        assert!(!seen.take(hash_of("a", "old"), 6));
-        assert!(seen.take(hash_of("b", "old"), 6));
-        assert!(!seen.take(hash_of("b", "old"), REMEMBER_US));
-        assert!(seen.take(hash_of("b", "old"), 6 + REMEMBER_US));
+        assert!(!seen.take(hash_of("a", "old"), 6, false));
+        assert!(seen.take(hash_of("b", "old"), 6, false));
+        assert!(!seen.take(hash_of("b", "old"), REMEMBER_US, false));
+        assert!(seen.take(hash_of("b", "old"), 6 + REMEMBER_US, false));
         // Both were past their day: forgotten as promised.
         assert_eq!(
             (seen.forgotten(), seen.kept_from_us()),
@@ -110,10 +127,24 @@ mod tests {
     }
 
     #[test]
+    fn imports_are_taken_once_and_never_crowd_out_the_day() {
+        let mut seen = Seen::from_kept(vec![(1, 0), (2, 0)], 10);
+        assert!(!seen.take(1, 5, true));
+        for n in 3..9 {
+            assert!(seen.take(n, 5, true));
+        }
+        // Five of ten are taken by now: the other imports are not remembered, the day's are.
+        assert!(seen.has(5) && !seen.has(6) && seen.take(6, 5, true));
+        assert!(seen.take(100, 6, false) && !seen.take(100, 6, true));
+        assert!(seen.has(1) && !seen.take(5, 6, false));
+        assert_eq!(seen.forgotten(), 4);
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut seen = Seen::from_kept(Vec::new(), 10);
         for n in 0..100 {
-            assert!(seen.take(n, 0));
+            assert!(seen.take(n, 0, false));
         }
         assert_eq!(seen.known.len(), 10);
         assert!(seen.has(99));

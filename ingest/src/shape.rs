@@ -7,7 +7,7 @@
 //! Fields are found by guessing that they come in the order of the event before. Start at
 //! [`Shape::place`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serin_lake::{Column, ColumnKind};
 
@@ -215,6 +215,30 @@ impl Shape {
             placed.push(entry);
         }
         Ok(())
+    }
+
+    /// The first attribute for which there is no room, as [`Shape::place`] would find it, without
+    /// making any column.
+    pub(crate) fn without_room(
+        &self,
+        text: &str,
+        fields: &[Field],
+        columns_max: usize,
+    ) -> Option<TooManyColumns> {
+        let room = columns_max.saturating_sub(self.columns.len());
+        if fields.len() <= room {
+            return None;
+        }
+        let mut new = HashSet::new();
+        fields.iter().enumerate().find_map(|(at, field)| {
+            let is_value = !matches!(field.kind, Kind::Null | Kind::Object);
+            let is_new = is_value
+                && self.known_home(text, fields, at) == Home::Unknown
+                && first_of(field.kind, field.value.of(text)).0.is_some();
+            let name = column_name(text, fields, at).filter(|_| is_new)?;
+            new.insert(name.to_lowercase());
+            (new.len() > room).then_some(TooManyColumns { name })
+        })
     }
 
     /// The key below `parent`, guessed from the one before; [`NO_KEY`] where no more are remembered.

@@ -1,21 +1,26 @@
 //! A real bus, a real lake, and the ingester between them, under a folder that goes away.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serin_bus::{Bus, BusOptions, EventStream, stop_left};
 use serin_ingest::{Edge, Ingest, IngestOptions, IngestStats};
+use serin_lake::check::{Acknowledged, Audit};
 use serin_lake::store::Disk;
-use serin_lake::{Lake, LakeOptions, Snapshot};
+use serin_lake::{Lake, LakeOptions, Position, Snapshot};
 use serin_wire::batch::{self, BatchWriter, Head, Id};
 use tempfile::TempDir;
+use ulid::Ulid;
 
 pub(crate) struct Place {
     pub(crate) bus: Bus,
     pub(crate) events: EventStream,
+    /// The events that the bus acknowledged, by their identity: where their first message lies.
+    acknowledged: Mutex<BTreeMap<String, Position>>,
     dir: Folder,
 }
 
@@ -61,16 +66,29 @@ impl Place {
         .await
         .expect("a bus");
         let events = bus.events().await.expect("the stream");
-        Place { bus, events, dir }
+        Place {
+            bus,
+            events,
+            acknowledged: Mutex::default(),
+            dir,
+        }
     }
 
     /// Stops the bus, lets `between` look at what JetStream has on disk, and starts it again.
     pub(crate) async fn restart(self, between: impl FnOnce(&Path)) -> Place {
-        let Place { bus, events, dir } = self;
+        let Place {
+            bus,
+            events,
+            acknowledged,
+            dir,
+        } = self;
         drop(events);
         bus.stop().await;
         between(&dir.0.path().join("bus").join("jetstream"));
-        Place::open(dir, 1 << 30).await
+        Place {
+            acknowledged,
+            ..Place::open(dir, 1 << 30).await
+        }
     }
 
     pub(crate) fn options(&self) -> LakeOptions {
@@ -85,8 +103,13 @@ impl Place {
     }
 
     pub(crate) async fn start(&self, options: IngestOptions) -> (Lake, Ingest) {
-        let (lake, recovered) = Lake::open(self.options(), edge().now_us()).expect("a lake");
-        let ingest = Ingest::start(lake.clone(), recovered, &self.bus, options, edge()).await;
+        self.start_at(options, edge()).await
+    }
+
+    /// As [`Place::start`], with a clock that may be another than the bus's.
+    pub(crate) async fn start_at(&self, options: IngestOptions, edge: Edge) -> (Lake, Ingest) {
+        let (lake, recovered) = Lake::open(self.options(), edge.now_us()).expect("a lake");
+        let ingest = Ingest::start(lake.clone(), recovered, &self.bus, options, edge).await;
         (lake, ingest.expect("it starts"))
     }
 
@@ -115,10 +138,13 @@ impl Place {
 
     async fn send(&self, header: &str, id: &str, number: u64, count: u64) {
         let mut writer = BatchWriter::new("cart", "v1", "cart-v1-1", 0);
+        let mut ids = Vec::new();
         for at in 0..count {
+            let identity = u128::from(number * 1000 + at);
+            ids.push(Ulid(identity).to_string());
             let data = format!(r#"{{"number":{number},"at":{at}}}"#);
             let head = Head {
-                id: Id::Ulid(u128::from(number * 1000 + at)),
+                id: Id::Ulid(identity),
                 kind: "a",
                 service: None,
                 time_us: edge().now_us(),
@@ -131,10 +157,42 @@ impl Place {
         let sent = self
             .events
             .publish("ev.cart._batch", &headers, Bytes::from(writer.take()));
-        sent.await.expect("the bus takes it");
+        let taken = sent.await.expect("the bus takes it");
+        let at = Position {
+            sequence: taken.sequence,
+            ..self.start_of_life().await
+        };
+        let mut acknowledged = self.acknowledged.lock().expect("no panic");
+        for id in ids {
+            acknowledged.entry(id).or_insert(at);
+        }
     }
 
+    async fn start_of_life(&self) -> Position {
+        let state = self.events.state().await.expect("the stream");
+        Position {
+            incarnation: state.incarnation.parse().expect("a name of ours"),
+            sequence: 0,
+        }
+    }
+
+    /// The last look at everything, once the ingester has stopped: every invariant that can be asked
+    /// of bus and lake at rest.
     pub(crate) async fn end(self) {
+        // The bus first: the position may only be further than what it gave up.
+        let given_up = Position {
+            sequence: self.events.state().await.expect("the stream").first - 1,
+            ..self.start_of_life().await
+        };
+        let audit = Audit::open(&self.options().dir).expect("a lake");
+        let mut findings = audit.all().expect("it is read");
+        findings.extend(audit.bus_gave_up_only_what_is_in(given_up));
+        let acknowledged = self.acknowledged.lock().expect("no panic").clone();
+        let events = acknowledged.into_iter();
+        let events = events.map(|(key, at)| Acknowledged { key, at: Some(at) });
+        let accounted = audit.acknowledged_are_accounted("id", &events.collect::<Vec<_>>());
+        findings.extend(accounted.expect("it is read"));
+        assert_eq!(findings, []);
         self.bus.stop().await;
     }
 }
