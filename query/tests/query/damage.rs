@@ -35,8 +35,9 @@ async fn a_flipped_bit_is_seen_in_the_worker() {
             .sum::<usize>(),
         6
     );
-    // Another worker, another first look.
+    // Another worker, another first look: one that has read a block does not read it again for this.
     flip(&fixture, "orders-2.parquet", 10);
+    let engine = fixture.engine(Limits::default());
     assert_named(&engine.sql(&fixture.snapshot, SQL, None).await.unwrap_err());
     // Other tables are not concerned.
     let carts = r#"SELECT count("user") AS n FROM "cart.add""#;

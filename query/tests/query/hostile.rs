@@ -8,21 +8,8 @@ use std::time::Duration;
 
 use serin_query::{KpiRequest, Limits, QueryError, kpi};
 
+use crate::corpus::statements;
 use crate::fixture::{Fixture, range};
-
-/// Expands `{{N*text}}` in a line of the corpus, so that long statements stay readable.
-fn expand(line: &str) -> String {
-    let Some((before, rest)) = line.split_once("{{") else {
-        return line.to_owned();
-    };
-    let (times, rest) = rest.split_once('*').unwrap();
-    let (text, after) = rest.split_once("}}").unwrap();
-    format!(
-        "{before}{}{}",
-        text.repeat(times.parse().unwrap()),
-        expand(after)
-    )
-}
 
 /// What a worker holds beside its question's memory: the program (not optimized here), which waits
 /// warm with about 100 MiB, and what is used of its stacks.
@@ -109,16 +96,12 @@ async fn hostile_statements_harm_nobody() {
         shift_us: 0,
         series_max: 1,
     };
-    let corpus = include_str!("../hostile.sql");
-    let lines: Vec<&str> = corpus
-        .lines()
-        .filter(|l| !l.is_empty() && !l.starts_with("--"))
-        .collect();
-    assert!(lines.len() >= 100, "only {} statements", lines.len());
+    let statements = statements();
+    let count = statements.len();
+    assert!(count >= 100, "only {count} statements");
     let mut wrong = Vec::new();
-    for line in lines {
-        let (wanted, sql) = line.split_once(" | ").unwrap();
-        let sql = expand(sql);
+    for (wanted, sql) in statements {
+        let line: String = sql.chars().take(200).collect();
         let hostile = tokio::time::timeout(
             Duration::from_secs(10),
             engine.sql(&fixture.snapshot, &sql, None),
@@ -148,6 +131,8 @@ async fn hostile_statements_harm_nobody() {
         peak >> 20,
         bound >> 20
     );
+    // A worker that has answered waits for more, and its folder with it.
+    drop(engine);
     let left: Vec<_> = std::fs::read_dir(fixture.spill_dir())
         .unwrap()
         .flatten()
@@ -187,4 +172,44 @@ async fn a_statement_nobody_waits_for_is_ended() {
         .unwrap()
         .unwrap();
     assert_eq!(serin_query::render::csv(&answer), "one\n1\n");
+}
+
+#[tokio::test]
+async fn a_worker_that_has_answered_is_asked_again_and_one_that_failed_is_not() {
+    let fixture = Fixture::new();
+    let engine = fixture.engine(Limits {
+        // The corpus measures all workers of this process.
+        memory_bytes: 256 << 20,
+        ..Limits::default()
+    });
+    let enclosed = || -> Vec<String> { children().filter(|pid| is_enclosed(pid)).collect() };
+    let count = r#"SELECT count(*) AS n FROM "order.paid""#;
+    let ask = async |sql| engine.sql(&fixture.snapshot, sql, None).await;
+    assert_eq!(
+        serin_query::render::csv(&ask(count).await.unwrap()),
+        "n\n6\n"
+    );
+    let first = enclosed();
+    assert_eq!(first.len(), 1, "{first:?}");
+    let sums = r#"SELECT count("user") AS n FROM "cart.add""#;
+    assert_eq!(
+        serin_query::render::csv(&ask(sums).await.unwrap()),
+        "n\n5\n"
+    );
+    assert_eq!(enclosed(), first, "the same one answers for another table");
+    let failing = r#"SELECT CAST(service AS BIGINT) FROM "order.paid""#;
+    ask(failing).await.unwrap_err();
+    assert_eq!(
+        serin_query::render::csv(&ask(count).await.unwrap()),
+        "n\n6\n"
+    );
+    let gone = async {
+        while enclosed().contains(&first[0]) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone)
+        .await
+        .unwrap();
+    assert_eq!(enclosed().len(), 1, "another one has answered");
 }

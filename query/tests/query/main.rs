@@ -4,6 +4,7 @@
 
 mod bounds;
 mod cases;
+mod corpus;
 mod damage;
 mod examine;
 mod fixture;
