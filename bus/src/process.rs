@@ -28,6 +28,9 @@ const HELD_DEADLINE: Duration = Duration::from_secs(10);
 /// What stands before the configuration file on the server's command line. The long form, since
 /// `-c FILE` could also be somebody's `wc`.
 const CONF_OPTION: &str = "--config";
+/// Where Go's garbage collector begins to work harder; without it the server holds two and a half times
+/// as much under load: 660 MiB at 600,000 events/s, of which it then takes a sixth less.
+const MEMORY_SOFT_MAX: (&str, &str) = ("GOMEMLIMIT", "256MiB");
 
 /// A running server.
 #[derive(Debug)]
@@ -40,9 +43,11 @@ impl Process {
     /// Starts the server with the configuration in `files`, once no other holds the folder.
     pub(crate) async fn spawn(binary: &Binary, files: &Files) -> Result<Process, BusError> {
         let lock = lock(files).await?;
+        let (variable, memory) = MEMORY_SOFT_MAX;
         let child = Command::new(&binary.path)
             .arg(CONF_OPTION)
             .arg(files.conf())
+            .env(variable, memory)
             .process_group(0)
             .stdin(Stdio::from(lock))
             .stdout(Stdio::null())

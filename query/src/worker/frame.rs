@@ -50,6 +50,8 @@ pub(super) struct Question {
     pub(super) sql_bytes_max: usize,
     pub(super) spill_bytes_max: u64,
     pub(super) spill_dir: PathBuf,
+    /// The folders that may be read: all of the lake's, each once.
+    pub(super) folders: Vec<PathBuf>,
     pub(super) watermark_us: Option<i64>,
     pub(super) tables: Vec<Table>,
 }
@@ -166,26 +168,13 @@ impl Question {
             .map(|(from_us, to_us)| Range { from_us, to_us })
     }
 
-    /// The folders its files lie in, each once.
-    pub(super) fn folders(&self) -> Vec<PathBuf> {
-        let files = self.tables.iter().flat_map(|table| &table.files);
-        let mut folders: Vec<PathBuf> = files
-            .filter_map(|file| Some(file.path.parent()?.to_owned()))
-            .collect();
-        folders.sort();
-        folders.dedup();
-        folders
-    }
-
-    /// A store that reads its files and no others, against their checksums.
-    pub(super) fn store(&self) -> Arc<CheckedStore> {
-        let store = CheckedStore::default();
+    /// Lets a store read its files, against their checksums.
+    pub(super) fn tell_files(&self, store: &CheckedStore) {
         for file in self.tables.iter().flat_map(|table| &table.files) {
             if let Some((whole, blocks)) = file.sums.clone() {
                 store.know(&file.path, file.bytes, Arc::new(Sums { whole, blocks }));
             }
         }
-        Arc::new(store)
     }
 
     /// The snapshot it describes; `fresh` gives the hot rows of each table that has some, in order.

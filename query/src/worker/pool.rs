@@ -1,23 +1,25 @@
-//! The parent's side of the workers: one is always warm, each answers one question and is gone.
+//! The parent's side of the workers: one is always warm; one that has answered is asked again for a while.
 //!
-//! A worker that is out of time is killed; so is one whose asker went away (its future was dropped).
-//! At most `running_max` run at a time and `queued_max` wait.
+//! A worker that is out of time is killed; so is one whose asker went away (its future was dropped),
+//! and after any question without an answer the next one has a new worker. At most `running_max` run
+//! at a time and `queued_max` wait.
 
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use serin_lake::{CheckedStore, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::frame::{self, Done, Failed, Question, Table};
+use super::sandbox::QUESTIONS_MAX;
 use crate::engine::{SqlAnswer, WorkerCommand};
 use crate::error::QueryError;
 use crate::guard::Admitted;
@@ -29,6 +31,9 @@ const GRACE: Duration = Duration::from_millis(500);
 const IPC_OVERHEAD_BYTES: usize = 1 << 20;
 /// How much of a worker's last words is kept.
 const LAST_WORDS_BYTES: u64 = 4 << 10;
+/// How long a worker that has answered waits for another question: longer than a dashboard's refresh.
+/// It has read files and knows them, and holds memory for that.
+const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// The workers of one engine.
 pub(crate) struct Pool {
@@ -40,7 +45,34 @@ pub(crate) struct Pool {
     turns: Semaphore,
     waiting: AtomicUsize,
     number: AtomicU64,
-    warm: Mutex<Option<Child>>,
+    idle: Arc<Mutex<Idle>>,
+}
+
+/// Workers that nobody asks at the moment.
+#[derive(Default)]
+struct Idle {
+    /// One that was never asked.
+    warm: Option<Worker>,
+    /// Those that have answered, the last one last.
+    kept: Vec<Worker>,
+}
+
+/// A worker process. Dropped, it is killed.
+struct Worker {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    spill: SpillDir,
+    /// What it may read since its first question.
+    folders: Vec<PathBuf>,
+    asked: u32,
+    since: Instant,
+}
+
+impl Worker {
+    fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
 }
 
 /// A place in the queue.
@@ -52,7 +84,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A spill folder that goes with its question.
+/// A spill folder that goes with its worker.
 struct SpillDir(PathBuf);
 
 impl Drop for SpillDir {
@@ -78,24 +110,25 @@ impl Pool {
             spill_dir,
             waiting: AtomicUsize::new(0),
             number: AtomicU64::new(0),
-            warm: Mutex::new(None),
+            idle: Arc::default(),
         }
     }
 
     /// Starts a worker that will wait for its question, when none waits already.
     pub(crate) fn warm_up(&self) -> io::Result<()> {
-        let mut warm = self
-            .warm
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if warm.is_none() {
-            *warm = Some(self.start()?);
+        let mut idle = self.idle();
+        if idle.warm.is_none() {
+            idle.warm = Some(self.start()?);
         }
         Ok(())
     }
 
-    fn start(&self) -> io::Result<Child> {
-        Command::new(&self.command.program)
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) -> io::Result<Worker> {
+        let mut child = Command::new(&self.command.program)
             .args(&self.command.args)
             // Nothing of our environment is a worker's business. Two arenas keep its memory together.
             .env_clear()
@@ -104,21 +137,58 @@ impl Pool {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .spawn()
+            .spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (stdin, stdout) = stdin.zip(stdout).ok_or(io::ErrorKind::BrokenPipe)?;
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let spill = format!("worker-{}-{number}", std::process::id());
+        Ok(Worker {
+            child,
+            stdin,
+            stdout,
+            spill: SpillDir(self.spill_dir.join(spill)),
+            folders: Vec::new(),
+            asked: 0,
+            since: Instant::now(),
+        })
     }
 
-    fn take(&self) -> io::Result<Child> {
-        let mut warm = self
-            .warm
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match warm.take() {
-            Some(mut child) => match child.try_wait() {
-                Ok(None) => Ok(child),
-                _ => self.start(),
-            },
-            None => self.start(),
+    /// A worker that may read these folders: one that has answered before, or a new one.
+    fn take(&self, folders: &[PathBuf], is_new: bool) -> io::Result<Worker> {
+        let mut idle = self.idle();
+        if !is_new {
+            idle.kept.retain_mut(Worker::is_alive);
+            let fits = |worker: &Worker| folders.iter().all(|one| worker.folders.contains(one));
+            if let Some(at) = idle.kept.iter().rposition(fits) {
+                return Ok(idle.kept.remove(at));
+            }
         }
+        let warm = idle.warm.take_if(Worker::is_alive);
+        let mut worker = warm.map_or_else(|| self.start(), Ok)?;
+        folders.clone_into(&mut worker.folders);
+        idle.warm = Some(self.start()?);
+        Ok(worker)
+    }
+
+    /// Lets a worker wait for another question, for a while.
+    fn keep(&self, mut worker: Worker) {
+        if worker.asked >= QUESTIONS_MAX {
+            return;
+        }
+        worker.since = Instant::now();
+        let mut idle = self.idle();
+        idle.kept.push(worker);
+        if idle.kept.len() > self.limits.running_max.max(1) {
+            idle.kept.remove(0);
+        }
+        let idle = Arc::downgrade(&self.idle);
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT_FOR).await;
+            if let Some(idle) = idle.upgrade() {
+                let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+                idle.kept.retain(|worker| worker.since.elapsed() < KEPT_FOR);
+            }
+        });
     }
 
     /// Asks a worker.
@@ -148,51 +218,65 @@ impl Pool {
                 }
             }
         };
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let spill = SpillDir(
-            self.spill_dir
-                .join(format!("worker-{}-{number}", std::process::id())),
-        );
-        let frames = self.frames(snapshot, sql, range, admitted, spill.0.clone())?;
-        let mut child = self.take().map_err(QueryError::Worker)?;
-        self.warm_up().map_err(QueryError::Worker)?;
-        let talk = self.talk(&mut child, &frames);
-        match tokio::time::timeout(self.limits.deadline + GRACE, talk).await {
-            Ok(Ok(Some((bytes, done)))) => {
-                let (schema, batches) = frame::batches(&bytes)
-                    .map_err(|error| QueryError::Worker(io::Error::other(error)))?;
-                if let Some(lacking) = &done.lacking {
-                    self.told
-                        .call_once(|| warn!(lacking, "query workers are less enclosed"));
-                }
-                let watermark_us = snapshot.watermark_us;
-                Ok(SqlAnswer {
-                    schema,
-                    batches,
-                    watermark_us,
-                    is_truncated: done.is_truncated,
-                })
+        let mut question = self.question(snapshot, sql, range, admitted);
+        let fresh = fresh(snapshot, &question)?;
+        match self.answer(snapshot, &mut question, &fresh, false).await {
+            // A long life may have left too little room, or the worker ended while it waited.
+            Err((true, QueryError::Memory { .. } | QueryError::WorkerDied { .. })) => {
+                let again = self.answer(snapshot, &mut question, &fresh, true).await;
+                again.map_err(|(_, error)| error)
             }
-            Ok(Ok(None)) => Err(self.last_words(&mut child).await),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                child.start_kill().map_err(QueryError::Worker)?;
-                Err(QueryError::Deadline {
-                    deadline: self.limits.deadline,
-                })
-            }
+            answer => answer.map_err(|(_, error)| error),
         }
     }
 
-    /// The question as frames.
-    fn frames(
+    /// Asks one worker; an error says whether it had answered before.
+    async fn answer(
+        &self,
+        snapshot: &Snapshot,
+        question: &mut Question,
+        fresh: &[Vec<u8>],
+        is_new: bool,
+    ) -> Result<SqlAnswer, (bool, QueryError)> {
+        let worker = self.take(&question.folders, is_new);
+        let mut worker = worker.map_err(|error| (false, QueryError::Worker(error)))?;
+        worker.spill.0.clone_into(&mut question.spill_dir);
+        let was_asked = worker.asked > 0;
+        worker.asked += 1;
+        let talk = self.talk(&mut worker, question, fresh);
+        let told = match tokio::time::timeout(self.limits.deadline + GRACE, talk).await {
+            Ok(Ok(Some(told))) => Ok(told),
+            Ok(Ok(None)) => Err(self.last_words(&mut worker.child).await),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(QueryError::Deadline {
+                deadline: self.limits.deadline,
+            }),
+        };
+        let (bytes, done) = told.map_err(|error| (was_asked, error))?;
+        let (schema, batches) = frame::batches(&bytes)
+            .map_err(|error| (false, QueryError::Worker(io::Error::other(error))))?;
+        if let Some(lacking) = &done.lacking {
+            self.told
+                .call_once(|| warn!(lacking, "query workers are less enclosed"));
+        }
+        if !done.is_truncated {
+            self.keep(worker);
+        }
+        Ok(SqlAnswer {
+            schema,
+            batches,
+            watermark_us: snapshot.watermark_us,
+            is_truncated: done.is_truncated,
+        })
+    }
+
+    fn question(
         &self,
         snapshot: &Snapshot,
         sql: &str,
         range: Option<Range>,
         admitted: &Admitted,
-        spill_dir: PathBuf,
-    ) -> Result<Vec<(u8, Vec<u8>)>, QueryError> {
+    ) -> Question {
         let reads_all = admitted
             .tables
             .iter()
@@ -204,19 +288,14 @@ impl Pool {
                     .iter()
                     .any(|read| read.eq_ignore_ascii_case(name))
         };
-        let tables: Vec<Table> = snapshot
-            .tables
-            .values()
-            .map(|view| Table::of(view, is_read(&view.name), &self.store))
+        let views = snapshot.tables.values();
+        let files = views.clone().flat_map(|view| &view.files);
+        let mut folders: Vec<PathBuf> = files
+            .filter_map(|file| Some(file.path.parent()?.to_owned()))
             .collect();
-        let broken = |error: arrow::error::ArrowError| QueryError::Worker(io::Error::other(error));
-        let mut fresh = Vec::new();
-        for (view, table) in snapshot.tables.values().zip(&tables) {
-            if table.has_fresh {
-                fresh.push((frame::FRESH, frame::fresh_bytes(view).map_err(broken)?));
-            }
-        }
-        let question = Question {
+        folders.sort();
+        folders.dedup();
+        Question {
             sql: sql.to_owned(),
             range_us: range.map(|range| (range.from_us, range.to_us)),
             deadline_ms: u64::try_from(self.limits.deadline.as_millis()).unwrap_or(u64::MAX),
@@ -225,28 +304,29 @@ impl Pool {
             result_bytes_max: self.limits.result_bytes_max,
             sql_bytes_max: self.limits.sql_bytes_max,
             spill_bytes_max: self.limits.spill_bytes_max,
-            spill_dir,
+            spill_dir: PathBuf::new(),
+            folders,
             watermark_us: snapshot.watermark_us,
-            tables,
-        };
-        let body = serde_json::to_vec(&question)
-            .map_err(|error| QueryError::Worker(io::Error::other(error)))?;
-        let mut frames = vec![(frame::QUESTION, body)];
-        frames.append(&mut fresh);
-        Ok(frames)
+            tables: views
+                .map(|view| Table::of(view, is_read(&view.name), &self.store))
+                .collect(),
+        }
     }
 
     /// Sends the question and reads the answer; `None` when the worker ended without one.
     async fn talk(
         &self,
-        child: &mut Child,
-        frames: &[(u8, Vec<u8>)],
+        worker: &mut Worker,
+        question: &Question,
+        fresh: &[Vec<u8>],
     ) -> Result<Option<(Vec<u8>, Done)>, QueryError> {
-        let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Ok(None);
-        };
+        let body = serde_json::to_vec(question)
+            .map_err(|error| QueryError::Worker(io::Error::other(error)))?;
+        let frames = std::iter::once((frame::QUESTION, &body));
+        let frames = frames.chain(fresh.iter().map(|rows| (frame::FRESH, rows)));
+        let Worker { stdin, stdout, .. } = worker;
         for (kind, body) in frames {
-            let head = frame::head(*kind, body).map_err(QueryError::Worker)?;
+            let head = frame::head(kind, body).map_err(QueryError::Worker)?;
             if stdin.write_all(&head).await.is_err() || stdin.write_all(body).await.is_err() {
                 return Ok(None);
             }
@@ -297,6 +377,15 @@ impl Pool {
             Err(error) => QueryError::Worker(error),
         }
     }
+}
+
+/// The hot rows of the tables that a question reads, in its order.
+fn fresh(snapshot: &Snapshot, question: &Question) -> Result<Vec<Vec<u8>>, QueryError> {
+    let views = snapshot.tables.values().zip(&question.tables);
+    let read = views.filter(|(_, table)| table.has_fresh);
+    read.map(|(view, _)| frame::fresh_bytes(view))
+        .collect::<Result<_, _>>()
+        .map_err(|error| QueryError::Worker(io::Error::other(error)))
 }
 
 /// What an ending means: which limit was hit, as far as the system tells.

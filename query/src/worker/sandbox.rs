@@ -4,14 +4,16 @@
 //! has it (read-only folders from Linux 5.13, no TCP from 6.7), and seccomp closes what Landlock leaves
 //! open: sockets of every kind, other programs, other processes. What could not be had is reported.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetError, RulesetStatus, path_beneath_rules,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 use crate::limits::Limits;
@@ -49,17 +51,18 @@ const STACKS_BYTES: usize =
     PLANNING_STACK_BYTES + (COMPUTING_THREADS + READING_THREADS) * THREAD_STACK_BYTES + (4 << 20);
 /// Address space beyond data: the program itself, mapped files, the allocator's reservations.
 const MAPPED_BYTES: u64 = 2 << 30;
+/// A worker answers so many questions; what a long life leaves in memory goes with it.
+pub(super) const QUESTIONS_MAX: u32 = 100;
 /// Open files: a scan holds few at a time.
 const FILES_MAX: u64 = 512;
 
 /// Holds this process to its limits. Must be called before other threads start.
 pub(super) fn limit(limits: &Limits) -> io::Result<()> {
     let data = data_bytes() + (limits.memory_bytes + STACKS_BYTES) as u64;
-    let seconds = limits.deadline.as_secs() + 1;
     let hard = [
         (Resource::Data, data),
         (Resource::As, data + MAPPED_BYTES),
-        (Resource::Cpu, seconds * (COMPUTING_THREADS as u64 + 1)),
+        (Resource::Cpu, u64::from(QUESTIONS_MAX) * seconds(limits)),
         (Resource::Nofile, FILES_MAX),
         (Resource::Fsize, limits.spill_bytes_max),
         (Resource::Core, 0),
@@ -74,6 +77,40 @@ pub(super) fn limit(limits: &Limits) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Tells what this process has used of processors; opened before files are closed to it.
+pub(super) struct Clock(File);
+
+impl Clock {
+    pub(super) fn open() -> io::Result<Clock> {
+        File::open("/proc/self/stat").map(Clock)
+    }
+
+    /// Lets this process compute for one question more, within what [`limit`] gave it altogether.
+    pub(super) fn allow(&self, limits: &Limits) -> io::Result<()> {
+        let most = self.used_s()? + 1 + seconds(limits);
+        let maximum = getrlimit(Resource::Cpu).maximum;
+        let current = Some(maximum.map_or(most, |maximum| most.min(maximum)));
+        setrlimit(Resource::Cpu, Rlimit { current, maximum })?;
+        Ok(())
+    }
+
+    fn used_s(&self) -> io::Result<u64> {
+        let mut text = [0; 1024];
+        let length = self.0.read_at(&mut text, 0)?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        // Behind the name, which may have spaces: the 12th and 13th, in hundredths of a second.
+        let (_, fields) = text.rsplit_once(") ").unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(ticks / 100)
+    }
+}
+
+/// Seconds of a processor that one question may take.
+fn seconds(limits: &Limits) -> u64 {
+    (limits.deadline.as_secs() + 1) * (COMPUTING_THREADS as u64 + 1)
 }
 
 /// What this process holds already.
