@@ -104,7 +104,7 @@ pub fn csv(answer: &SqlAnswer) -> String {
 }
 
 pub(crate) fn csv_head(schema: &Schema) -> String {
-    let names = schema.fields().iter().map(|field| quoted(field.name()));
+    let names = schema.fields().iter().map(|field| csv_field(field.name()));
     let mut text = names.collect::<Vec<_>>().join(",");
     text.push('\n');
     text
@@ -117,15 +117,15 @@ pub(crate) fn csv_row(batch: &RecordBatch, row: usize, text: &mut String) {
         }
         match cell(column, row) {
             Value::Null => {}
-            Value::String(value) => text.push_str(&quoted(&value)),
+            Value::String(value) => text.push_str(&csv_field(&value)),
             other => text.push_str(&other.to_string()),
         }
     }
     text.push('\n');
 }
 
-/// Quotes a field where RFC 4180 wants it; an empty text is quoted so that it is not a null.
-fn quoted(text: &str) -> String {
+/// A text as a field: quoted where RFC 4180 wants it; an empty one too, so that it is not a null.
+pub fn csv_field(text: &str) -> String {
     let is_plain = !text.is_empty() && !text.contains(['"', ',', '\n', '\r']);
     if is_plain {
         text.to_owned()

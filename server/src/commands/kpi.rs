@@ -6,9 +6,10 @@ use anyhow::Result;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use serin_query::render::csv_field;
 
 use super::query::{format_of, range_of};
-use super::{print, write_out};
+use super::{print, remark, write_out};
 use crate::cli::{Format, Global, Kpi};
 use crate::client::Client;
 use crate::table::{Table, sparkline};
@@ -21,6 +22,9 @@ struct Answer {
     unit: Option<String>,
     series: Vec<Series>,
     watermark: Option<String>,
+    /// Series beyond those that are there.
+    #[serde(default)]
+    series_dropped: u64,
 }
 
 #[derive(Deserialize)]
@@ -55,11 +59,13 @@ pub(crate) async fn run(global: &Global, kpi: &Kpi) -> Result<()> {
         }
         Format::Csv => {
             let answer: Answer = client.get(&path, &query).await?;
-            write_out(&csv_of(&kpi.by, &answer)?);
+            remark_dropped(&answer);
+            write_out(csv_of(&kpi.by, &answer).as_bytes());
         }
         Format::Table => {
             // The same once more as one point over the whole range: a share is not a mean of shares.
             let answer: Answer = client.get(&path, &query).await?;
+            remark_dropped(&answer);
             let mut over_all = query.clone();
             over_all.retain(|(name, _)| *name != "step");
             over_all.push(("step", String::from("all")));
@@ -68,6 +74,15 @@ pub(crate) async fn run(global: &Global, kpi: &Kpi) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn remark_dropped(answer: &Answer) {
+    if answer.series_dropped > 0 {
+        remark(&format!(
+            "note: {} series were left out at the limit query.points_max; ask for a longer --step or fewer --by",
+            answer.series_dropped
+        ));
+    }
 }
 
 fn shown(kpi: &Kpi, answer: &Answer, whole: &Answer) -> String {
@@ -125,27 +140,24 @@ fn thinned(points: &[(String, Option<f64>)]) -> Vec<Option<f64>> {
         .collect()
 }
 
-fn csv_of(by: &[String], answer: &Answer) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let names = ["time"]
-        .into_iter()
-        .chain(by.iter().map(String::as_str))
-        .chain(["value"]);
-    writer.write_record(names)?;
+/// A header and a line a point; a value that is not there is an empty field.
+fn csv_of(by: &[String], answer: &Answer) -> String {
+    let names = by.iter().map(|name| csv_field(name));
+    let names: String = names.map(|name| format!("{name},")).collect();
+    let mut text = format!("time,{names}value\n");
     for series in &answer.series {
+        let dimension = |name: &String| {
+            let value = series.by.get(name).and_then(Option::as_deref);
+            format!("{},", value.map(csv_field).unwrap_or_default())
+        };
+        let dimensions: String = by.iter().map(dimension).collect();
         for (time, value) in &series.points {
-            let dimensions = by
-                .iter()
-                .map(|name| series.by.get(name).cloned().flatten().unwrap_or_default());
-            let value = value.map_or(Value::Null, |value| json!(value));
-            let value = match value {
-                Value::Null => String::new(),
-                value => value.to_string(),
-            };
-            writer.write_record([time.clone()].into_iter().chain(dimensions).chain([value]))?;
+            let value = value.map(|value| json!(value).to_string());
+            let value = value.unwrap_or_default();
+            text.push_str(&format!("{time},{dimensions}{value}\n"));
         }
     }
-    Ok(writer.into_inner()?)
+    text
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{print, remark, write_out};
 use crate::cli::{Format, Global, Query, RangeArgs};
@@ -47,7 +47,7 @@ pub(crate) async fn run(global: &Global, query: &Query) -> Result<()> {
         Format::Json => {
             let answer: Answer = client.json(request).await?;
             remark_cut(answer.truncated);
-            print(&Value::from(objects(answer)).to_string());
+            print(&objects(&answer));
         }
         Format::Table => {
             let answer: Answer = client.json(request).await?;
@@ -81,17 +81,18 @@ fn remark_cut(is_truncated: bool) {
     }
 }
 
-fn objects(answer: Answer) -> Vec<Value> {
-    let names: Vec<String> = answer
-        .columns
-        .into_iter()
-        .map(|column| column.name)
-        .collect();
-    answer
-        .rows
-        .into_iter()
-        .map(|row| Value::from(names.iter().cloned().zip(row).collect::<Map<_, _>>()))
-        .collect()
+/// One array of row objects, their members in the order of the columns.
+fn objects(answer: &Answer) -> String {
+    let names = answer.columns.iter().map(|column| json!(column.name));
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    let rows = answer.rows.iter().map(|row| {
+        let members = names.iter().zip(row);
+        let members: Vec<String> = members
+            .map(|(name, value)| format!("{name}:{value}"))
+            .collect();
+        format!("{{{}}}", members.join(","))
+    });
+    format!("[{}]", rows.collect::<Vec<_>>().join(","))
 }
 
 fn shown(answer: &Answer) -> String {
@@ -126,24 +127,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_become_objects() {
+    fn rows_become_objects_in_the_order_of_the_columns() {
         let answer = Answer {
             columns: vec![
                 Column {
-                    name: "a".into(),
+                    name: "b".into(),
                     kind: "int".into(),
                 },
                 Column {
-                    name: "b".into(),
+                    name: "a\"".into(),
                     kind: "text".into(),
                 },
             ],
             rows: vec![vec![json!(1), json!("x")], vec![Value::Null, json!("y")]],
             truncated: false,
         };
-        assert_eq!(
-            Value::from(objects(answer)),
-            json!([{"a": 1, "b": "x"}, {"a": null, "b": "y"}])
-        );
+        let printed = r#"[{"b":1,"a\"":"x"},{"b":null,"a\"":"y"}]"#;
+        assert_eq!(objects(&answer), printed);
     }
 }
