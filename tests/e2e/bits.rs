@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use serin_tests::Serin;
 use serin_tests::wait::until;
+use serin_tests::{Serin, place};
 
 const EVENTS: u64 = 2_000;
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -110,6 +110,48 @@ async fn a_flipped_bit_in_the_catalogue_is_an_error_or_changes_nothing() -> Resu
         fs::write(&path, &whole)?;
     }
     println!("{refused} of 7 flipped bits were found at the start");
+    serin
+        .start_again()
+        .await
+        .context("the catalogue is mended")?;
+    assert_eq!(serin.sql(SQL).await?, right);
+    serin.stop().await
+}
+
+/// SQLite finds nothing wrong with such a row: only its digest tells that it is not what was written.
+#[tokio::test]
+async fn a_row_of_the_catalogue_that_changed_stops_the_start_and_is_named() -> Result<()> {
+    let (mut serin, right) = stored().await?;
+    serin.stop().await?;
+    let path = serin.dir().join(".serin/lake/catalogue.sqlite");
+    let whole = fs::read(&path)?;
+    // A bound that hides rows from every `WHERE n > 7`.
+    let statement = "UPDATE ducklake_file_column_stats SET max_value = '7'
+        WHERE max_value = '1999' AND min_value = '0'";
+    let changing = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+        print(c.execute(sys.argv[2]).rowcount); c.commit()";
+    let changed = place::python()
+        .args(["-c", changing])
+        .arg(&path)
+        .arg(statement)
+        .output()?;
+    ensure!(changed.stdout == b"1\n", "nothing to change: {changed:?}");
+    let found = serin.output(&["doctor", "--json"]).await?;
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    ensure!(
+        found.contains("not as written: the rows of file"),
+        "doctor finds nothing: {found}"
+    );
+    let refused = serin.start_again().await;
+    let said = serin.said();
+    ensure!(refused.is_err(), "it started");
+    ensure!(
+        said.contains("not as it was written") && said.contains("restore"),
+        "unclear: {said}"
+    );
+    serin.kill()?;
+    serin.kill_bus_if_running()?;
+    fs::write(&path, &whole)?;
     serin
         .start_again()
         .await

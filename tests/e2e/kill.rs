@@ -15,6 +15,7 @@ use serin_tests::report::{judged, quantile, report};
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
 
+use crate::audit::{self, Audited};
 use crate::writers::{self, Writers};
 
 /// What is killed in one round.
@@ -86,6 +87,7 @@ async fn generation(
     total: &mut Total,
 ) -> Result<()> {
     let mut serin = Serin::start_set(writers::SETTINGS).await?;
+    let mut audited = Audited::default();
     let writers = Writers::start(&serin, kills.start);
     let bus = serin.bus().to_owned();
     for kill in kills {
@@ -101,7 +103,7 @@ async fn generation(
         let named = || format!("kill {} of {victim:?}: {}", kill + 1, serin.said());
         struck.with_context(named)?;
         ensure!(serin.bus() == bus, "{}: the bus has moved", named());
-        writers::audit(&serin).await.with_context(named)?;
+        audited.again(&serin).await.with_context(named)?;
     }
     let (acknowledged, flushes) = writers.stop().await?;
     writers::all_wrote(&acknowledged, &["h-", "b-", "s-", "i-"])?;
@@ -113,7 +115,7 @@ async fn generation(
     serin.stop().await?;
     let left = servers(&serin)?;
     ensure!(left.is_empty(), "alive after `serin down`: {left:?}");
-    Ok(())
+    audit::start_changes_nothing(&serin)
 }
 
 /// Waits for a random point of time within a flush: one that ended before it does not count.

@@ -1,8 +1,8 @@
 //! The end-to-end tests: one program, real parts, a fresh Serin for each test.
 //!
 //! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
-//! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged;
-//! `doors` sends what nobody should; `browser`, `states` and `pages` look through Chromium; `docs` runs what the book says;
+//! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged and `audit` looks;
+//! `doors` and `hostile` send what nobody should; `printed` reads what commands print; `browser`, `states` and `pages` look through Chromium; `docs` runs what the book says;
 //! `monitoring` watches the built-in dashboards, `marks` what is marked on them; `circle` sees a decision come round;
 //! `shop` opens the shop of ten services; `otlp` hears the official exporters; `dist` unpacks what is handed out.
 
@@ -12,6 +12,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "a seed that was rolled must be seen")]
 
+mod audit;
 mod bits;
 mod browser;
 mod chromium;
@@ -21,6 +22,7 @@ mod docs;
 mod doors;
 mod duck;
 mod faults;
+mod hostile;
 mod imports;
 mod kill;
 mod marks;
@@ -28,6 +30,7 @@ mod monitoring;
 mod otlp;
 mod pages;
 mod power;
+mod printed;
 mod services;
 mod shop;
 mod states;

@@ -14,6 +14,7 @@ use serin_tests::wait::until;
 use serin_tests::{Serin, place, server};
 use tempfile::TempDir;
 
+use crate::audit::{self, Audited};
 use crate::writers::{self, Writers};
 
 const HOLD_DEADLINE: Duration = Duration::from_secs(20);
@@ -41,6 +42,7 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
     std::fs::create_dir(&dir)?;
     std::fs::write(dir.join("serin.yaml"), writers::SETTINGS)?;
     let mut serin = Serin::start_in(&dir).await?;
+    let mut audited = Audited::default();
     let (mut total, mut flushes) = (0, 0);
     for cycle in 0..cycles {
         let writers = Writers::start(&serin, cycle);
@@ -64,11 +66,12 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
         writers::all_wrote(&acknowledged, &["h-", "b-", "s-"]).with_context(named)?;
         let recounted = writers::recount(&serin, &acknowledged).await;
         recounted.with_context(named)?;
-        writers::audit(&serin).await.with_context(named)?;
+        audited.again(&serin).await.with_context(named)?;
         flushes += flushed;
         total += acknowledged.len();
     }
     serin.stop().await?;
+    audit::start_changes_nothing(&serin)?;
     judged(
         &format!("{cycles} power cuts on {kind}: acknowledged events lost or doubled"),
         &format!("0 of {total}, beside {flushes} flushes"),

@@ -2,8 +2,9 @@
 //!
 //! HTTP, raw NATS, the SDK and imports, side by side, each over several types; and somebody who
 //! flushes at random moments. All go on through crashes: what was not acknowledged is sent again as
-//! it was. Each event has a `key` nobody else has, by which everything is recounted with DuckDB.
-//! Start at [`Writers`]; how each one writes is in `writing`.
+//! it was. Each event has a `key` nobody else has, by which everything is recounted, by the lake's
+//! checker and by DuckDB. Beside them somebody reads (`audit`). Start at [`Writers`]; how each one
+//! writes is in `writing`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -12,14 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
 use serin_tests::wait::until;
 use serin_tests::{Serin, duck};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::writing;
+use crate::{audit, writing};
 
 /// The types of all events of these writers; each writer takes them in turn.
 pub(crate) const TYPES: [&str; 4] = ["crash.one", "crash.two", "crash.three", "crash.four"];
@@ -44,6 +44,7 @@ pub(crate) struct Desk {
     stop: AtomicBool,
     is_flushing: AtomicBool,
     flushes: AtomicU64,
+    looks: AtomicU64,
     /// Keeps the keys of one round apart from those of others.
     pub(crate) round: u64,
 }
@@ -74,6 +75,11 @@ impl Desk {
         self.flushes.fetch_add(u64::from(is_done), Relaxed);
     }
 
+    /// A reader saw each row once.
+    pub(crate) fn looked(&self) {
+        self.looks.fetch_add(1, Relaxed);
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
         self.acknowledged
             .lock()
@@ -89,6 +95,7 @@ impl Writers {
             stop: AtomicBool::new(false),
             is_flushing: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
             round,
         });
         let (target, watched) = watch::channel(target_of(serin));
@@ -104,6 +111,8 @@ impl Writers {
         tasks.push(tokio::spawn(writing::import(t, d)));
         let (t, d) = on(&desk);
         tasks.push(tokio::spawn(writing::flush(t, d)));
+        let (t, d) = on(&desk);
+        tasks.push(tokio::spawn(audit::watch(t, d)));
         Writers {
             desk,
             target,
@@ -129,6 +138,7 @@ impl Writers {
         for task in self.tasks {
             task.await??;
         }
+        println!("looks of a reader: {}", self.desk.looks.load(Relaxed));
         let acknowledged = std::mem::take(&mut *self.desk.locked());
         Ok((acknowledged, self.desk.flushes.load(Relaxed)))
     }
@@ -145,7 +155,7 @@ pub(crate) fn all_wrote(acknowledged: &BTreeSet<String>, ways: &[&str]) -> Resul
     Ok(())
 }
 
-/// Recounts with DuckDB: every acknowledged key once, no key twice.
+/// Recounts, with DuckDB and by the lake's checkers: every acknowledged key once, no key twice.
 pub(crate) async fn recount(serin: &Serin, acknowledged: &BTreeSet<String>) -> Result<()> {
     recount_of(serin, &TYPES, acknowledged).await
 }
@@ -178,7 +188,8 @@ pub(crate) async fn recount_of(
         },
     )
     .await?;
-    stored(serin, types).map(drop)
+    stored(serin, types)?;
+    audit::acknowledged(serin, acknowledged)
 }
 
 /// The keys DuckDB finds; an error when one is there twice.
@@ -204,26 +215,6 @@ fn stored(serin: &Serin, types: &[&str]) -> Result<BTreeSet<String>> {
         doubled[..doubled.len().min(10)].join(", ")
     );
     Ok(stored)
-}
-
-/// The invariants of the lake, looked at by `serin doctor`.
-pub(crate) async fn audit(serin: &Serin) -> Result<()> {
-    let output = serin.output(&["doctor", "--json"]).await?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let findings: Vec<Value> = serde_json::from_str(&text).with_context(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        format!("serin doctor says {text:?}: {}", said.trim())
-    })?;
-    let bad = |finding: &&Value| finding["state"] == "bad";
-    if let Some(bad) = findings.iter().find(bad) {
-        bail!("serin doctor: {bad}");
-    }
-    ensure!(
-        output.status.success(),
-        "serin doctor ended with {}",
-        output.status
-    );
-    Ok(())
 }
 
 fn target_of(serin: &Serin) -> Target {
