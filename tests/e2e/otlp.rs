@@ -125,6 +125,7 @@ async fn a_request_is_counted_once_through_the_gateway_and_without() -> Result<(
         .send()
         .await?;
     ensure!(asked.status().is_success(), "{asked:?}");
+    // What Serin itself asked, whether it is ready, is not among them.
     let spans = "SELECT count(*) FROM spans WHERE service = 'items'";
     until(
         "the spans of both requests are seen",

@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, reason = "a seed and a measurement must be seen")]
 
 pub mod bus;
+pub mod busy;
 pub mod cost;
 pub mod duck;
 pub mod live;

@@ -153,6 +153,45 @@ async fn children_go_with_their_instance_wherever_they_went() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn children_of_a_killed_shim_go_too() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let yaml = "run: sh -c 'sleep 1000 & setsid sleep 1000 & exec sleep 1000'\n\
+                ready: started\ninstances: 1\n";
+    write(&serin, "orphan", yaml)?;
+    serin.run(&["deploy", "orphan"]).await?;
+    until("it has its children", SOON, async || {
+        Ok((processes_of("orphan-v1-1")? == 3).then_some(()))
+    })
+    .await?;
+    let (_, before) = instances(&serin, "orphan", "ready")
+        .await?
+        .pop_first()
+        .context("one")?;
+    kill_process(parent(before)?)?;
+    // The shim that follows starts the instance anew, with its name.
+    let after = until("another one is there with its children", SOON, async || {
+        let ready = instances(&serin, "orphan", "ready").await?.pop_first();
+        let other = ready.filter(|(_, pid)| *pid != before);
+        Ok(other.filter(|_| processes_of("orphan-v1-1").is_ok_and(|count| count == 3)))
+    })
+    .await?;
+    // So it is where nobody follows the shim, since Serin is killed too.
+    let shim = parent(after.1)?;
+    serin.kill()?;
+    kill_process(shim)?;
+    serin.run(&["down"]).await?;
+    assert_eq!(processes_of("orphan-v1-1")?, 0, "children are left");
+    Ok(())
+}
+
+/// The process that started another.
+fn parent(pid: u32) -> Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(line.context("a parent")?.trim().parse()?)
+}
+
 /// A service in Python that calls another one before it answers.
 fn write_python(serin: &Serin, name: &str, body: &str) -> Result<()> {
     write(serin, name, "run: python3 main.py\ninstances: 1\n")?;
