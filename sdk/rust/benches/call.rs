@@ -142,13 +142,7 @@ async fn calls(client: &Client, serin: &Serin) {
         &raw,
         &ours,
     );
-    report(
-        "one call of 1 KB over the bus, p99",
-        1.0,
-        0.99,
-        &raw,
-        &ours,
-    );
+    report("one call of 1 KB over the bus, p99", 1.0, 0.99, &raw, &ours);
 
     let flood = flood(serin.clone());
     let (raw, ours) = split(&paced(2 * CALLS_PER_S, CALLS, |n| call(n % 2 == 0)).await);
