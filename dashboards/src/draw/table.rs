@@ -75,6 +75,8 @@ fn cells(panel: &PanelData, columns: &[TableColumn], row: &[Value]) -> Vec<Strin
     let unit_of = |column: &TableColumn| column.unit.clone().or_else(|| panel.unit.clone());
     let cell = |(column, value): (&TableColumn, &Value)| match column.kind.as_str() {
         "double" => format_value(value.as_f64(), unit_of(column).as_deref()),
+        // What was not measured is a dash; a text that is missing says so.
+        "int" | "time" if value.is_null() => format_value(None, None),
         "int" if column.unit.is_some() => format_value(value.as_f64(), column.unit.as_deref()),
         "time" => value.as_str().map_or_else(|| plain(value), shown_time),
         _ => plain(value),

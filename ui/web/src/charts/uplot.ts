@@ -163,9 +163,8 @@ class SeriesChart implements Chart {
       series: [{}, ...series.map((one, index) => this.#seriesOptions(one, index, shape))],
       bands: isStacked && panel.draw === 'line' ? this.#bands(series) : [],
       hooks: {
-        draw: [(plot) => this.#drawThresholds(plot)],
-        setSize: [(plot) => this.#drawFlags(plot)],
-        setData: [(plot) => queueMicrotask(() => this.#drawFlags(plot))],
+        // Flags as well: only now the scale is that of the new range.
+        draw: [(plot) => this.#drawThresholds(plot), (plot) => this.#drawFlags(plot)],
         setSelect: [(plot) => this.#onSelect(plot)],
         setSeries: [(_plot, index) => { this.#nearest = index; }],
         setCursor: [(plot) => this.#onCursor(plot)],
