@@ -6,9 +6,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
+
+/// How long a program that is just being started may hold the lock of a process that is gone.
+const LET_GO_DEADLINE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What a running server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,15 +148,29 @@ pub(crate) struct RunLock {
 }
 
 impl RunLock {
-    pub(crate) fn take(dir: &Path) -> Result<RunLock> {
-        match RunLock::try_take(dir)? {
-            Ok(lock) => Ok(lock),
-            Err(pid) => bail!(
-                "a server runs in {} already (process {pid}); stop it with `serin down {}`, or choose another folder",
-                dir.display(),
-                dir.display()
-            ),
+    /// The lock. Where its process is gone, a program that it was just starting when it was killed
+    /// may have the lock for a moment still: that is waited for.
+    pub(crate) async fn take(dir: &Path) -> Result<RunLock> {
+        let let_go = async {
+            loop {
+                match RunLock::try_take(dir)? {
+                    Ok(lock) => return Ok(lock),
+                    Err(pid) if is_running(&pid) => return Err(RunLock::is_taken(dir, &pid)),
+                    Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+                }
+            }
+        };
+        match tokio::time::timeout(LET_GO_DEADLINE, let_go).await {
+            Ok(taken) => taken,
+            Err(_) => Err(RunLock::is_taken(dir, "unknown")),
         }
+    }
+
+    fn is_taken(dir: &Path, pid: &str) -> anyhow::Error {
+        let dir = dir.display();
+        anyhow!(
+            "a server runs in {dir} already (process {pid}); stop it with `serin down {dir}`, or choose another folder"
+        )
     }
 
     /// The lock, or the process that has it.
@@ -180,6 +199,11 @@ impl RunLock {
         writeln!(file, "{}", std::process::id()).with_context(failed)?;
         Ok(Ok(RunLock { _file: file }))
     }
+}
+
+fn is_running(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
 #[cfg(test)]
@@ -215,14 +239,32 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    #[test]
-    fn a_second_server_is_kept_out() {
+    #[tokio::test]
+    async fn a_second_server_is_kept_out() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(data_dir(folder.path())).expect("made");
-        let lock = RunLock::take(folder.path()).expect("free");
-        let error = RunLock::take(folder.path()).expect_err("taken").to_string();
+        let lock = RunLock::take(folder.path()).await.expect("free");
+        let error = RunLock::take(folder.path()).await.expect_err("taken");
+        let error = error.to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(lock);
-        RunLock::take(folder.path()).expect("free again");
+        RunLock::take(folder.path()).await.expect("free again");
+    }
+
+    /// What a kill in the middle of a fork leaves: the lock is held, and not by the process it names.
+    #[tokio::test]
+    async fn a_lock_whose_process_is_gone_is_waited_for() {
+        // No process has such a number.
+        const NOBODY: &str = "2147483647";
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(data_dir(folder.path())).expect("made");
+        let held = File::create(data_dir(folder.path()).join("up.lock")).expect("made");
+        (&held).write_all(NOBODY.as_bytes()).expect("written");
+        held.lock().expect("held");
+        let (taken, ()) = tokio::join!(RunLock::take(folder.path()), async {
+            tokio::task::yield_now().await;
+            drop(held);
+        });
+        taken.expect("it was let go");
     }
 }

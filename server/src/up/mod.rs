@@ -89,7 +89,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         on_save: settings.deploys.on_save || up.watch,
     };
     let dir = prepare(&up.dir)?;
-    let lock = RunLock::take(&dir)?;
+    let lock = RunLock::take(&dir).await?;
     schemas::write(&data_dir(&dir)).context("cannot write .serin/schema")?;
     let listener = bind(up.listen, "--listen").await?;
     let web = Place::take(up.gateway, gateway_socket(&data_dir(&dir))?);
