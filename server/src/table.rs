@@ -1,6 +1,7 @@
 //! Tables and sparklines for people at a terminal. Pure: values in, text out.
 
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 /// A cell wider than this is cut; the other formats show it whole.
 const CELL_CHARS_MAX: usize = 80;
@@ -33,8 +34,8 @@ impl Table {
         let width = |index: usize, name: &str| {
             let cells = self.rows.iter().filter_map(|row| row.get(index));
             cells
-                .map(|cell| cell.chars().count())
-                .chain([name.chars().count()])
+                .map(|cell| cell.width())
+                .chain([name.width()])
                 .max()
                 .unwrap_or(0)
         };
@@ -52,9 +53,13 @@ impl Table {
                 .iter()
                 .zip(&self.head)
                 .zip(&widths)
-                .map(|((cell, (_, is_number)), width)| match is_number {
-                    true => format!("{cell:>width$}"),
-                    false => format!("{cell:<width$}"),
+                .map(|((cell, (_, is_number)), width)| {
+                    // Wide characters take two places of a terminal, marks on others none.
+                    let room = " ".repeat(width - cell.width());
+                    match is_number {
+                        true => format!("{room}{cell}"),
+                        false => format!("{cell}{room}"),
+                    }
                 })
                 .collect();
             text.push_str(cells.join("  ").trim_end());

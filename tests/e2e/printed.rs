@@ -91,12 +91,12 @@ async fn statements_print_the_same_answer_in_every_format() -> Result<()> {
         async |sql: &str, format: &str| text(&serin, &["query", sql, "--format", format]).await;
     // A null is `-` for people; control characters never reach the terminal.
     let table = "\
-n  note            is_two  half
-─  ──────────────  ──────  ────
-1  -               false    0.5
-2  a, \"b\"\u{fffd}c        true     1.0
+n  note               is_two  half
+─  ─────────────────  ──────  ────
+1  -                  false    0.5
+2  a, \"b\"\u{fffd}c           true     1.0
 3  Žluťoučký 漢字 🐦  false    1.5
-4                  false    2.0
+4                     false    2.0
 ";
     assert_eq!(query(ALL, "table").await?, table);
     assert_eq!(text(&serin, &["query", ALL]).await?, table);
