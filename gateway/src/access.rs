@@ -29,6 +29,8 @@ use crate::table::Service;
 const QUEUE_MAX: usize = 8_192;
 /// How long the first of a batch waits.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
+/// How long the last requests may take to be told: a bus that is away is not waited for.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// A message is sent once it is so long, well below what the bus takes.
 const MESSAGE_BYTES: usize = 64 << 10;
 /// How the gateway is named as a caller and as a service; no service may have this name.
@@ -284,8 +286,9 @@ impl Sender {
             self.add(&facts).await;
         }
         self.flush().await;
-        if let Err(error) = self.bus.flush().await {
-            tracing::debug!(%error, "the last requests were not told");
+        let told = tokio::time::timeout(TOLD_WITHIN, self.bus.flush()).await;
+        if !matches!(told, Ok(Ok(()))) {
+            tracing::debug!(?told, "the last requests were not told");
         }
     }
 

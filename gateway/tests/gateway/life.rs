@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::task::JoinSet;
 
-use crate::kit::{ALL_V1, Asked, One, Place, says_its_name, service, until};
+use crate::kit::{ALL_V1, Asked, One, PATIENCE, Place, says_its_name, service, until};
 
 /// Answers after 5 ms.
 fn works(asked: Asked) -> BoxFuture<'static, ()> {
@@ -207,4 +207,16 @@ async fn a_bus_that_goes_is_said_and_found_again() {
         words.iter().all(|text| is_said(text) || is_502(text)),
         "{words:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_closes_though_the_bus_has_gone() {
+    let place = Place::new().await;
+    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
+    place.tell([service("cart", &ALL_V1, &[&one])]).await;
+    // Somebody asked; that is still to be told.
+    assert_eq!(place.text("/cart").await.0, 200);
+    place.bus.stop().await;
+    let closed = tokio::time::timeout(PATIENCE, place.gateway.close()).await;
+    assert_eq!(closed.expect("in time"), 0);
 }
