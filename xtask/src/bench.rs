@@ -1,9 +1,9 @@
-//! `cargo xtask bench [NAME]`: every benchmark of the workspace, one table.
+//! `cargo xtask bench [NAME] [--profile P]`: every benchmark of the workspace, one table.
 //!
 //! A benchmark is a target of kind `bench`; cargo knows them all, so there is no list here. They are
-//! built with the profile `up`, which is what users run, and as targets of the whole workspace: a package
-//! alone would have other features, and DataFusion be built once more. What one measured replaces its
-//! rows in docs/measured/bench.md. Start at [`bench`].
+//! built as what is handed out (another profile is only shown), and as targets of the whole workspace: a
+//! package alone would have other features, and DataFusion be built once more. What one measured
+//! replaces its rows in docs/measured/bench.md. Start at [`bench`].
 
 use std::process::Command;
 
@@ -13,12 +13,20 @@ use crate::measured::Measured;
 use crate::project::{Project, cargo};
 use crate::steps::step;
 use crate::test::Parts;
-use crate::up;
+use crate::{dist, tools, up};
 
 /// Runs all benchmarks, or the one named.
-pub(crate) fn bench(project: &Project, only: Option<&str>) -> Result<()> {
+pub(crate) fn bench(project: &Project, args: &[String]) -> Result<()> {
+    let (only, profile) = match args {
+        [] => (None, dist::PROFILE),
+        [flag, profile] if flag == "--profile" => (None, profile.as_str()),
+        [name] => (Some(name), dist::PROFILE),
+        [name, flag, profile] if flag == "--profile" => (Some(name), profile.as_str()),
+        _ => bail!("bench wants NAME, --profile NAME, both or nothing; got {args:?}"),
+    };
     let parts = Parts::for_benchmarks(project)?;
-    let binary = up::build(project)?;
+    let binary = up::build_with(project, profile, dist::SO_LONG)?;
+    up::place_beside(&tools::nats_server(project)?, &binary)?;
     let mut measured = Measured::default();
     let benches = all(project);
     if let Some(name) = only
@@ -32,7 +40,7 @@ pub(crate) fn bench(project: &Project, only: Option<&str>) -> Result<()> {
         }
         step(&format!("benchmark {name}"), || {
             let mut command = Command::new(cargo());
-            command.args(["bench", "--profile", "up", "--locked", "--workspace"]);
+            command.args(["bench", "--locked", "--workspace", "--profile", profile]);
             command
                 .args(["--bench", name])
                 .current_dir(&project.root)
@@ -41,7 +49,10 @@ pub(crate) fn bench(project: &Project, only: Option<&str>) -> Result<()> {
         })?;
     }
     let failed = measured.failed.clone();
-    measured.write(project, "bench", "What was measured")?;
+    measured.show();
+    if profile == dist::PROFILE {
+        measured.write(project, "bench", "What was measured")?;
+    }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }

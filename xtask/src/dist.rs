@@ -9,12 +9,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::project::{Project, cargo};
-use crate::steps::{note, read, run, step};
-use crate::{bundle, licences, tools};
+use crate::project::Project;
+use crate::steps::{note, read, run};
+use crate::{licences, tools, up};
 
 /// The profile of what is handed out.
-const PROFILE: &str = "dist";
+pub(crate) const PROFILE: &str = "release";
+pub(crate) const SO_LONG: &str = "half an hour";
 
 const BEGIN: &str = "\
 Serin: your small services, what they emit, and live dashboards of it, on one machine.
@@ -33,24 +34,8 @@ pub(crate) fn dist(project: &Project, args: &[String]) -> Result<()> {
         [flag, profile] if flag == "--profile" => profile,
         _ => bail!("dist wants nothing, or --profile NAME; got {args:?}"),
     };
-    bundle::build(project)?;
-    step(
-        "build serin to hand out (half an hour the first time)",
-        || {
-            let build = [
-                "build",
-                "--package",
-                "serin",
-                "--locked",
-                "--profile",
-                profile,
-            ];
-            run(Command::new(cargo()).args(build).current_dir(&project.root))
-        },
-    )?;
-    // Cargo's name for the folder of the profile `dev`.
-    let folder = if profile == "dev" { "debug" } else { profile };
-    let archive = pack(project, &project.target.join(folder).join("serin"))?;
+    let binary = up::build_with(project, profile, SO_LONG)?;
+    let archive = pack(project, &binary)?;
     let size = fs::metadata(&archive)?.len();
     println!("{} ({:.1} MB)", archive.display(), size as f64 / 1e6);
     Ok(())

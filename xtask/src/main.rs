@@ -39,7 +39,7 @@ cargo xtask COMMAND
   test [-- ARGS] get what is missing and run every test; ARGS go to the Rust test runner
   ci             formatting, clippy with warnings as errors, cargo deny, tidy, test
   slow [-- ARGS] the slow tiers of the tests; writes docs/measured/slow.md
-  bench [NAME]   the benchmarks, or one; its rows replace those in docs/measured/bench.md
+  bench [NAME] [--profile P]  the benchmarks, or one; its rows replace those in docs/measured/bench.md
   dist [--profile P]  one archive to hand out: serin, nats-server, licences; says where it is
   tidy           ARCHITECTURE.md against the crates, sizes and contents of files
 ";
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
         "test" => test::test(&project, &args),
         "ci" => test::ci(&project),
         "slow" => slow::slow(&project, &args),
-        "bench" => bench::bench(&project, args.first().map(String::as_str)),
+        "bench" => bench::bench(&project, &args),
         "dist" => dist::dist(&project, &args),
         "tidy" => tidy::tidy(&project),
         other => bail!("no command {other:?}\n\n{HELP}"),

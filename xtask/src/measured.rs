@@ -97,13 +97,17 @@ impl Measured {
         Ok(())
     }
 
-    /// Merges the rows into `docs/measured/NAME.md` and shows those of this run.
+    /// Prints the rows of this run.
+    pub(crate) fn show(&self) {
+        println!("\n{}", table(&self.rows));
+    }
+
+    /// Merges the rows into `docs/measured/NAME.md`.
     pub(crate) fn write(self, project: &Project, name: &str, title: &str) -> Result<()> {
         let folder = project.root.join("docs/measured");
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{name}.md"));
         let before = fs::read_to_string(&path).unwrap_or_default();
-        println!("\n{}", table(&self.rows));
         let text = format!(
             "# {title}\n\nWritten by `cargo xtask {name}`, last on {}. Each row says of which day and \
              commit it is; `+changes` means that files were not committed yet. A target that was \

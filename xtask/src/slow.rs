@@ -46,6 +46,7 @@ pub(crate) fn slow(project: &Project, args: &[String]) -> Result<()> {
     })?;
     skipped.tell();
     let has_failed = !measured.failed.is_empty();
+    measured.show();
     measured.write(project, "slow", "The slow tiers, last run")?;
     if has_failed {
         bail!("tests failed; see above");

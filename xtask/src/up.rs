@@ -47,20 +47,26 @@ pub(crate) fn build(project: &Project) -> Result<PathBuf> {
     let nats = tools::nats_server(project)?;
     let binary = match std::env::var_os("SERIN_BIN") {
         Some(built) => PathBuf::from(built),
-        None => {
-            bundle::build(project)?;
-            step(
-                "build serin (a first build takes about ten minutes on two cores)",
-                || {
-                    let build = ["build", "--profile", "up", "--package", "serin", "--locked"];
-                    run(Command::new(cargo()).args(build).current_dir(&project.root))
-                },
-            )?;
-            project.target.join("up/serin")
-        }
+        None => build_with(project, "up", "about ten minutes")?,
     };
     place_beside(&nats, &binary)?;
     Ok(binary)
+}
+
+/// Builds bundle and binary with a profile of cargo's, which takes `so_long` the first time on two cores.
+pub(crate) fn build_with(project: &Project, profile: &str, so_long: &str) -> Result<PathBuf> {
+    bundle::build(project)?;
+    step(
+        &format!("build serin (a first build takes {so_long} on two cores)"),
+        || {
+            let build = ["build", "--package", "serin", "--locked", "--profile"];
+            let mut command = Command::new(cargo());
+            run(command.args(build).arg(profile).current_dir(&project.root))
+        },
+    )?;
+    // Cargo's name for the folder of the profile `dev`.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(project.target.join(folder).join("serin"))
 }
 
 /// Puts a link to nats-server beside a binary of ours, which looks there before it looks on `PATH`.
