@@ -358,9 +358,11 @@ impl Chain {
                 match answer {
                     Ok(reply) => take(&mut packet, &mut bytes, &mut hop, &reply),
                     Err(error) => {
+                        // Its own clock may be the first to say so.
+                        let is_late = error.code() == call::CODE_TIMEOUT;
                         hop.status = match error {
-                            CallError::Late { .. } => HopStatus::Late,
                             CallError::Absent { .. } => HopStatus::Absent,
+                            _ if is_late => HopStatus::Late,
                             _ => HopStatus::Failed,
                         };
                         hop.code = Some(error.code());
