@@ -20,8 +20,8 @@ const REFRESH_US: i64 = 5_000_000;
 const REFRESH_US_MIN: i64 = 1_000_000;
 /// Groups shown where a panel names no number.
 const TOP: u32 = 10;
-/// Most groups of one panel; more are no picture.
-const TOP_MAX: u32 = 100;
+/// Most groups of one panel: rows of a long table. More are for a query.
+const TOP_MAX: u32 = 500;
 /// Most panels of one dashboard.
 const PANELS_MAX: usize = 200;
 
