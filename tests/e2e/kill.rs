@@ -60,7 +60,7 @@ struct Total {
 
 #[tokio::test]
 async fn every_acknowledged_event_is_stored_once_after_kills() -> Result<()> {
-    let kills = place::number("SERIN_KILLS", if place::is_slow() { 1_000 } else { 100 });
+    let kills = place::number("SERIN_KILLS", if place::is_slow() { 1_000 } else { 10 });
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = place::number("SERIN_SEED", now.as_secs());
     println!("SERIN_SEED={seed} SERIN_KILLS={kills}");
