@@ -313,10 +313,12 @@ impl One {
         rx
     }
 
-    /// Ends it as SIGKILL does.
+    /// Ends it as SIGKILL does; returns once its sockets are closed.
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // Another thread, since one that runs a test may not wait for a runtime to end.
+            let ending = std::thread::spawn(move || drop(runtime));
+            ending.join().expect("no panic");
         }
     }
 
