@@ -97,8 +97,7 @@ class Beats:
         self._pulse = pulse
         self._fill = fill
         self._number = 0
-        self._usage = usage.read()
-        self._at = clock.monotonic()
+        self._cpu = usage.CpuShare(usage.read().cpu_s, clock.monotonic())
         self._woken = asyncio.Event()
         self._is_beat_due = False
         self._is_stopping = False
@@ -146,10 +145,8 @@ class Beats:
 
     def _next(self) -> bytes:
         self._number += 1
-        used, at = usage.read(), clock.monotonic()
-        elapsed_s = at - self._at
-        cpu = (used.cpu_s - self._usage.cpu_s) / elapsed_s if elapsed_s > 0 else 0.0
-        self._usage, self._at = used, at
+        used = usage.read()
+        cpu = self._cpu.next(used.cpu_s, clock.monotonic())
         beat = self._fill()
         beat.update(number=self._number, cpu=cpu, memory_bytes=used.memory_bytes)
         return to_json(beat)

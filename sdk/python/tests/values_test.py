@@ -21,19 +21,22 @@ import serin
 from serin import left, segment, typed
 from serin.beats import next_due
 from serin.clock import Ulids
+from serin.dropped import Dropped
 from serin.encode import to_json
 from serin.left import left_under
 from serin.queue import Batch, Queue
 from serin.segment import checksum
-from serin.span import Span
+from serin.sample import Offer, Sampler
+from serin.span import Spans
 from serin.spill import Spill
 from serin.testing import recording
+from serin.usage import CpuShare
 from serin.web import Router, WebRequest
 from serin.wire import batch, name
 from serin.wire.chain import Hop, merge
 from serin.wire.histogram import bucket_of
 from serin.wire.route import Route
-from serin.wire.trace import Trace, add_arm, cut_arm
+from serin.wire.trace import SAMPLED, Trace, add_arm, cut_arm
 
 
 @dataclass
@@ -47,6 +50,12 @@ class Line:
 class Order:
     lines: List[Line]
     by: Dict[str, str]
+
+
+def offer(n: int) -> Offer:
+    """One of traces that are spread over their range, as random identities are."""
+    trace_id = n * 0x9E37_79B9_7F4A_7C15 % (1 << 64)
+    return Offer(Trace(trace_id, 1, SAMPLED), "add", 1_000, False)
 
 
 class ValuesTest(unittest.TestCase):
@@ -142,12 +151,42 @@ class ValuesTest(unittest.TestCase):
         ulids = Ulids()
         with mock.patch("random._urandom", side_effect=AssertionError("asked the system")):
             made = {ulids.next(millis * 1000) for millis in range(1, 1000)}
-            made.add(Span.begin("a", None).trace.trace_id)
+            made.add(Spans({}, Dropped()).begin("a", None).trace.trace_id)
         self.assertEqual(len(made), 1000)
+
+    def kept_per_s(self, sampler: Sampler, per_s: int) -> int:
+        """Offers so many spans a second for four seconds; how many were kept in the last one."""
+        kept = [sampler.keeps(offer(n), n / per_s) for n in range(4 * per_s)]
+        return sum(kept[3 * per_s :])
+
+    def test_few_spans_are_all_told_many_fit_the_budget_failed_and_slow_ones_always(self) -> None:
+        self.assertEqual(self.kept_per_s(Sampler(0.0), 400), 400)
+        busy = Sampler(0.0)
+        kept = self.kept_per_s(busy, 20_000)
+        self.assertTrue(400 < kept < 650, kept)
+        unlucky = offer(0)._replace(trace=Trace(1, 1, SAMPLED))
+        lucky = Trace((1 << 56) - 1, 1, SAMPLED)
+        for offered, is_kept in [
+            (unlucky, False),
+            (unlucky._replace(has_failed=True), True),
+            (unlucky._replace(duration_us=5_000), True),
+            (unlucky._replace(trace=lucky), True),
+            (unlucky._replace(trace=lucky._replace(flags=0)), False),
+        ]:
+            self.assertEqual(busy.keeps(offered, 4.0), is_kept, offered)
+        self.assertEqual([busy.takes(1), busy.takes(lucky.trace_id)], [False, True])
 
     def test_a_late_beat_makes_the_next_not_late(self) -> None:
         for now, next_at in [(10.0, 11.0), (10.4, 11.0), (11.0, 12.0), (13.5, 14.5)]:
             self.assertEqual(next_due(10.0, 1.0, now), next_at)
+
+    def test_a_moment_does_not_change_the_share_of_a_core(self) -> None:
+        share = CpuShare(1.0, 0.0)
+        self.assertEqual(share.next(1.01, 0.005), 0.0)
+        self.assertEqual(share.next(1.5, 1.0), 0.5)
+        self.assertEqual(share.next(1.51, 1.01), 0.5)
+        # What was used in that moment is in the next share.
+        self.assertAlmostEqual(share.next(2.49, 2.0), 0.99)
 
     def check_read(self, data: bytes, after: int, whole: List[int], damaged: List[Any]) -> None:
         found = segment.read(data, after)

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock;
 use crate::shared::Shared;
-use crate::usage::{self, Usage};
+use crate::usage::{self, CpuShare};
 
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 const PULSE_EVERY: Duration = Duration::from_millis(250);
@@ -65,16 +65,14 @@ async fn send(client: &Client, subject: &str, payload: Bytes) {
 /// What one beat needs of the one before.
 struct Beats {
     number: u64,
-    usage: Usage,
-    at: Instant,
+    cpu: CpuShare,
 }
 
 impl Beats {
     fn new() -> Beats {
         Beats {
             number: 0,
-            usage: usage::read(),
-            at: Instant::now(),
+            cpu: CpuShare::new(usage::read().cpu_s, Instant::now()),
         }
     }
 
@@ -87,15 +85,8 @@ impl Beats {
 
     fn next(&mut self, shared: &Shared) -> Bytes {
         self.number += 1;
-        let (usage, at) = (usage::read(), Instant::now());
-        let elapsed_s = at.duration_since(self.at).as_secs_f64();
-        let used_s = usage.cpu_s - self.usage.cpu_s;
-        let cpu = if elapsed_s > 0.0 {
-            used_s / elapsed_s
-        } else {
-            0.0
-        };
-        (self.usage, self.at) = (usage, at);
+        let usage = usage::read();
+        let cpu = self.cpu.next(usage.cpu_s, Instant::now());
         let queue = &shared.queue;
         let (requests, errors) = shared.requests.take();
         let time_us = clock::now_us();

@@ -2,8 +2,14 @@
 //!
 //! Elsewhere both are 0, which readers take as "unknown".
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 /// Ticks per second of the times in `/proc/self/stat`; fixed at 100 for programs on Linux.
 const TICKS_PER_S: f64 = 100.0;
+/// A share over less is mostly chance: the kernel counts in ticks.
+const SHARE_OVER_AT_LEAST: Duration = Duration::from_millis(250);
 
 /// Totals of this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -19,6 +25,35 @@ pub(crate) fn read() -> Usage {
     Usage {
         cpu_s: cpu_s(&stat).unwrap_or_default(),
         memory_bytes: memory_bytes(&status).unwrap_or_default(),
+    }
+}
+
+/// How much of a core was used lately.
+#[derive(Debug)]
+pub(crate) struct CpuShare {
+    cpu_s: f64,
+    at: Instant,
+    share: f64,
+}
+
+impl CpuShare {
+    pub(crate) fn new(cpu_s: f64, at: Instant) -> CpuShare {
+        CpuShare {
+            cpu_s,
+            at,
+            share: 0.0,
+        }
+    }
+
+    /// The share since it was last told, 1.0 being a whole core. Too soon after that it is the last
+    /// one again: a few milliseconds of an ending say nothing of a service.
+    pub(crate) fn next(&mut self, cpu_s: f64, at: Instant) -> f64 {
+        let over = at.duration_since(self.at);
+        if over >= SHARE_OVER_AT_LEAST {
+            self.share = (cpu_s - self.cpu_s) / over.as_secs_f64();
+            (self.cpu_s, self.at) = (cpu_s, at);
+        }
+        self.share
     }
 }
 
@@ -53,6 +88,18 @@ mod tests {
             Some(512 << 10)
         );
         assert_eq!(cpu_s(""), None);
+    }
+
+    #[test]
+    fn a_moment_does_not_change_the_share() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut share = CpuShare::new(1.0, start);
+        let mut told = |cpu_s, ms| (share.next(cpu_s, after(ms)) * 100.0).round();
+        let shares = [told(1.01, 5), told(1.5, 1_000), told(1.51, 1_010)];
+        assert_eq!(shares, [0.0, 50.0, 50.0]);
+        // What was used in that moment is in the next share.
+        assert_eq!([told(2.5, 2_000)], [100.0]);
     }
 
     #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ import { fromEnvironment, resolve } from "../dist/options.js";
 import { Sampler, type Offer } from "../dist/sample.js";
 import { parseTrace, toTraceparent } from "../dist/trace.js";
 import { checksum, encode, read } from "../dist/worker/segment.js";
+import { CpuShare } from "../dist/worker/usage.js";
 
 test("a ring gives back what was put in, in order, around its end", () => {
   const ring = new Ring(Ring.memory(1 << 10));
@@ -169,4 +170,13 @@ test("few spans are all told, many fit the budget, failed and slow ones always",
   const keeps = (more: Partial<Offer>) => busy.keeps(offer(0, { traceId: unlucky, ...more }), 4_000);
   assert.deepEqual([{}, { hasFailed: true }, { durationUs: 5_000 }].map(keeps), [false, true, true]);
   assert(!busy.keeps(offer(7, { flags: 0 }), 4_000));
+});
+
+test("a moment does not change the share of a core", () => {
+  const share = new CpuShare(1_000_000, 0);
+  assert.equal(share.next(1_010_000, 5), 0);
+  assert.equal(share.next(1_500_000, 1_000), 0.5);
+  assert.equal(share.next(1_510_000, 1_010), 0.5);
+  // What was used in that moment is in the next share.
+  assert.equal(share.next(2_490_000, 2_000), 0.99);
 });

@@ -10,6 +10,7 @@ import { monotonicMs, type Shared } from "../memory/shared.js";
 import type { Sender } from "../subject.js";
 import { TICK_MS } from "../tick.js";
 import type { Mark } from "./batches.js";
+import { CpuShare, cpuUs } from "./usage.js";
 
 const BEAT_EVERY_MS = 1_000;
 const PULSE_EVERY_MS = 250;
@@ -31,8 +32,7 @@ export interface BeatParts {
 export class Beats {
   readonly #parts: BeatParts;
   #number = 0;
-  #cpuUs = cpuUs();
-  #atMs = performance.now();
+  #cpu = new CpuShare(cpuUs(), performance.now());
   #beatAtMs = 0;
   #pulse: NodeJS.Timeout | undefined;
   /** The service's gauges, as they were last sampled. */
@@ -82,9 +82,6 @@ export class Beats {
 
   #next(): string {
     const { shared, who, producer, startedUs, nowUs } = this.#parts;
-    const [cpu, atMs] = [cpuUs(), performance.now()];
-    const share = (cpu - this.#cpuUs) / 1000 / Math.max(atMs - this.#atMs, 1);
-    [this.#cpuUs, this.#atMs] = [cpu, atMs];
     this.#number += 1;
     const { requests, errors } = shared.takeRequests();
     const { number, timeUs } = this.#parts.mark();
@@ -95,7 +92,7 @@ export class Beats {
       time_us: nowUs(),
       started_us: startedUs,
       state: shared.state,
-      cpu: share,
+      cpu: this.#cpu.next(cpuUs(), performance.now()),
       memory_bytes: process.memoryUsage.rss(),
       in_flight: shared.inFlight,
       queued_events: shared.queued,
@@ -106,10 +103,4 @@ export class Beats {
       sealed: { producer, epoch: 0, number, time_us: timeUs },
     });
   }
-}
-
-/** Microseconds of processor time this process has used. */
-function cpuUs(): number {
-  const { user, system } = process.cpuUsage();
-  return user + system;
 }
