@@ -141,6 +141,8 @@ pub(crate) struct Shared {
     pub(crate) drivers: TaskTracker,
     /// A table, a pulse or a probe says that a request may find an instance now.
     pub(crate) changed: Notify,
+    /// An instance failed, so that it is to be probed.
+    pub(crate) failed: Notify,
     view: RwLock<Arc<View>>,
     heard: Mutex<Heard>,
 }
@@ -177,6 +179,7 @@ impl Gateway {
             tasks: TaskTracker::new(),
             drivers: TaskTracker::new(),
             changed: Notify::new(),
+            failed: Notify::new(),
             view: RwLock::new(Arc::new(first)),
             heard: Mutex::default(),
         });

@@ -254,9 +254,11 @@ async fn send(
             }
             Attempt::NotRun(fault) => {
                 peer.health().fail(fault, now);
+                shared.failed.notify_one();
             }
             Attempt::Lost(why) => {
                 peer.health().fail(Fault::Silent, now);
+                shared.failed.notify_one();
                 let has_other = asked.entry.peers.len() > 1;
                 if was_lost || !asked.is_idempotent || !load.is_there() || !has_other {
                     return Err(why);

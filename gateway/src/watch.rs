@@ -23,8 +23,6 @@ use crate::view::{Peer, View};
 
 /// How often it is looked whom to probe: the first probe is due 50 ms after a failure.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// How often while nobody is to be probed: a gateway at rest is not to wake a machine.
-const LOOK_EVERY_IDLE: Duration = Duration::from_millis(100);
 /// An instance that takes longer for a probe has not answered it.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -84,23 +82,27 @@ pub(crate) async fn hear(shared: Arc<Shared>, mut pulses: Subscriber, end: Cance
     }
 }
 
-/// Probes those that failed until they answer again.
+/// Probes those that failed until they answer again; sleeps while there are none.
 pub(crate) async fn probe(shared: Arc<Shared>, end: CancellationToken) {
     let mut probes = JoinSet::new();
-    let mut look_after = LOOK_EVERY;
+    let mut has_failed = false;
     loop {
+        let due = async {
+            match has_failed {
+                true => tokio::time::sleep(LOOK_EVERY).await,
+                false => shared.failed.notified().await,
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(look_after) => {}
+            () = due => {}
             () = end.cancelled() => break,
         }
         while probes.try_join_next().is_some() {}
         let now = Instant::now();
-        look_after = LOOK_EVERY_IDLE;
+        has_failed = false;
         for peer in shared.view().peers() {
             let probe_at = peer.health().probe_at();
-            if probe_at.is_some() {
-                look_after = LOOK_EVERY;
-            }
+            has_failed |= probe_at.is_some();
             let is_due = probe_at.is_some_and(|at| at <= now);
             // One probe of an instance at a time, so that their number is bounded by the table.
             if is_due && !peer.is_probed.swap(true, Ordering::AcqRel) {

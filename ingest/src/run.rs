@@ -26,9 +26,9 @@ use crate::reader::Reader;
 use crate::stats::add;
 
 /// How often time is sealed and ages are looked at.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(250);
 /// Ticks between looks at the lag, the rate and the door's holes.
-const TICKS_PER_LOOK: u64 = 10;
+const TICKS_PER_LOOK: u64 = 4;
 
 /// The part of the buffer's memory beyond which no telemetry is taken, so that events still are while
 /// the other half is flushed.

@@ -31,7 +31,10 @@ const RATE_SHARE_MIN: f64 = 0.98;
 const BURST: u64 = 100;
 /// How often it is noted what was emitted; each note becomes one waiting time.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-const IDLE: Duration = Duration::from_secs(20);
+/// What a start does after it is ready is no part of idling.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// So long that a flush of the usual age, one minute, is among it.
+const IDLE: Duration = Duration::from_secs(70);
 const SEEN_DEADLINE: Duration = Duration::from_secs(60);
 /// Flushes as a server at work has them, but so many that a run has twenty.
 const SETTINGS: &str = "ingest: {flush_age_s: 10}\n";
@@ -48,8 +51,8 @@ fn main() -> Result<()> {
 }
 
 async fn measure(seconds: u64, stored: u64) -> Result<()> {
+    idle().await?;
     let mut serin = Serin::start_set(SETTINGS).await?;
-    idle(&serin).await?;
     let sdk = Sdk::connect(Options::new(serin.bus(), "bench"))?;
     let emitted = visible(&serin, &sdk, seconds).await?;
     killed(&mut serin, &sdk, emitted).await?;
@@ -61,8 +64,9 @@ async fn measure(seconds: u64, stored: u64) -> Result<()> {
 }
 
 /// What Serin and its nats-server cost while nothing happens.
-async fn idle(serin: &Serin) -> Result<()> {
-    let pids = family(serin).await?;
+async fn idle() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let pids = family(&serin).await?;
     let (pss, share) = cost(&pids).await?;
     judged(
         "idle: PSS of Serin, its gateway, its workers and nats-server",
@@ -76,7 +80,7 @@ async fn idle(serin: &Serin) -> Result<()> {
         "1 %",
         share <= 0.01,
     );
-    Ok(())
+    serin.stop().await
 }
 
 /// The same with the service that a user finds in an empty folder, without visitors.
@@ -107,6 +111,7 @@ async fn idle_with_hello() -> Result<()> {
 
 /// Memory in MiB, and the share of a core they take while nothing happens.
 async fn cost(pids: &[u32]) -> Result<(u64, f64)> {
+    tokio::time::sleep(SETTLED_AFTER).await;
     let before = cpu_seconds(pids)?;
     tokio::time::sleep(IDLE).await;
     let share = (cpu_seconds(pids)? - before) / IDLE.as_secs_f64();
