@@ -48,15 +48,11 @@ pub(crate) fn bench(project: &Project, args: &[String]) -> Result<()> {
             measured.collect(project, name, parts.give_to(&mut command))
         })?;
     }
-    let failed = measured.failed.clone();
     measured.show();
     if profile == dist::PROFILE {
         measured.write(project, "bench", "What was measured")?;
     }
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
-    }
-    Ok(())
+    measured.verdict()
 }
 
 /// The name of every benchmark.

@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::project::Project;
 use crate::steps::read;
@@ -39,7 +39,7 @@ pub(crate) struct Measured {
     /// Programs that ran.
     ran: Vec<String>,
     /// Programs that failed.
-    pub(crate) failed: Vec<String>,
+    failed: Vec<String>,
 }
 
 impl Measured {
@@ -102,8 +102,20 @@ impl Measured {
         println!("\n{}", table(&self.rows));
     }
 
+    /// An error where a program failed or a target was missed; which.
+    pub(crate) fn verdict(&self) -> Result<()> {
+        let missed = self.rows.iter().filter(|row| row.cells[3] == "no");
+        let missed: Vec<String> = missed
+            .filter(|row| !self.failed.contains(&row.program))
+            .map(|Row { cells, .. }| format!("{}: {}, to reach {}", cells[0], cells[1], cells[2]))
+            .collect();
+        ensure!(self.failed.is_empty(), "failed: {}", self.failed.join(", "));
+        ensure!(missed.is_empty(), "missed:\n  {}", missed.join("\n  "));
+        Ok(())
+    }
+
     /// Merges the rows into `docs/measured/NAME.md`.
-    pub(crate) fn write(self, project: &Project, name: &str, title: &str) -> Result<()> {
+    pub(crate) fn write(&self, project: &Project, name: &str, title: &str) -> Result<()> {
         let folder = project.root.join("docs/measured");
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{name}.md"));
@@ -113,7 +125,7 @@ impl Measured {
              commit it is; `+changes` means that files were not committed yet. A target that was \
              missed says **no**.\n\n{}",
             machine(project),
-            table(&merged(&before, self.rows, &self.ran))
+            table(&merged(&before, self.rows.clone(), &self.ran))
         );
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to docs/measured/{name}.md");
@@ -232,6 +244,22 @@ mod tests {
         assert_eq!(test, "");
         assert_eq!(cells, ["a", "1 ms", "", ""]);
         assert_eq!(super::cells("serin-bench"), None);
+    }
+
+    #[test]
+    fn a_missed_target_is_an_error_that_names_it() {
+        let of = |rows: &[Row]| Measured {
+            rows: rows.to_vec(),
+            ..Measured::default()
+        };
+        assert!(
+            of(&[made("a", "x", "yes"), made("a", "y", "")])
+                .verdict()
+                .is_ok()
+        );
+        let missed = of(&[made("a", "x", "yes"), made("a", "y", "no")]).verdict();
+        let told = missed.expect_err("y").to_string();
+        assert_eq!(told, "missed:\n  y: 1 ms, to reach 2 ms");
     }
 
     #[test]
