@@ -3,8 +3,9 @@
 //! A task per dashboard and range asks for its panels at most once per refresh, and again at once when
 //! the YAML changes. Each panel is shown as soon as it is there, and goes at its own pace: a slow one
 //! holds no other up. When nobody looks any more, or the server ends, what is under way is dropped, and
-//! with it its queries. A viewer is sent what changed since it was last sent something, so that a slow
-//! one skips states and never piles them up. Start at [`evaluate`] and [`follow`].
+//! with it its queries; what was shown last is kept for a moment, for one who comes back. A viewer is
+//! sent what changed since it was last sent something, so that a slow one skips states and never piles
+//! them up. Start at [`evaluate`] and [`follow`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -15,14 +16,14 @@ use std::time::Duration;
 use axum::extract::{Path, Query, State};
 use axum::response::Sse;
 use axum::response::sse::Event;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serin_dashboards::{Chosen, PanelData};
 use serin_query::Range;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
@@ -37,6 +38,8 @@ use super::variables::{Parameters, chosen};
 const REFRESH_MIN: Duration = Duration::from_secs(1);
 /// How often a viewer hears something though nothing changes.
 const TICK: Duration = Duration::from_secs(5);
+/// How long what was shown is kept when nobody looks: a page that is loaded again, or come back to.
+const KEPT: Duration = Duration::from_secs(10);
 /// Different dashboards and ranges looked at at one moment.
 const EVALUATIONS_MAX: usize = 200;
 /// What may wait for one viewer's line.
@@ -45,7 +48,14 @@ const VIEWER_QUEUE: usize = 4;
 /// All evaluations under way.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
-    running: Mutex<BTreeMap<Key, watch::Sender<Arc<Shown>>>>,
+    running: Mutex<BTreeMap<Key, Evaluation>>,
+}
+
+#[derive(Debug, Clone)]
+struct Evaluation {
+    sender: watch::Sender<Arc<Shown>>,
+    /// Somebody looks again.
+    joined: Arc<Notify>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,8 +111,10 @@ pub(crate) async fn get(
 /// Joins the evaluation of this dashboard and range, or begins it.
 fn join(app: &App, key: Key) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
     let mut running = running(app);
-    if let Some(sender) = running.get(&key) {
-        return Ok(sender.subscribe());
+    if let Some(evaluation) = running.get(&key) {
+        let shown = evaluation.sender.subscribe();
+        evaluation.joined.notify_one();
+        return Ok(shown);
     }
     if running.len() >= EVALUATIONS_MAX {
         return Err(ApiError::busy(
@@ -111,48 +123,69 @@ fn join(app: &App, key: Key) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
         ));
     }
     let (sender, receiver) = watch::channel(Arc::new(Shown::default()));
-    running.insert(key.clone(), sender.clone());
-    app.tasks.spawn(evaluate(app.clone(), key, sender));
+    let joined = Arc::default();
+    let evaluation = Evaluation { sender, joined };
+    running.insert(key.clone(), evaluation.clone());
+    app.tasks.spawn(evaluate(app.clone(), key, evaluation));
     Ok(receiver)
 }
 
-fn running(app: &App) -> MutexGuard<'_, BTreeMap<Key, watch::Sender<Arc<Shown>>>> {
+fn running(app: &App) -> MutexGuard<'_, BTreeMap<Key, Evaluation>> {
     let running = app.hub.running.lock();
     running.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Evaluates until nobody looks. Dropping `under_way` ends the queries in it.
-async fn evaluate(app: App, key: Key, sender: watch::Sender<Arc<Shown>>) {
+async fn evaluate(app: App, key: Key, Evaluation { sender, joined }: Evaluation) {
     let mut library = app.library.clone();
     let mut shown = Shown::default();
     let mut rounds = Rounds::default();
-    let mut under_way: FuturesUnordered<BoxFuture<'static, Found>> = FuturesUnordered::new();
+    let mut under_way: JoinSet<Found> = JoinSet::new();
     let mut refresh = Box::pin(tokio::time::sleep(Duration::ZERO));
+    let mut next_at = Instant::now();
+    // When it is forgotten, while nobody looks.
+    let mut ends_at: Option<Instant> = None;
     loop {
+        let ending = tokio::time::sleep_until(ends_at.unwrap_or_else(Instant::now));
         tokio::select! {
-            Some(found) = under_way.next() => {
+            Some(found) = under_way.join_next() => {
                 let mut found = Some(found);
                 // What is there by now is shown at once, together.
                 while let Some(one) = found {
-                    under_way.extend(take(&app, &mut rounds, &mut shown, one));
-                    found = under_way.next().now_or_never().flatten();
+                    take(&app, &mut rounds, &mut shown, whole(one), &mut under_way);
+                    found = under_way.try_join_next();
                 }
             }
-            () = &mut refresh => {
-                let wait = begin(&app, &key, &mut rounds, &mut shown, &mut under_way);
-                refresh.set(tokio::time::sleep(wait));
+            () = &mut refresh, if ends_at.is_none() => {
+                next_at = Instant::now() + begin(&app, &key, &mut rounds, &mut shown, &mut under_way);
+                refresh.set(tokio::time::sleep_until(next_at));
             }
             changed = library.changed() => {
                 if changed.is_err() {
                     break;
                 }
                 // What is under way belongs to another definition.
-                under_way.clear();
+                under_way = JoinSet::new();
                 rounds = Rounds::default();
-                refresh.set(tokio::time::sleep(Duration::ZERO));
+                next_at = Instant::now();
+                refresh.set(tokio::time::sleep_until(next_at));
             }
-            () = sender.closed() => {
+            () = sender.closed(), if ends_at.is_none() => {
+                // What is under way has shown nothing yet; one who comes back has it begun anew.
+                if !under_way.is_empty() {
+                    under_way = JoinSet::new();
+                    rounds = Rounds::default();
+                    next_at = Instant::now();
+                }
+                ends_at = Some(Instant::now() + KEPT);
+            }
+            () = joined.notified(), if ends_at.is_some() => {
+                ends_at = None;
+                refresh.set(tokio::time::sleep_until(next_at));
+            }
+            () = ending, if ends_at.is_some() => {
                 let mut running = running(&app);
+                // Who joined just now has left a note.
                 if sender.is_closed() {
                     running.remove(&key);
                     break;
@@ -164,6 +197,11 @@ async fn evaluate(app: App, key: Key, sender: watch::Sender<Arc<Shown>>) {
             sender.send_replace(Arc::new(shown.clone()));
         }
     }
+}
+
+/// What a task found; its panic is ours.
+fn whole(found: Result<Found, JoinError>) -> Found {
+    found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// Where the rounds of an evaluation are.
@@ -189,7 +227,7 @@ fn begin(
     key: &Key,
     rounds: &mut Rounds,
     shown: &mut Shown,
-    under_way: &mut FuturesUnordered<BoxFuture<'static, Found>>,
+    under_way: &mut JoinSet<Found>,
 ) -> Duration {
     let library = app.library();
     let Some(dashboard) = library.dashboards.get(&key.dashboard) else {
@@ -217,31 +255,31 @@ fn begin(
     rounds.last_seen = Some(seen);
     rounds.is_beginning = true;
     let (app, chosen, dashboard) = (app.clone(), key.chosen.clone(), Arc::clone(dashboard));
-    under_way.push(Box::pin(async move {
+    under_way.spawn(async move {
         let round = Round::begin(&app, library, &dashboard, snapshot, &chosen, range);
         Found::Round(Box::new(round.await))
-    }));
+    });
     refresh
 }
 
-/// Takes what was found into what is shown; gives the panels that are to be asked for now.
+/// Takes what was found into what is shown; asks for the panels of a round, in its order.
 fn take(
     app: &App,
     rounds: &mut Rounds,
     shown: &mut Shown,
     found: Found,
-) -> Vec<BoxFuture<'static, Found>> {
+    under_way: &mut JoinSet<Found>,
+) {
     let round = match found {
         Found::Panel(data) => {
             rounds.busy.remove(&data.panel);
             shown.take(*data);
-            return Vec::new();
+            return;
         }
         Found::Round(round) => Arc::from(round),
     };
     rounds.is_beginning = false;
     shown.begin(&round);
-    let mut asked: Vec<BoxFuture<'static, Found>> = Vec::new();
     for (index, panel) in round.dashboard.panels.iter().enumerate() {
         if !rounds.busy.insert(panel.name.clone()) {
             // Still at the last round: what is new now is looked at in the next one.
@@ -249,12 +287,11 @@ fn take(
             continue;
         }
         let (app, round) = (app.clone(), Arc::clone(&round));
-        asked.push(Box::pin(async move {
+        under_way.spawn(async move {
             let shown = round.numbers(&app, &round.dashboard.panels[index]).await;
             Found::Panel(Box::new(shown))
-        }));
+        });
     }
-    asked
 }
 
 impl Shown {

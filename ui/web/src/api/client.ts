@@ -103,7 +103,7 @@ export const copyDashboard = (name: string): Promise<{ file: string }> =>
   request(`${dashboardPath(name)}/copy`, { method: 'POST' });
 
 /** The address of the event stream of one dashboard. */
-export const liveAddress = (name: string, range: RangeText, chosen: Chosen): string =>
+export const liveAddress = (name: string, range: RangeText | undefined, chosen: Chosen): string =>
   BASE + withParameters(`${dashboardPath(name)}/live`, { ...range }, chosen);
 
 export const decisions = (limit: number): Promise<Decision[]> =>

@@ -2,7 +2,7 @@
 //
 // Serves table panels, the explorer and the hidden table behind every panel. Start at `dataTable`.
 import type { Cell, Column } from '../api/types';
-import { fill, h } from '../dom';
+import { fill, h, setAttribute } from '../dom';
 import { formatExact, formatValue, GAP } from '../format/value';
 import { isNumeric, isTemporal, type Rows } from '../panel/rows';
 import { formatDateTime, type Zone } from '../time/format';
@@ -33,11 +33,18 @@ export function dataTable(): DataTable {
   const element = h('div', { class: 'table-frame', tabindex: 0, role: 'region' });
   let sort: Sort | undefined;
   let shown: { data: Rows; options: TableOptions } | undefined;
+  let drawn: { like: string; rows: Cell[][]; body: HTMLElement } | undefined;
   const draw = (): void => {
     if (!shown) return;
     const { data, options } = shown;
-    element.setAttribute('aria-label', options.caption);
-    const scroll = element.scrollTop;
+    const rows = sort ? sorted(data.rows, sort) : data.rows;
+    const like = JSON.stringify([data.columns, options, sort]);
+    if (drawn?.like === like) {
+      patch(drawn.body, drawn.rows, rows, data.columns, options);
+      drawn.rows = rows;
+      return;
+    }
+    setAttribute(element, 'aria-label', options.caption);
     const headings = data.columns.map((column, index) =>
       heading(column, sort?.column === index ? sort : undefined, () => {
         const isDown = sort?.column === index ? !sort.isDown : isNumeric(column);
@@ -46,13 +53,9 @@ export function dataTable(): DataTable {
         element.querySelectorAll('thead button')[index]?.dispatchEvent(new Event('serin-focus'));
       }),
     );
-    const rows = sort ? sorted(data.rows, sort) : data.rows;
-    const body = rows.map((row) => h('tr', {}, ...data.columns.map((column, index) => cellOf(row[index] ?? null, column, options))));
-    fill(
-      element,
-      h('table', { class: 'table' }, h('caption', { class: 'visually-hidden' }, options.caption), h('thead', {}, h('tr', {}, ...headings)), h('tbody', {}, ...body)),
-    );
-    element.scrollTop = scroll;
+    const body = h('tbody', {}, ...rows.map((row) => rowOf(row, data.columns, options)));
+    fill(element, h('table', { class: 'table' }, h('caption', { class: 'visually-hidden' }, options.caption), h('thead', {}, h('tr', {}, ...headings)), body));
+    drawn = { like, rows, body };
   };
   return {
     element,
@@ -90,6 +93,28 @@ function heading(column: Column, sort: Sort | undefined, onClick: () => void): H
   );
 }
 
+/** Changes the cells that differ and no others: a live table keeps its place, its selection and its layout. */
+function patch(body: HTMLElement, before: Cell[][], rows: Cell[][], columns: Column[], options: TableOptions): void {
+  while (body.children.length > rows.length) body.lastElementChild?.remove();
+  rows.forEach((row, at) => {
+    const line = body.children[at];
+    if (!line) body.append(rowOf(row, columns, options));
+    else
+      columns.forEach((column, index) => {
+        const cell = row[index] ?? null;
+        if (!isSame(before[at]?.[index] ?? null, cell)) line.children[index]?.replaceWith(cellOf(cell, column, options));
+      });
+  });
+}
+
+function isSame(a: Cell, b: Cell): boolean {
+  return a === b || (typeof a === 'object' && typeof b === 'object' && JSON.stringify(a) === JSON.stringify(b));
+}
+
+function rowOf(row: Cell[], columns: Column[], options: TableOptions): HTMLElement {
+  return h('tr', {}, ...columns.map((column, index) => cellOf(row[index] ?? null, column, options)));
+}
+
 function cellOf(cell: Cell, column: Column, options: TableOptions): HTMLElement {
   if (cell === null) return h('td', { class: isNumeric(column) ? 'number gap' : 'gap' }, options.isExact ? '' : GAP);
   if (typeof cell === 'number') {
@@ -107,15 +132,20 @@ function cellOf(cell: Cell, column: Column, options: TableOptions): HTMLElement 
   return h('td', { class: isNumeric(column) ? 'number' : null, title: text.length > 24 ? text : null }, text);
 }
 
+// Made once: each one reads tables of the language.
+const WHOLE = new Intl.NumberFormat('en-US');
+const FRACTION = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 6 });
+const COLLATOR = new Intl.Collator('en', { numeric: true });
+
 /** A number without a unit: whole, grouped; fractions to six digits. */
 function readable(value: number): string {
-  return Number.isInteger(value) ? value.toLocaleString('en-US') : value.toLocaleString('en-US', { maximumSignificantDigits: 6 });
+  return (Number.isInteger(value) ? WHOLE : FRACTION).format(value);
 }
 
 function sorted(rows: Cell[][], { column, isDown }: Sort): Cell[][] {
   const compare = (a: Cell, b: Cell): number => {
     if (typeof a === 'number' && typeof b === 'number') return a - b;
-    return String(a).localeCompare(String(b), 'en', { numeric: true });
+    return COLLATOR.compare(String(a), String(b));
   };
   return rows.slice().sort((a, b) => {
     const [left = null, right = null] = [a[column], b[column]];

@@ -1,7 +1,9 @@
 // What a dashboard page knows: definition, data, connection; kept current by requests and the
 // event stream.
 //
-// Every change ends in one `onChange`. It never draws. Start at `DashboardStore`.
+// The stream brings every panel when it opens, one by one, and then what changes; panels are asked for
+// by a request of their own only where there is no stream. Every change ends in one `onChange`. It never
+// draws. Start at `DashboardStore`.
 import { ApiError, dashboard, dashboardData, dashboardVariables, liveAddress, session } from '../api/client';
 import { Live, type LiveStatus } from '../api/live';
 import type { Chosen, DashboardData, DashboardDefinition, PanelData, Tick, Variable } from '../api/types';
@@ -26,6 +28,8 @@ export class DashboardStore {
   /** The variables with the values there are, as asked for last. */
   variables: Variable[] = [];
   readonly #live: Live;
+  /** Panels that the stream has brought since it was opened anew; nothing where a request brings them. */
+  #brought: Set<string> | undefined;
   #request: AbortController | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
   #wasDown = false;
@@ -37,7 +41,8 @@ export class DashboardStore {
     private readonly onChange: () => void,
   ) {
     this.#live = new Live({
-      address: () => liveAddress(name, this.shownRange, this.chosen),
+      // Before the definition is known, the server takes the range that it names.
+      address: () => liveAddress(name, this.definition ? this.shownRange : this.range, this.chosen),
       events: ['panels', 'dashboard', 'tick'],
       probe: session,
       onStatus: (status) => this.#onStatus(status),
@@ -63,29 +68,33 @@ export class DashboardStore {
     return Date.now() + this.#ahead - Date.parse(this.watermark);
   }
 
+  /** Whether a panel shows what was before. */
+  awaits(panel: string): boolean {
+    return this.isLoading && !this.#brought?.has(panel);
+  }
+
   async start(range: Range | undefined, chosen: Chosen): Promise<void> {
     this.range = range;
     this.chosen = chosen;
     clearTimeout(this.#again);
+    this.#follow();
     if (!(await this.#loadDefinition())) {
+      this.#live.stop();
       if (this.missing?.isUnreachable) this.#again = setTimeout(() => void this.start(this.range, this.chosen), RETRY_MS);
       return;
     }
-    this.#live.start();
-    await this.#loadData();
+    this.#bring([]);
   }
 
   setRange(range: Range | undefined): void {
     this.range = range;
     this.#slide();
-    if (!this.isPaused) this.#live.start();
-    void this.#loadData();
+    this.#follow();
   }
 
   setChosen(chosen: Chosen): void {
     this.chosen = chosen;
-    if (!this.isPaused) this.#live.start();
-    void this.#loadData();
+    this.#follow();
   }
 
   /** Asks anew what can be chosen; keeps what was offered where that fails. */
@@ -107,10 +116,7 @@ export class DashboardStore {
   setPaused(isPaused: boolean): void {
     this.isPaused = isPaused;
     if (isPaused) this.#live.stop();
-    else {
-      this.#live.start();
-      void this.#loadData();
-    }
+    else this.#follow();
     this.onChange();
   }
 
@@ -140,8 +146,34 @@ export class DashboardStore {
     return this.definition !== undefined;
   }
 
+  /** Has everything shown anew, and kept so. */
+  #follow(): void {
+    if (this.isPaused) {
+      void this.#loadData();
+      return;
+    }
+    this.#request?.abort();
+    this.#brought = new Set();
+    this.isLoading = true;
+    this.#live.start();
+    this.onChange();
+  }
+
+  /** The stream brought these panels. */
+  #bring(panels: string[]): void {
+    const brought = this.#brought;
+    if (!brought) return;
+    for (const name of panels) brought.add(name);
+    const all = Object.keys(this.definition?.panels ?? {});
+    if (!this.definition || !all.every((name) => brought.has(name))) return;
+    this.#brought = undefined;
+    this.isLoading = false;
+    this.onChange();
+  }
+
   async #loadData(): Promise<void> {
     this.#request?.abort();
+    this.#brought = undefined;
     const request = new AbortController();
     this.#request = request;
     this.isLoading = true;
@@ -164,13 +196,17 @@ export class DashboardStore {
     const isBack = status === 'open' && this.#wasDown;
     if (status === 'open') this.#wasDown = false;
     if (isBack) void this.#loadDefinition().then(() => this.#loadData());
+    // The stream says that it failed, not why; a request does.
+    else if (status === 'down' && this.#brought && this.definition) void this.#loadData();
     this.onChange();
   }
 
   #onMessage(event: string, data: unknown): void {
     if (event === 'panels') {
-      this.#take(data as DashboardData, false);
+      const news = data as DashboardData;
+      this.#take(news, false);
       this.failure = undefined;
+      this.#bring(Object.keys(news.panels));
     } else if (event === 'tick') {
       const tick = data as Tick;
       this.#ahead = Date.parse(tick.now) - Date.now();

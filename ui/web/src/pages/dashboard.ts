@@ -118,9 +118,9 @@ class DashboardPage implements Page {
 
   /** Whether the data lie elsewhere: a count of nothing is a zero, so that panels alone cannot tell. */
   get #liesElsewhere(): boolean {
-    const { dataRange, span, panels } = this.#store;
+    const { dataRange, span, panels, isLoading } = this.#store;
     const known = Object.values(panels);
-    if (!dataRange || known.length === 0) return false;
+    if (!dataRange || known.length === 0 || isLoading) return false;
     const isInside = Date.parse(dataRange.from) < span.to && Date.parse(dataRange.to) > span.from;
     return !isInside || known.every(({ state }) => state === 'empty');
   }
@@ -193,7 +193,7 @@ class DashboardPage implements Page {
         },
         frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: url.isolated[name] },
         isAlone: alone === name,
-        isLoading: store.isLoading,
+        isLoading: store.awaits(name),
         isElsewhere: this.#liesElsewhere,
       });
     }
