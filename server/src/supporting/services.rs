@@ -106,10 +106,12 @@ impl Services {
             )),
         ];
         if let Some(version) = version {
+            let is_guest = |one: &&InstanceView| one.is_by_hand && one.state == "ready";
+            let guests = view.instances.iter().filter(is_guest);
             metrics.push(of_all(Metric::gauge(
                 "serin_service_instances_wanted",
-                "Instances that are wanted.",
-                version.instances.min.into(),
+                "Instances that are wanted, those that somebody started by hand among them.",
+                f64::from(version.instances.min) + guests.count() as f64,
             )));
         }
         if let Some(serving) = serving {
