@@ -54,6 +54,7 @@ pub(crate) fn tidy(project: &Project) -> Result<()> {
         .context("cannot read ARCHITECTURE.md")?;
     dependencies(project, &map, &mut findings)?;
     named_places(project, &map, &mut findings)?;
+    book(project, &mut findings)?;
     files(project, &mut findings)?;
     for finding in &findings {
         println!("tidy: {finding}");
@@ -94,16 +95,23 @@ fn dependencies(project: &Project, map: &str, findings: &mut Vec<String>) -> Res
         let all = package["dependencies"]
             .as_array()
             .context("cargo lists dependencies")?;
+        let mut known = BTreeSet::new();
         for dependency in all.iter().filter(|dependency| dependency["kind"] != "dev") {
             let name = dependency["name"].as_str().unwrap_or_default();
             if let Some(path) = dependency["path"].as_str() {
                 let other = folder_of(path);
+                known.insert(other.clone());
                 if !knows.contains(&other) {
                     findings.push(format!("{folder} may not know {other} (dependency table)"));
                 }
             } else if giants.contains(&name.to_owned()) && !row.giants.contains(name) {
                 findings.push(format!("{folder} may not name {name} (dependency table)"));
             }
+        }
+        for other in knows.difference(&known) {
+            findings.push(format!(
+                "{folder} may know {other} and does not (dependency table)"
+            ));
         }
     }
     for folder in table.keys().filter(|folder| !seen.contains(*folder)) {
@@ -169,6 +177,27 @@ fn named_places(project: &Project, map: &str, findings: &mut Vec<String>) -> Res
     }
     for folder in folders.difference(&named) {
         findings.push(format!("ARCHITECTURE.md does not name the folder {folder}"));
+    }
+    Ok(())
+}
+
+/// The book's table of contents has every page and no other.
+fn book(project: &Project, findings: &mut Vec<String>) -> Result<()> {
+    const SUMMARY: &str = "docs/SUMMARY.md";
+    let contents = fs::read_to_string(project.root.join(SUMMARY))
+        .with_context(|| format!("cannot read {SUMMARY}"))?;
+    let links = contents.split("](").skip(1);
+    let listed: BTreeSet<String> = links
+        .filter_map(|link| Some(format!("docs/{}", link.split_once(')')?.0)))
+        .collect();
+    let is_page = |name: &String| name.starts_with("docs/") && name.ends_with(".md");
+    let pages = tracked(project)?.into_iter().filter(is_page);
+    let pages: BTreeSet<String> = pages.filter(|name| name != SUMMARY).collect();
+    for page in pages.difference(&listed) {
+        findings.push(format!("{SUMMARY} does not list {page}"));
+    }
+    for page in listed.difference(&pages) {
+        findings.push(format!("{SUMMARY} lists {page}, which is not there"));
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ const HEADINGS_MIN: usize = 2;
 /// The bar of the application, with the same links.
 const BAR: &str = r##"<a class="skip" href="#main">To the content</a>
 <header class="app-bar"><a class="brand" href="/" aria-label="Serin, dashboards"><svg class="logo" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8" class="logo-ground"/><path class="logo-bird" d="M5 21c5.500 1 8-1.500 9.500-6C15.800 11 18.200 8.500 22 8.500c2 0 3.300.9 4 2.300l2.500 1-2.500 1.400C25.500 20 21 24.500 14 24.500c-4 0-7-1.300-9-3.500z"/><circle class="logo-ground" cx="22.3" cy="11.8" r="1.25"/></svg><span>Serin</span></a>
-<nav aria-label="Pages"><a class="nav-link" href="/">Dashboards</a><a class="nav-link" href="/explore">Explore</a><a class="nav-link" href="/decisions">Decisions</a><a class="nav-link" href="/docs" aria-current="page">Docs</a></nav></header>
+<nav aria-label="Pages"><a class="nav-link" href="/">Dashboards</a><a class="nav-link" href="/services">Services</a><a class="nav-link" href="/map">Map</a><a class="nav-link" href="/logs">Logs</a><a class="nav-link" href="/traces">Traces</a><a class="nav-link" href="/explore">Explore</a><a class="nav-link" href="/decisions">Decisions</a><a class="nav-link" href="/docs" aria-current="page">Docs</a></nav></header>
 "##;
 
 /// A line of the table of contents; one without a page heads those below it.
