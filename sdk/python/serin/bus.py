@@ -102,6 +102,8 @@ class Bus:
         self._wanted: List[_Wanted] = []
         #: Rises with each connection, so that one knows which sendings died with one.
         self.connection = 0
+        #: When the bus was found again, by the monotonic clock; ``None`` before a second connection.
+        self.found_again: Optional[float] = None
 
     def start(self) -> None:
         """Connects in the background and for ever."""
@@ -215,6 +217,7 @@ class Bus:
 
     async def _stands(self) -> None:
         self.connection += 1
+        self.found_again = clock.monotonic() if self.connection > 1 else None
         self._said = None
         self._connected.set()
         self._on_change()

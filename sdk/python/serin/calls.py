@@ -6,9 +6,11 @@ way. ``docs/decisions/005-calls.md`` has the rules. Start at :func:`call`.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from nats.aio.msg import Msg
 from nats.errors import MaxPayloadError
@@ -18,14 +20,15 @@ from .context import Context
 from .core import Core
 from .encode import to_json
 from .errors import AbsentError, CallError
-from .link import Lost, NoResponders, NotSent
-from .span import Span
+from .link import Link, LinkError, Lost, NoResponders, NotSent
 from .wire import call as wire
 from .wire import name, subject
-from .wire.route import SLOTS, slot_of
+from .wire.route import SLOTS, Route, slot_of
 
 #: How long a call waits in all unless said otherwise, in seconds.
 TIMEOUT_S = 5.0
+#: The pause between tries while services listen again.
+SETTLE_EVERY_S = 0.05
 
 
 @dataclass
@@ -64,23 +67,25 @@ class Call:
         return f"{self.service}.{self.endpoint}"
 
 
-async def call(core: Core, asked: Call) -> Reply:
-    """Makes a call and tells its span; raises :class:`CallError`."""
+async def call(core: Core, asked: Call, hop: Optional[Mapping[str, Any]] = None) -> Reply:
+    """Makes a call and tells its span, with the ``hop`` of a chain that it is; raises
+    :class:`CallError`."""
     around = Context.current()
-    span = Span.begin(asked.target, around.trace)
-    span.attributes["kind"] = "client"
+    span = core.spans.begin(asked.target, around.trace)
+    span.attributes.update(hop or {}, kind="client")
     try:
-        reply = await _attempts(core, asked, span.context(around), span.attributes)
+        body = _body(asked, around)
+        reply = await _attempts(core, asked, body, span.context(around), span.attributes)
     except BaseException as error:
-        span.has_failed = True
-        span.attributes["error"] = str(error)
+        span.fail(error)
         raise
     finally:
-        span.end(core.spans, core.who)
+        core.spans.end(span)
     return reply
 
 
-async def _attempts(core: Core, asked: Call, context: Context, attributes: Dict[str, Any]) -> Reply:
+def _body(asked: Call, around: Context) -> bytes:
+    """The request as it travels, where it may be made."""
     try:
         name.check_short("service", asked.service)
         name.check_short("endpoint", asked.endpoint)
@@ -88,66 +93,92 @@ async def _attempts(core: Core, asked: Call, context: Context, attributes: Dict[
     except (name.BadName, TypeError, ValueError) as error:
         why = f"cannot call {asked.target}: {error}"
         raise CallError(wire.CODE_FAILED, why, may_have_run=False) from error
-    if context.depth >= wire.DEPTH_MAX:
+    if around.depth >= wire.DEPTH_MAX:
         circle = (
-            f"{context.depth} calls enclose each other before {asked.target}, the most allowed; "
+            f"{around.depth} calls enclose each other before {asked.target}, the most allowed; "
             "do services call each other in a circle?"
         )
         raise CallError(wire.CODE_TOO_LARGE, circle, may_have_run=False)
+    return body
+
+
+async def _attempts(
+    core: Core, asked: Call, body: bytes, context: Context, attributes: Dict[str, Any]
+) -> Reply:
     began = clock.monotonic()
     deadline = began + asked.timeout_s
     if context.deadline is not None:
         deadline = min(deadline, context.deadline)
     link = await core.link()
-    await link.route(asked.service)
+    await link.routes_known()
     slot = slot_of(asked.service, asked.key) if asked.key else clock.random_slot(SLOTS)
     avoid: Optional[str] = None
-    for attempt in (1, 2):
-        attributes["attempts"] = attempt
-        route = link.known_route(asked.service)
-        version = route.version(slot) if route else None
-        if route and version == avoid:
-            # Nobody serves that version any more, and the routes do not say so yet.
-            others = [(weight, one) for one, weight in route.versions if one != avoid and weight]
-            version = max(others)[1] if others else version
-        is_idempotent = asked.idempotent or bool(route and asked.endpoint in route.idempotent)
+    is_last = False
+    for attempt in itertools.count(1):
+        if attempt > 1:
+            attributes["attempts"] = attempt
+        to, version, is_idempotent = _aim(link, asked, slot, avoid)
         sent_at = clock.monotonic()
         left_s = max(deadline - sent_at, 0.0)
-        within_s = left_s / 2 if is_idempotent and attempt == 1 else left_s
-        to = (
-            subject.call(asked.service, version, asked.endpoint)
-            if version
-            else subject.call_any(asked.service, asked.endpoint)
-        )
+        may_repeat = is_idempotent and not is_last
+        headers = _headers(core, asked, context, left_s)
+        within_s = left_s / 2 if may_repeat else left_s
         try:
-            headers = _headers(core, asked, context, left_s)
-            message = await link.request(to, body, headers, within_s)
-        except NoResponders:
-            if attempt == 2:
-                raise AbsentError(
-                    wire.CODE_BUSY,
-                    f"nobody serves {asked.target}; is the service deployed, and has it an "
-                    "endpoint of this name?",
-                    may_have_run=False,
-                ) from None
-            avoid = version
-        except Lost as lost:
-            if attempt == 2 or not is_idempotent:
-                waited_ms = int((clock.monotonic() - began) * 1000)
-                why = "lost the connection" if lost.is_broken else "did not answer"
-                text = f"{asked.target} {why} within {waited_ms} ms; it may have run"
-                raise CallError(wire.CODE_TIMEOUT, text) from None
-        except NotSent:
-            waited_ms = int((clock.monotonic() - began) * 1000)
-            text = f"the bus was away for {waited_ms} ms; {asked.target} was not called"
-            raise CallError(wire.CODE_BUSY, text, may_have_run=False) from None
-        except MaxPayloadError:
-            text = f"the request to {asked.target} has {len(body)} bytes, more than the bus takes"
-            raise CallError(wire.CODE_TOO_LARGE, text, may_have_run=False) from None
-        else:
-            if attempt == 2 or wire.NOT_RUN not in (message.headers or {}):
+            message = await link.request(to, body, headers, within_s, may_repeat)
+            if is_last or wire.NOT_RUN not in (message.headers or {}):
                 return _reply(message, sent_at, asked.target, attributes)
-    raise AssertionError("the second attempt returns or raises")
+        except (LinkError, MaxPayloadError) as error:
+            is_absent = isinstance(error, NoResponders)
+            if is_absent and link.is_settling and left_s > SETTLE_EVERY_S:
+                await asyncio.sleep(SETTLE_EVERY_S)
+                continue
+            may_retry = may_repeat if isinstance(error, Lost) else is_absent
+            if is_last or not may_retry:
+                waited_ms = int((clock.monotonic() - began) * 1000)
+                raise _explained(error, asked, len(body), waited_ms) from None
+            if is_absent:
+                avoid = version
+                await link.ask_routes(deadline - clock.monotonic())
+        is_last = True
+    raise AssertionError("counting has no end")
+
+
+def _aim(
+    link: Link, asked: Call, slot: int, avoid: Optional[str]
+) -> Tuple[str, Optional[str], bool]:
+    """Where to send, its version, and whether it may be asked for twice: by the slot, past a version
+    that nobody serves any more though the routes still say so."""
+    route = link.route(asked.service) or Route(())
+    version = route.version(slot)
+    if avoid is not None and version == avoid:
+        others = [(weight, one) for one, weight in route.versions if one != avoid and weight]
+        version = max(others)[1] if others else version
+    to = (
+        subject.call(asked.service, version, asked.endpoint)
+        if version
+        else subject.call_any(asked.service, asked.endpoint)
+    )
+    return to, version, asked.idempotent or asked.endpoint in route.idempotent
+
+
+def _explained(error: Exception, asked: Call, size: int, waited_ms: int) -> CallError:
+    """What went wrong, in words for whoever called."""
+    if isinstance(error, NoResponders):
+        return AbsentError(
+            wire.CODE_BUSY,
+            f"nobody serves {asked.target}; is the service deployed, and has it an endpoint of "
+            "this name?",
+            may_have_run=False,
+        )
+    if isinstance(error, Lost):
+        why = "lost the connection" if error.is_broken else "did not answer"
+        text = f"{asked.target} {why} within {waited_ms} ms; it may have run"
+        return CallError(wire.CODE_TIMEOUT, text)
+    if isinstance(error, NotSent):
+        text = f"the bus was away for {waited_ms} ms; {asked.target} was not called"
+        return CallError(wire.CODE_BUSY, text, may_have_run=False)
+    text = f"the request to {asked.target} has {size} bytes, more than the bus takes"
+    return CallError(wire.CODE_TOO_LARGE, text, may_have_run=False)
 
 
 def _headers(core: Core, asked: Call, context: Context, left_s: float) -> Dict[str, str]:

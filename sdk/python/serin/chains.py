@@ -16,11 +16,12 @@ from .context import Context
 from .core import Core
 from .encode import to_json
 from .errors import AbsentError, CallError, ChainError
-from .span import Span
 from .wire import call as wire
 from .wire import chain as bounds
 from .wire.chain import Hop, Packet, merge
 
+#: How long a chain may take in all unless said otherwise, in seconds.
+TIMEOUT_S = calls.TIMEOUT_S
 #: How long a stage waits for its enhancers unless said otherwise, in seconds.
 STAGE_TIMEOUT_S = 1.0
 
@@ -61,25 +62,28 @@ class Enhanced:
 
 
 async def run(
-    core: Core, chain: Chain, data: Mapping[str, Any], key: Optional[str] = None
+    core: Core, chain: Chain, data: Mapping[str, Any], key: Optional[str], timeout_s: float
 ) -> Enhanced:
     """Runs a chain; raises :class:`ChainError` with the hops so far."""
     around = Context.current()
     depth = around.chain_depth + 1
     _check_bounds(chain, depth)
     _check_size(chain, data)
-    span = Span.begin(f"chain {chain.name}", around.trace)
+    span = core.spans.begin(chain.name, around.trace)
+    span.attributes.update(kind="chain", stages=len(chain.stages))
+    deadline = clock.monotonic() + timeout_s
+    if around.deadline is not None:
+        deadline = min(deadline, around.deadline)
     done = Enhanced(dict(data), [])
     try:
-        with replace(span.context(around), chain_depth=depth).scope():
+        with replace(span.context(around), chain_depth=depth, deadline=deadline).scope():
             for number, stage in enumerate(chain.stages, start=1):
                 await _stage(core, chain.name, number, stage, done, key)
     except BaseException as error:
-        span.has_failed = True
-        span.attributes["error"] = str(error)
+        span.fail(error)
         raise
     finally:
-        span.end(core.spans, core.who)
+        core.spans.end(span)
     return done
 
 
@@ -161,7 +165,8 @@ async def _ask(
     began = clock.monotonic()
     hop = Hop(packet.stage, enhancer, bounds.OK)
     try:
-        reply = await calls.call(core, calls.Call(service, endpoint, packet, key, timeout_s))
+        asked = calls.Call(service, endpoint, packet, key, timeout_s)
+        reply = await calls.call(core, asked, {"chain": packet.chain, "stage": packet.stage})
     except CallError as error:
         hop.total_us = clock.since_us(began)
         is_late = error.code == wire.CODE_TIMEOUT

@@ -26,6 +26,7 @@ from .options import Options
 from .queue import Queue
 from .replay import Replay
 from .send import Sender
+from .span import Spans
 from .spill import Spill
 from .telemetry import Lines
 from .wire import batch, subject
@@ -49,7 +50,7 @@ class Core:
         }
         self.producer = f"{options.service}-{clock.secret_bits(128):032x}"
         self.dropped = Dropped()
-        self.spans = Lines("span", self.dropped)
+        self.spans = Spans(self.who, self.dropped)
         self.logs = Lines("log", self.dropped)
         self.requests_told = Lines("req", self.dropped)
         self.requests = Requests()
@@ -218,7 +219,8 @@ class Core:
         if parent and IS_AVAILABLE:
             left = left_under(parent)
             spill = Spill(parent, self.producer, 0, options.spill_bytes_max)
-        lines = {self.subject(one.what): one for one in (self.spans, self.logs, self.requests_told)}
+        told = (self.spans.lines, self.logs, self.requests_told)
+        lines = {self.subject(one.what): one for one in told}
         events = subject.batch(options.service)
         sender = Sender(self.queue, self.dropped, bus, spill, events, self.producer, lines)
         self._sender = sender

@@ -9,6 +9,8 @@ from typing import Dict
 QUEUE_FULL = "queue-full"
 #: The queue in memory and the spill folder are full.
 SPILL_FULL = "spill-full"
+#: A span that was neither failed nor slow, of a trace beyond the budget or not to be sampled.
+SPAN_SAMPLED = "span-sampled"
 #: The data are not a JSON object.
 NOT_AN_OBJECT = "not-an-object"
 #: The data cannot be written as JSON.

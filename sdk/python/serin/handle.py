@@ -72,16 +72,16 @@ class Emits:
     def span(self, name: str, **attributes: Any) -> Iterator[Span]:
         """A piece of work in the trace under way; what is emitted in it belongs to it."""
         around = Context.current()
-        span = Span.begin(name, around.trace)
+        span = self.core.spans.begin(name, around.trace)
         span.attributes.update(attributes)
         try:
             with span.context(around).scope():
                 yield span
-        except BaseException:
-            span.has_failed = True
+        except BaseException as error:
+            span.fail(error)
             raise
         finally:
-            span.end(self.core.spans, self.core.who)
+            self.core.spans.end(span)
 
     def log_handler(self, level: int = logging.NOTSET) -> logging.Handler:
         """A handler for ``logging`` that tells lines on ``tel.log``, each with its trace."""
@@ -143,10 +143,15 @@ class Waits(Emits):
         return await calls.call(self.core, asked)
 
     async def chain(
-        self, chain: chains.Chain, data: Mapping[str, Any], *, key: Optional[str] = None
+        self,
+        chain: chains.Chain,
+        data: Mapping[str, Any],
+        *,
+        key: Optional[str] = None,
+        timeout: float = chains.TIMEOUT_S,
     ) -> chains.Enhanced:
         """Has services enhance the data, stage by stage; raises :class:`serin.ChainError`."""
-        return await chains.run(self.core, chain, data, key)
+        return await chains.run(self.core, chain, data, key, timeout)
 
     async def flush(self, timeout: Optional[float] = None) -> bool:
         """Waits until everything emitted before is on the bus's disk; whether it is."""

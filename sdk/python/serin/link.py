@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from nats.aio.msg import Msg
 
@@ -20,6 +20,8 @@ from .wire.route import Route, Routes
 
 #: The routes are awaited this long before the first call; without them calls go to any version.
 ROUTES_WITHIN_S = 0.5
+#: After a bus came back, services may take this long to listen again: some tries to connect.
+SETTLES_WITHIN_S = 1.5
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +45,13 @@ class Lost(LinkError):
         self.is_broken = is_broken
 
 
+class _Waiting(NamedTuple):
+    """Who waits for an answer, and whether a connection that breaks ends the waiting."""
+
+    answer: "asyncio.Future[Msg]"
+    gives_up_when_broken: bool
+
+
 class Link:
     """See the module."""
 
@@ -50,7 +59,7 @@ class Link:
         self.bus = Bus(url, name, self._changed)
         self._inbox = self.bus.new_inbox()
         self._next = 0
-        self._waiting: Dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: Dict[str, _Waiting] = {}
         self._listening: Dict[str, Callable[[Optional[Msg]], None]] = {}
         self._connection = 0
         self._asking: Optional[asyncio.Task[None]] = None
@@ -65,18 +74,30 @@ class Link:
 
     async def close(self) -> None:
         """Ends the connection; who waits for an answer is told."""
-        self._fail_waiting()
+        self._tell_broken(to_all=True)
         await self.bus.close()
 
-    async def request(self, subject: str, payload: bytes, headers: Any, within_s: float) -> Msg:
-        """The answer to a message; raises :class:`LinkError`."""
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Any,
+        within_s: float,
+        gives_up_when_broken: bool = True,
+    ) -> Msg:
+        """The answer to a message; raises :class:`LinkError`.
+
+        One that does not give up when the connection breaks still gets what comes over the next one.
+        """
         deadline = clock.monotonic() + within_s
         if not self.bus.is_connected:
             try:
                 await asyncio.wait_for(self.bus.connected(), within_s)
             except asyncio.TimeoutError:
                 raise NotSent("the bus is away") from None
-        token, answer = self.expect()
+        token = self._new_token()
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = _Waiting(answer, gives_up_when_broken)
         try:
             await self.bus.publish(subject, payload, f"{self._inbox}.{token}", headers)
             message = await asyncio.wait_for(answer, deadline - clock.monotonic())
@@ -89,13 +110,6 @@ class Link:
         if (message.headers or {}).get("Status") == "503" and not message.data:
             raise NoResponders(f"nobody serves {subject}")
         return message
-
-    def expect(self) -> "tuple[str, asyncio.Future[Msg]]":
-        """A new word of the inbox, and what comes to it; forgotten by :meth:`forget`."""
-        token = self._new_token()
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = answer
-        return token, answer
 
     def listen(self, hear: Callable[[Optional[Msg]], None]) -> str:
         """A new word of the inbox; calls with each message there until :meth:`forget`, and with ``None``
@@ -116,63 +130,74 @@ class Link:
         """The subject of a word."""
         return f"{self._inbox}.{token}"
 
-    async def route(self, service: str) -> Optional[Route]:
-        """The route of a service; ``None`` where nobody tells any."""
+    async def routes_known(self) -> None:
+        """Waits, not long, until somebody has told routes."""
         if not self._routes_known.is_set():
             try:
                 await asyncio.wait_for(self._routes_known.wait(), ROUTES_WITHIN_S)
             except asyncio.TimeoutError:
                 self._routes_known.set()
-        return self._routes.services.get(service)
 
     @property
     def revision(self) -> int:
         """Of the routes known now; -1 before the first."""
         return self._routes.revision
 
-    def known_route(self, service: str) -> Optional[Route]:
-        """The route of a service as known now."""
+    def route(self, service: str) -> Optional[Route]:
+        """The route of a service as known now; ``None`` where nobody tells any."""
         return self._routes.services.get(service)
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether the bus just came back, so that who serves may still be on the way."""
+        found_again = self.bus.found_again
+        return found_again is not None and clock.monotonic() - found_again < SETTLES_WITHIN_S
 
     async def _answer(self, message: Msg) -> None:
         token = message.subject.rpartition(".")[2]
         hear = self._listening.get(token)
         if hear:
             hear(message)
-        answer = self._waiting.pop(token, None)
-        if answer and not answer.done():
-            answer.set_result(message)
+        waiting = self._waiting.pop(token, None)
+        if waiting and not waiting.answer.done():
+            waiting.answer.set_result(message)
 
     def _changed(self) -> None:
         if not self.bus.is_connected:
-            self._fail_waiting()
+            self._tell_broken(to_all=False)
         elif self.bus.connection != self._connection:
             self._connection = self.bus.connection
-            self._asking = asyncio.get_running_loop().create_task(self._ask_routes())
+            # A bus that was made anew begins at revision one.
+            asking = self.ask_routes(ROUTES_WITHIN_S, is_new=True)
+            self._asking = asyncio.get_running_loop().create_task(asking)
 
-    def _fail_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for answer in waiting.values():
-            if not answer.done():
-                answer.set_exception(Lost(is_broken=True))
-                answer.exception()
+    def _tell_broken(self, to_all: bool) -> None:
+        for waiting in self._waiting.values():
+            if (to_all or waiting.gives_up_when_broken) and not waiting.answer.done():
+                waiting.answer.set_exception(Lost(is_broken=True))
+                # Whoever does not await it any more need not hear it.
+                waiting.answer.exception()
         for hear in list(self._listening.values()):
             hear(None)
 
-    async def _ask_routes(self) -> None:
+    async def ask_routes(self, within_s: float, is_new: bool = False) -> None:
+        """Asks for the routes; those of a bus that ``is_new`` are taken whatever their revision."""
         try:
-            answer = await self.request(subjects.ROUTES_GET, b"", None, ROUTES_WITHIN_S)
-            await self._take_routes(answer)
+            within_s = min(within_s, ROUTES_WITHIN_S)
+            self._put_routes(await self.request(subjects.ROUTES_GET, b"", None, within_s), is_new)
         except LinkError as error:
             _log.debug("no routes are told: %s", error)
         self._routes_known.set()
 
     async def _take_routes(self, message: Msg) -> None:
+        self._put_routes(message, is_new=False)
+
+    def _put_routes(self, message: Msg, is_new: bool) -> None:
         try:
             told = Routes.from_json(json.loads(message.data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             _log.warning("routes on %s cannot be read: %r", message.subject, error)
             return
-        if told.revision >= self._routes.revision:
+        if is_new or told.revision > self._routes.revision:
             self._routes = told
         self._routes_known.set()

@@ -161,7 +161,6 @@ class Server:
         """Runs the handler in the context of the call, no longer than the caller waits."""
         context, span = self._context(taken)
         taken.started = clock.monotonic()
-        span.attributes["kind"] = "server"
         work = asyncio.get_running_loop().create_task(self._work(taken, context))
         self._running.add(work)
         work.add_done_callback(self._ends)
@@ -179,11 +178,17 @@ class Server:
             answer = work.result()
         await self._answer(taken, answer, context)
         span.has_failed = answer.status >= wire.CODE_FAILED
+        span.attributes.update(
+            kind="server",
+            status=answer.status,
+            queue_us=int((taken.started - taken.at) * 1e6),
+            handler_us=clock.since_us(taken.started),
+        )
+        if context.caller:
+            span.attributes["caller"] = context.caller
         if answer.message:
             span.attributes["error"] = answer.message
-        queue_us = int((taken.started - taken.at) * 1e6)
-        span.attributes["queue_us"] = queue_us
-        span.end(self._core.spans, self._core.who)
+        self._core.spans.end(span)
 
     def _ends(self, work: "asyncio.Task[Any]") -> None:
         self._running.discard(work)
@@ -191,9 +196,11 @@ class Server:
 
     def _context(self, taken: _Taken) -> Tuple[Context, Span]:
         headers, options = taken.headers, self._core.options
-        span = Span.begin(taken.endpoint.name, Trace.parse(headers.get(wire.TRACEPARENT)))
+        above = Trace.parse(headers.get(wire.TRACEPARENT))
+        span = self._core.spans.begin(taken.endpoint.name, above)
+        span.began(taken.time_us, taken.at)
         arm = cut_arm(headers.get(wire.ARM))
-        route = self._link.known_route(options.service)
+        route = self._link.route(options.service)
         if route and route.has_trial():
             arm = add_arm(arm, options.service, options.version)
         around = Context(

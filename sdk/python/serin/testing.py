@@ -17,6 +17,7 @@ from .beats import Gauges, Requests
 from .dropped import Dropped
 from .encode import to_json
 from .service import Endpoints
+from .span import Spans
 from .telemetry import Lines
 
 Events = List[Tuple[str, Dict[str, Any]]]
@@ -29,7 +30,7 @@ class _Recorder:
         self._events = events
         self.who = {"service": "test", "version": "dev", "instance": "test-dev-1"}
         self.dropped = Dropped()
-        self.spans = Lines("span", self.dropped)
+        self.spans = Spans(self.who, self.dropped)
         self.logs = Lines("log", self.dropped)
         self.requests = Requests()
         self.gauges = Gauges()

@@ -38,6 +38,15 @@ class Histogram:
         bucket = bucket_of(value_us)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
 
+    def bucket_at(self, share: float) -> int:
+        """The bucket that the value at this share, from the lowest, is in; the last one of none."""
+        left = math.ceil(self.count * share)
+        for bucket, count in sorted(self.buckets.items()):
+            left -= count
+            if left <= 0:
+                return bucket
+        return BUCKETS - 1
+
     def to_json(self) -> Dict[str, Any]:
         """As it stands in a beat: buckets that are not empty, in rising order."""
         buckets = [[bucket, count] for bucket, count in sorted(self.buckets.items())]
