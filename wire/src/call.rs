@@ -24,6 +24,10 @@ pub const DEPTH: &str = "serin-depth";
 pub const DEPTH_MAX: u32 = 32;
 /// How many calls of chains enclose this one.
 pub const CHAIN_DEPTH: &str = "serin-chain-depth";
+/// What the body is, of a request or a reply, where it is not JSON.
+pub const CONTENT_TYPE: &str = "content-type";
+/// The content type of a body of bytes.
+pub const BYTES: &str = "application/octet-stream";
 
 /// Reply: who answered.
 pub const INSTANCE: &str = "serin-instance";

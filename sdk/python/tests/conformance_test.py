@@ -122,6 +122,12 @@ class Handle:
         return task
 
     def _handler(self, behaviour: Json) -> Any:
+        def keep(data: bytes) -> bytes:
+            return data
+
+        if "bytes" in behaviour:
+            return keep
+
         async def handle(data: Any) -> Any:
             return await self._behave(behaviour, data)
 
@@ -201,7 +207,8 @@ async def run_chain(app: serin.Serin, step: Json) -> Enhanced:
     stages = [
         Stage(*stage["enhancers"], timeout=stage["timeout_ms"] / 1000) for stage in step["stages"]
     ]
-    return await app.chain(Chain(step["name"], *stages), filled(step["data"]))
+    bounds = {"timeout": step["timeout_ms"] / 1000} if "timeout_ms" in step else {}
+    return await app.chain(Chain(step["name"], *stages), filled(step["data"]), **bounds)
 
 
 class Runner:
@@ -385,24 +392,29 @@ class Runner:
         kept = self.kept[step["as"]] = asyncio.Queue()
         headers = Repeated(step["headers"].items()) if step.get("headers") else None
         body = json.dumps(step["body"]).encode() if "body" in step else b""
+        count = itertools.count(1)
 
         async def serve(message: Msg) -> None:
             kept.put_nowait(message_shape(message))
             if not step.get("silent"):
                 await self.raw.publish(message.reply, body, "", headers)
+            if next(count) == step.get("times"):
+                # Not awaited here, since it waits until this message is handled.
+                asyncio.ensure_future(self.raw.unsubscribe(serving))
 
-        await self.raw.subscribe(step["subject"], serve, step.get("queue", ""))
+        serving = await self.raw.subscribe(step["subject"], serve, step.get("queue", ""))
         await self.raw.flush()
 
     async def do_call(self, step: Json) -> Any:
-        return await self.handles[step["handle"]].app.call(
+        answer = await self.handles[step["handle"]].app.call(
             step["service"],
             step["endpoint"],
-            step.get("data"),
+            step["bytes"].encode() if "bytes" in step else step.get("data"),
             key=step.get("key"),
             timeout=step.get("timeout_ms", 5000) / 1000,
             idempotent=step.get("idempotent", False),
         )
+        return answer.decode() if isinstance(answer, bytes) else answer
 
     async def do_chain(self, step: Json) -> Json:
         done = await run_chain(self.handles[step["handle"]].app, step)

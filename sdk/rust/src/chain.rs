@@ -402,7 +402,7 @@ impl Chain {
     ) -> (u64, Result<Reply, CallError>) {
         let began = Instant::now();
         let (service, endpoint) = split(&enhancer.name).unwrap_or_default();
-        let call = serin.call_bytes(service, endpoint, packet.clone());
+        let call = serin.call_json(service, endpoint, packet.clone());
         let mut call = call.timeout(stage.within).hop(&self.name, number);
         if let Some(key) = &self.key {
             call = call.key(key.as_str());

@@ -76,7 +76,7 @@ export class Handle {
 
   async #behave(behaviour: Json, data: unknown): Promise<unknown> {
     const { app } = this;
-    const { gate, emit, call, fail, context, echo } = behaviour;
+    const { gate, emit, call, fail, context, echo, bytes } = behaviour;
     let answer: unknown;
     if (gate) {
       this.#gates.at(gate).begin();
@@ -88,7 +88,7 @@ export class Handle {
     if (fail) throw new CallError(fail.code, fail.message, { body: fail.body });
     if (behaviour["throw"]) throw new RangeError(behaviour["throw"]);
     if (context) answer = shapeOf(Context.current());
-    if (echo) answer = data;
+    if (echo || bytes) answer = data;
     return behaviour["reply"] ?? behaviour["additions"] ?? answer;
   }
 }
@@ -139,7 +139,8 @@ function shapeOf(context: Context): Json {
 /** Runs a chain as a step or a behaviour says. */
 export async function runChain(app: Serin, step: Json) {
   const stages = step["stages"].map((one: Json) => stage(one["enhancers"], { timeoutMs: one["timeout_ms"] }));
-  return await app.chain<Json>(chain(step["name"], ...stages), filled(step["data"]));
+  const bounds = step["timeout_ms"] === undefined ? {} : { timeoutMs: step["timeout_ms"] };
+  return await app.chain<Json>(chain(step["name"], ...stages), filled(step["data"]), bounds);
 }
 
 /** Data with what stands for more. */

@@ -119,11 +119,11 @@ export class Runner {
     return await kept.next(PATIENCE_MS / 3, seen);
   }
 
-  #keep(name: string, subject: string, answer?: (message: Msg) => void, queue?: string): void {
+  #keep(name: string, subject: string, answer?: (message: Msg) => void, options: { queue?: string; max?: number } = {}): void {
     const kept = new Kept();
     this.#kept.set(name, kept);
     this.#place.client.subscribe(subject, {
-      ...(queue ? { queue } : {}),
+      ...options,
       callback: (_, message) => {
         kept.push(shapeOf(message));
         answer?.(message);
@@ -212,12 +212,15 @@ export class Runner {
       const payload = "body" in step ? JSON.stringify(step["body"]) : "";
       const headers = step["headers"] ? { headers: toHeaders(step["headers"]) } : {};
       const answer = step["silent"] ? undefined : (message: Msg) => void message.respond(payload, headers);
-      this.#keep(step["as"], step["subject"], answer, step["queue"]);
+      const { queue, times: max } = step;
+      this.#keep(step["as"], step["subject"], answer, { ...(queue ? { queue } : {}), ...(max ? { max } : {}) });
       await this.#place.client.flush();
     },
     call: async (step) => {
-      const { service, endpoint, data, key, idempotent, timeout_ms: timeoutMs } = step;
-      return await this.#handle(step).app.call(service, endpoint, data, { key, idempotent, timeoutMs });
+      const { service, endpoint, data, bytes, key, idempotent, timeout_ms: timeoutMs } = step;
+      const sent = bytes === undefined ? data : Buffer.from(bytes);
+      const answer = await this.#handle(step).app.call(service, endpoint, sent, { key, idempotent, timeoutMs });
+      return answer instanceof Uint8Array ? Buffer.from(answer).toString() : answer;
     },
     chain: async (step) => await runChain(this.#handle(step).app, step),
     slots: async ({ expect }) => expect.map(([service, key]: string[]) => [service, key, slotOf(service!, key!)]),

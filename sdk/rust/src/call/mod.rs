@@ -102,8 +102,14 @@ impl Serin {
         Call::new(self, service, endpoint, body)
     }
 
-    /// A call of an endpoint with a body as it is; see [`Call::reply`] for the answer as it is.
+    /// A call of an endpoint that takes bytes as they are; see [`Call::reply`] for the answer as it is.
     pub fn call_bytes(&self, service: &str, endpoint: &str, body: Bytes) -> Call<Value> {
+        self.call_json(service, endpoint, body)
+            .header(call::CONTENT_TYPE, call::BYTES)
+    }
+
+    /// A call with a body that is JSON already.
+    pub(crate) fn call_json(&self, service: &str, endpoint: &str, body: Bytes) -> Call<Value> {
         Call::new(self, service, endpoint, Ok(body))
     }
 }

@@ -52,7 +52,8 @@ impl Endpoint {
         self
     }
 
-    /// Says that running a call twice does no harm; told by the micro protocol.
+    /// Says that running a call twice does no harm, so that callers ask again where an answer is
+    /// lost; told by the micro protocol, whence Serin takes it into the routes.
     pub fn idempotent(mut self) -> Endpoint {
         self.is_idempotent = true;
         self
@@ -74,7 +75,8 @@ impl From<&str> for Endpoint {
 /// What a handler answers.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Body(Bytes),
+    Json(Bytes),
+    Bytes(Bytes),
     Web(WebResponse),
 }
 

@@ -106,8 +106,7 @@ impl Desk {
         let context = context_of(&arrival.headers, arrival.arrived, None);
         let span = self.begin(arrival, context.trace);
         let queue = arrival.arrived.elapsed();
-        self.answer(arrival, Err(&refusal), queue, Duration::ZERO)
-            .await;
+        self.fail(arrival, &refusal, queue, Duration::ZERO).await;
         let outcome = Outcome {
             status: refusal.code,
             queue,
@@ -183,7 +182,7 @@ impl Desk {
                 (failure.code, bytes, Some(failure))
             }
             Err(failure) => {
-                self.answer(arrival, Err(&failure), queue, handler).await;
+                self.fail(arrival, &failure, queue, handler).await;
                 (failure.code, 0, Some(failure))
             }
             Ok(Answer::Web(response)) => {
@@ -193,17 +192,37 @@ impl Desk {
                     .scope(self.web(arrival, response, queue, handler, None));
                 (status, streamed.await, None)
             }
-            Ok(Answer::Body(body)) => match self.fit(body) {
-                Ok(body) => {
-                    let bytes = body.len() as u64;
-                    self.answer(arrival, Ok(body), queue, handler).await;
-                    (200, bytes, None)
-                }
-                Err(failure) => {
-                    self.answer(arrival, Err(&failure), queue, handler).await;
-                    (failure.code, 0, Some(failure))
-                }
-            },
+            Ok(Answer::Json(body)) => {
+                let headers = self.head(queue, handler);
+                self.body(arrival, body, headers, queue, handler).await
+            }
+            Ok(Answer::Bytes(body)) => {
+                let mut headers = self.head(queue, handler);
+                headers.insert(call::CONTENT_TYPE, call::BYTES);
+                self.body(arrival, body, headers, queue, handler).await
+            }
+        }
+    }
+
+    /// Answers with a body, where the bus takes it.
+    async fn body(
+        &self,
+        arrival: &Arrival,
+        body: Bytes,
+        headers: HeaderMap,
+        queue: Duration,
+        handler: Duration,
+    ) -> (u16, u64, Option<Failure>) {
+        match self.fit(body) {
+            Ok(body) => {
+                let bytes = body.len() as u64;
+                self.publish(arrival, headers, body, None).await;
+                (200, bytes, None)
+            }
+            Err(failure) => {
+                self.fail(arrival, &failure, queue, handler).await;
+                (failure.code, 0, Some(failure))
+            }
         }
     }
 
@@ -244,18 +263,11 @@ impl Desk {
         Err(Failure::new(call::CODE_TOO_LARGE, message))
     }
 
-    async fn answer(
-        &self,
-        arrival: &Arrival,
-        answer: Result<Bytes, &Failure>,
-        queue: Duration,
-        handler: Duration,
-    ) {
+    /// Answers with what went wrong.
+    async fn fail(&self, arrival: &Arrival, failure: &Failure, queue: Duration, handler: Duration) {
         let mut headers = self.head(queue, handler);
-        let body = answer.unwrap_or_else(|failure| {
-            describe(failure, &mut headers);
-            self.fit(failure.body.clone()).unwrap_or_default()
-        });
+        describe(failure, &mut headers);
+        let body = self.fit(failure.body.clone()).unwrap_or_default();
         self.publish(arrival, headers, body, None).await;
     }
 

@@ -164,14 +164,15 @@ impl Service {
                         let message = format!("cannot write the reply as JSON: {error}");
                         Failure::new(call::CODE_FAILED, message)
                     })?;
-                    Ok(Answer::Body(Bytes::from(body)))
+                    Ok(Answer::Json(Bytes::from(body)))
                 }
                 .boxed()
             }),
         )
     }
 
-    /// Serves an endpoint whose requests and replies are bytes as they are.
+    /// Serves an endpoint whose requests and replies are bytes as they are; callers in Rust make them
+    /// by [`Serin::call_bytes`].
     pub fn endpoint_bytes<F, Fut>(self, endpoint: impl Into<Endpoint>, handler: F) -> Service
     where
         F: Fn(Incoming, Bytes) -> Fut + Send + Sync + 'static,
@@ -182,7 +183,7 @@ impl Service {
             false,
             Box::new(move |incoming, _, body| {
                 handler(incoming, body)
-                    .map(|reply| reply.map(Answer::Body))
+                    .map(|reply| reply.map(Answer::Bytes))
                     .boxed()
             }),
         )

@@ -145,6 +145,10 @@ fn serving(spec: &Value, mut service: Service, gates: &Arc<Gates>) -> Service {
         {
             endpoint = endpoint.idempotent();
         }
+        if behaviour.get("bytes").is_some() {
+            service = service.endpoint_bytes(endpoint, |_, body| async move { Ok(body) });
+            continue;
+        }
         let (behaviour, gates) = (Arc::new(behaviour.clone()), Arc::clone(gates));
         service = service.endpoint(endpoint, move |incoming, data: Value| {
             behave(incoming, Arc::clone(&behaviour), Arc::clone(&gates), data)
@@ -329,6 +333,9 @@ pub(crate) async fn run_chain(app: &Serin, step: &Value) -> Result<Enhanced, Cha
             }
         };
         chain = chain.stage(names.fold(Stage::new().within(within), enhance));
+    }
+    if let Some(timeout_ms) = step["timeout_ms"].as_u64() {
+        chain = chain.timeout(Duration::from_millis(timeout_ms));
     }
     chain.run(&filled(&step["data"])).await
 }

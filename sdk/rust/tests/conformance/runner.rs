@@ -191,7 +191,8 @@ impl Runner {
                 let routes = watch::Sender::new(told.clone());
                 let told_now = routes.subscribe();
                 let answer = move || Some(told_now.borrow().to_string().into());
-                serve(&client, subject::ROUTES_GET, "", HeaderMap::new(), answer).await?;
+                let asked = Served::new(subject::ROUTES_GET);
+                serve(&client, asked, answer).await?;
                 self.routes = Some(routes);
             }
         }
@@ -210,14 +211,7 @@ impl Runner {
 
     async fn listen(&mut self, step: &Value) -> Result<Outcome> {
         let client = self.place.client()?;
-        let kept = serve(
-            &client,
-            text(step, "subject")?,
-            "",
-            HeaderMap::new(),
-            || None,
-        )
-        .await?;
+        let kept = serve(&client, Served::new(text(step, "subject")?), || None).await?;
         self.kept.insert(text(step, "as")?.to_owned(), kept);
         Ok(Outcome::Nothing)
     }
@@ -227,15 +221,13 @@ impl Runner {
         let body = step.get("body").map(Value::to_string).unwrap_or_default();
         let is_silent = step["silent"] == true;
         let answer = move || (!is_silent).then(|| Bytes::from(body.clone()));
-        let queue = step["queue"].as_str().unwrap_or_default();
-        let kept = serve(
-            &client,
-            text(step, "subject")?,
-            queue,
-            headers(step),
-            answer,
-        )
-        .await?;
+        let served = Served {
+            queue: step["queue"].as_str().unwrap_or_default(),
+            headers: headers(step),
+            times: step["times"].as_u64(),
+            ..Served::new(text(step, "subject")?)
+        };
+        let kept = serve(&client, served, answer).await?;
         self.kept.insert(text(step, "as")?.to_owned(), kept);
         Ok(Outcome::Nothing)
     }
@@ -365,11 +357,12 @@ impl Runner {
 
     fn call(&self, step: &Value) -> Result<Work> {
         let app = &self.handle(step)?.app;
-        let mut call: Call<Value> = app.call(
-            text(step, "service")?,
-            text(step, "endpoint")?,
-            &step["data"],
-        );
+        let (service, endpoint) = (text(step, "service")?, text(step, "endpoint")?);
+        let bytes = step["bytes"].as_str().map(str::to_owned);
+        let mut call: Call<Value> = match bytes.clone() {
+            Some(bytes) => app.call_bytes(service, endpoint, bytes.into()),
+            None => app.call(service, endpoint, &step["data"]),
+        };
         if let Some(key) = step["key"].as_str() {
             call = call.key(key);
         }
@@ -377,8 +370,13 @@ impl Runner {
             call = call.idempotent();
         }
         let call = call.timeout(millis(step, "timeout_ms", 5_000));
+        let is_bytes = bytes.is_some();
         Ok(async move {
-            Ok(match call.await {
+            let answer = match is_bytes {
+                true => call.reply().await.map(|reply| text_of(&reply.body)),
+                false => call.await,
+            };
+            Ok(match answer {
                 Ok(answer) => Outcome::Value(answer),
                 Err(error) => Outcome::Error(call_error_shape(&error)),
             })
@@ -398,19 +396,40 @@ impl Runner {
     }
 }
 
+/// What a raw client listens for, and answers with.
+struct Served<'a> {
+    subject: &'a str,
+    queue: &'a str,
+    headers: HeaderMap,
+    /// It leaves after so many.
+    times: Option<u64>,
+}
+
+impl Served<'_> {
+    fn new(subject: &str) -> Served<'_> {
+        Served {
+            subject,
+            queue: "",
+            headers: HeaderMap::new(),
+            times: None,
+        }
+    }
+}
+
 /// Subscribes on the bus: what comes is kept, and answered where there is an answer.
 async fn serve(
     client: &Client,
-    subject: &str,
-    queue: &str,
-    headers: HeaderMap,
+    served: Served<'_>,
     answer: impl Fn() -> Option<Bytes> + Send + 'static,
 ) -> Result<mpsc::Receiver<Value>> {
-    let subject = subject.to_owned();
-    let mut messages = match queue {
+    let (subject, headers) = (served.subject.to_owned(), served.headers);
+    let mut messages = match served.queue {
         "" => client.subscribe(subject).await?,
         queue => client.queue_subscribe(subject, queue.to_owned()).await?,
     };
+    if let Some(times) = served.times {
+        messages.unsubscribe_after(times).await?;
+    }
     let (keep, kept) = mpsc::channel(KEPT_MAX);
     let answering = client.clone();
     tokio::spawn(async move {
@@ -434,6 +453,10 @@ async fn round_trip(client: &Client) -> Result<()> {
     client.publish(subject, Bytes::new()).await?;
     back.next().await.context("the connection ended")?;
     Ok(())
+}
+
+fn text_of(bytes: &[u8]) -> Value {
+    String::from_utf8_lossy(bytes).into()
 }
 
 fn slots(step: &Value) -> Result<Outcome> {
