@@ -90,7 +90,7 @@ impl Serin {
                     if event == Connection::Connected {
                         watching.connections.fetch_add(1, Ordering::Relaxed);
                     }
-                    watching.trouble.hear(&event, &host);
+                    watching.trouble.hear(&event, &host, clock::monotonic());
                     watching.queue.wake.notify_one();
                 });
                 let client = client.await?;
