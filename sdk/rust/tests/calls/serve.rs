@@ -260,12 +260,6 @@ async fn beats_say_ready_and_draining_and_events_are_flushed() {
         })
     });
     let cart = cart.await;
-    let next = async |beats: &mut async_nats::Subscriber| -> State {
-        let beat = tokio::time::timeout(PATIENCE, beats.next()).await;
-        let beat = beat.expect("in time").expect("a beat");
-        let beat: Beat = serde_json::from_slice(&beat.payload).expect("a beat");
-        beat.state
-    };
     while next(&mut beats).await != State::Ready {}
     let reply = place
         .client()
@@ -279,6 +273,14 @@ async fn beats_say_ready_and_draining_and_events_are_flushed() {
     assert_eq!((counts.emitted, counts.acknowledged), (1, 1));
     drop(serin);
     while next(&mut beats).await != State::Draining {}
+}
+
+/// What the next beat says.
+async fn next(beats: &mut async_nats::Subscriber) -> State {
+    let beat = tokio::time::timeout(PATIENCE, beats.next()).await;
+    let beat = beat.expect("in time").expect("a beat");
+    let beat: Beat = serde_json::from_slice(&beat.payload).expect("a beat");
+    beat.state
 }
 
 /// Not a test by itself: the service that the next test starts and ends.
@@ -296,10 +298,12 @@ fn service_that_serves_until_sigterm() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let served = runtime.block_on(async {
         let serin = serin_sdk::Serin::connect(options).expect("connected");
-        let service = serin.service().endpoint("slow", |_, _: Value| async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            Ok(json!("done"))
-        });
+        let service = serin
+            .service()
+            .endpoint("slow", |call, _: Value| async move {
+                let passed = call.serin().call::<Value>("gate", "pass", &json!({}));
+                Ok(passed.timeout(PATIENCE).await?)
+            });
         service.run().await
     });
     served.expect("served");
@@ -316,10 +320,22 @@ async fn sigterm_lets_calls_end_and_the_process_too() {
         .expect("started");
     place.until_served("$SRV.PING.cart.cart-v1-7").await;
     let client = place.client();
-    let call = tokio::spawn(async move { client.request("svc.cart.v1.slow", "1".into()).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let subscribe = async |subject: &'static str| client.subscribe(subject).await;
+    let mut gate = subscribe("svc.gate.pass").await.expect("subscribed");
+    let mut beats = subscribe("tel.beat.cart.v1.cart-v1-7")
+        .await
+        .expect("subscribed");
+    place.round_trip().await;
+    let calling = place.client();
+    let call = tokio::spawn(async move { calling.request("svc.cart.v1.slow", "1".into()).await });
+    let inside = tokio::time::timeout(PATIENCE, gate.next()).await;
+    let inside = inside.expect("in time").expect("its handler runs");
     let id = rustix::process::Pid::from_raw(service.id().expect("it runs") as i32).expect("a pid");
     rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("signalled");
+    while next(&mut beats).await != State::Draining {}
+    let reply = inside.reply.expect("a reply subject");
+    let passed = client.publish(reply, r#""done""#.into()).await;
+    passed.expect("published");
     let answer = call.await.expect("no panic").expect("answered");
     assert_eq!(&answer.payload[..], br#""done""#);
     let ended = tokio::time::timeout(PATIENCE, service.wait())
