@@ -1,7 +1,7 @@
 //! What an instance writes becomes lines of log: bounded in length and rate, drops counted.
 //!
-//! A line that is a JSON object is taken apart (level, message, time and trace by their usual names,
-//! the rest as fields); any other is text. The last lines are kept for whoever asks why an instance
+//! A line that is a JSON object is taken apart (level, message and trace by their usual names, the rest
+//! as fields); any other is text. Its time is that of its arrival: lines stay in order. The last lines are kept for whoever asks why an instance
 //! did not get ready. Pure but for [`read`]. Start there.
 
 use std::collections::VecDeque;
