@@ -86,6 +86,8 @@ struct Private {
     watched: Arc<Watched>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// Whether its process is one that a killed Serin left.
+    is_adopted: bool,
     /// Holds the folder's lock until the bus is dropped.
     _lock: File,
 }
@@ -133,7 +135,9 @@ impl Bus {
         let lock = lock(&files)?;
         let owner = Owner::of(&options.data_dir, &files, true)?;
         let mut start = Start::new(&options, files)?;
-        let (process, connection) = match start.adopt(options.port).await? {
+        let adopted = start.adopt(options.port).await?;
+        let is_adopted = adopted.is_some();
+        let (process, connection) = match adopted {
             Some(adopted) => adopted,
             None => start.afresh(options.port).await?,
         };
@@ -165,6 +169,7 @@ impl Bus {
                 watched,
                 stop,
                 task,
+                is_adopted,
                 _lock: lock,
             }),
         })
@@ -173,6 +178,13 @@ impl Bus {
     /// Our connection; it comes back by itself after an outage.
     pub fn client(&self) -> &async_nats::Client {
         &self.connection.client
+    }
+
+    /// Whether a private bus was there already, left by a killed Serin.
+    pub fn is_adopted(&self) -> bool {
+        self.private
+            .as_ref()
+            .is_some_and(|private| private.is_adopted)
     }
 
     /// Where services connect, with credentials.
@@ -285,11 +297,11 @@ struct Start {
 
 impl Start {
     fn new(options: &BusOptions, files: Files) -> Result<Start, BusError> {
-        let settings = match Settings::load(&files) {
+        let settings = match Settings::load(&files)? {
             Some(settings) => settings,
             None => Settings::fresh(options.port)?,
         };
-        let services = Arc::new(Mutex::new(Services::load(&files)));
+        let services = Arc::new(Mutex::new(Services::load(&files)?));
         Ok(Start {
             files,
             settings,

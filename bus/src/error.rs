@@ -40,6 +40,17 @@ pub enum BusError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file of ours does not say what we wrote.
+    #[error(
+        "{path} is damaged; restore it from a backup, or end what runs with `serin down` and remove the \
+         file: the next start makes it anew"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Source,
+    },
     /// The system gave no random bytes.
     #[error("cannot read random bytes from /dev/urandom")]
     Random(#[source] std::io::Error),

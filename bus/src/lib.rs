@@ -23,5 +23,6 @@ pub use bus::{Bus, BusHealth, BusOptions, stop_left};
 pub use error::{BusError, PublishError};
 pub use messages::{Delivery, Message, Messages};
 pub use monitor::{BusNumbers, StreamNumbers};
+pub use process::{is_alive, of_folder as running};
 pub use services::BusUser;
 pub use stream::{EventStream, PubAck, StreamState};

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::error::BusError;
-use crate::settings::{Files, random_hex, write_private};
+use crate::settings::{Files, random_hex, read, write_private};
 
 /// The folder that uses the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +25,21 @@ impl Owner {
     /// The name of the folder, made where it has none.
     pub(crate) fn of(data_dir: &Path, files: &Files, is_private: bool) -> Result<Owner, BusError> {
         let path = files.owner();
-        let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        let kept = kept.trim();
-        let id = match kept {
-            "" => {
+        let id = match read(&path)? {
+            Some(text) => match String::from_utf8_lossy(&text).trim() {
+                "" => {
+                    return Err(BusError::Damaged {
+                        path,
+                        source: "it is empty".into(),
+                    });
+                }
+                kept => kept.to_owned(),
+            },
+            None => {
                 let fresh = random_hex()?;
                 write_private(&path, format!("{fresh}\n").as_bytes())?;
                 fresh
             }
-            kept => kept.to_owned(),
         };
         Ok(Owner {
             id,

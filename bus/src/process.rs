@@ -6,6 +6,7 @@
 //! `nats.lock`, so the lock lives from before the fork until the last such process is gone.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -111,7 +112,7 @@ impl Process {
     pub(crate) fn has_ended(&mut self) -> bool {
         match &mut self.child {
             Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => !is_alive(self.pid),
+            None => !is_alive(self.id()),
         }
     }
 
@@ -124,7 +125,7 @@ impl Process {
                 }
             }
             None => {
-                while is_alive(self.pid) {
+                while is_alive(self.id()) {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
             }
@@ -152,8 +153,19 @@ impl Process {
 /// one reads it anyway.
 pub(crate) fn reload(id: u64, files: &Files) -> bool {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-    let pid = pid.filter(|&pid| runs_with(pid, files) && is_alive(pid));
+    let pid = pid.filter(|&pid| runs_with(pid, files) && is_alive(pid.as_raw_nonzero().get()));
     pid.is_some_and(|pid| kill_process(pid, Signal::HUP).is_ok())
+}
+
+/// The server that runs for a folder, whoever started it; nothing is waited for.
+pub fn of_folder(data_dir: &Path) -> Option<i32> {
+    let running = running(&Files::under(data_dir));
+    running.first().map(|pid| pid.as_raw_nonzero().get())
+}
+
+/// Whether a process is there and has not ended; one that ended and that nobody asked for is not.
+pub fn is_alive(id: i32) -> bool {
+    Pid::from_raw(id).is_some_and(|pid| test_kill_process(pid).is_ok() && !is_zombie(pid))
 }
 
 /// The folder's lock for a server to be; waits for one that is dying.
@@ -202,12 +214,8 @@ fn running(files: &Files) -> Vec<Pid> {
         Err(_) => files.read_pid().into_iter().collect(),
     };
     let pids = pids.into_iter().filter_map(Pid::from_raw);
-    pids.filter(|&pid| runs_with(pid, files) && is_alive(pid))
+    pids.filter(|&pid| runs_with(pid, files) && is_alive(pid.as_raw_nonzero().get()))
         .collect()
-}
-
-fn is_alive(pid: Pid) -> bool {
-    test_kill_process(pid).is_ok() && !is_zombie(pid)
 }
 
 /// A process that ended and that nobody has asked for; only Linux tells us.
@@ -238,4 +246,33 @@ fn runs_with(pid: Pid, files: &Files) -> bool {
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
     let ours = format!(" {CONF_OPTION} {}", files.conf().display());
     line.trim_end().ends_with(&ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_is_not_alive_though_nobody_asked_for_it() {
+        let own = std::process::id().cast_signed();
+        assert!(is_alive(own));
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let id = child.id().cast_signed();
+        let pid = Pid::from_raw(id).expect("a process");
+        let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), ended).expect("it ends");
+        assert!(!is_alive(id), "it is a zombie");
+        child.wait().expect("asked for");
+        assert!(!is_alive(id));
+    }
+
+    #[test]
+    fn another_program_with_the_number_is_no_server() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Files::under(folder.path());
+        std::fs::create_dir(&files.folder).expect("made");
+        let own = std::process::id().cast_signed();
+        files.write_pid(own).expect("written");
+        assert_eq!(of_folder(folder.path()), None);
+    }
 }

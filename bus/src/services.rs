@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::error::BusError;
-use crate::settings::{Files, Settings, write_private};
+use crate::settings::{Files, Settings, read_kept, write_private};
 
 /// Slots in a percent: the broker's weights are whole percents.
 const SLOTS_PER_PERCENT: u32 = SLOTS / 100;
@@ -108,12 +108,8 @@ pub(crate) struct Services {
 
 impl Services {
     /// As they were stored; none where nothing was.
-    pub(crate) fn load(files: &Files) -> Services {
-        let stored = std::fs::read(files.services());
-        let stored = stored
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        stored.unwrap_or_default()
+    pub(crate) fn load(files: &Files) -> Result<Services, BusError> {
+        Ok(read_kept(&files.services())?.unwrap_or_default())
     }
 
     /// Writes both files.

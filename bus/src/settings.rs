@@ -6,11 +6,12 @@
 //! text has to be quoted by hand.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -105,8 +106,9 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn load(files: &Files) -> Option<Settings> {
-        serde_json::from_slice(&fs::read(files.settings()).ok()?).ok()
+    /// As they were stored; `None` in a new folder.
+    pub(crate) fn load(files: &Files) -> Result<Option<Settings>, BusError> {
+        read_kept(&files.settings())
     }
 
     pub(crate) fn fresh(port: Option<u16>) -> Result<Settings, BusError> {
@@ -173,6 +175,32 @@ impl Settings {
     }
 }
 
+/// What a file of ours keeps; `None` where there is no such file. One that cannot be read is never
+/// taken for a new one: fresh credentials would shut out everybody who has the old ones.
+pub(crate) fn read_kept<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, BusError> {
+    let Some(text) = read(path)? else {
+        return Ok(None);
+    };
+    let kept = serde_json::from_slice(&text).map_err(|source| BusError::Damaged {
+        path: path.to_path_buf(),
+        source: source.into(),
+    });
+    kept.map(Some)
+}
+
+/// What is in a file of ours, where it is there.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, BusError> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(BusError::File {
+            what: "read",
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
+}
+
 /// Writes a file that only its owner can read, aside and then in place.
 pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<(), BusError> {
     let aside = path.with_extension("new");
@@ -215,4 +243,39 @@ fn free_ports() -> Result<(u16, u16), BusError> {
         Ok((first.local_addr()?.port(), second.local_addr()?.port()))
     };
     two().map_err(BusError::NoPort)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::owner::Owner;
+    use crate::services::Services;
+
+    #[test]
+    fn a_new_folder_has_nothing_and_a_damaged_file_is_no_new_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Files::under(folder.path());
+        fs::create_dir(&files.folder).expect("made");
+        assert_eq!(Settings::load(&files).expect("none"), None);
+        assert_eq!(Services::load(&files).expect("none"), Services::default());
+        let owner = Owner::of(folder.path(), &files, true).expect("made");
+        let again = Owner::of(folder.path(), &files, true).expect("kept");
+        assert_eq!(owner, again);
+        for path in [files.settings(), files.services(), files.owner()] {
+            fs::write(&path, " \n").expect("written");
+        }
+        let errors = [
+            Settings::load(&files).map(drop),
+            Services::load(&files).map(drop),
+            Owner::of(folder.path(), &files, true).map(drop),
+        ];
+        for error in errors {
+            let error = error.expect_err("it is damaged").to_string();
+            assert!(error.contains("is damaged; restore it"), "{error}");
+        }
+        fs::remove_file(files.settings()).expect("removed");
+        fs::create_dir(files.settings()).expect("made");
+        let error = Settings::load(&files).expect_err("it cannot be read");
+        assert!(error.to_string().starts_with("cannot read"), "{error}");
+    }
 }

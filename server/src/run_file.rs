@@ -63,16 +63,27 @@ pub(crate) fn sockets_dir(data: &Path) -> Result<PathBuf> {
         let hash = blake3::hash(data.as_os_str().as_encoded_bytes()).to_hex();
         std::env::temp_dir().join(format!("serin-{}", &hash[..16]))
     };
-    std::fs::DirBuilder::new()
+    fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&dir)
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let owner = std::fs::metadata(&dir)?.uid();
-    if owner != rustix::process::getuid().as_raw() {
-        bail!("{} belongs to another user; remove it", dir.display());
-    }
+    check_ours(&dir)?;
     Ok(dir)
+}
+
+/// In the folder for temporary files anybody may have been there before us, also with a link.
+fn check_ours(dir: &Path) -> Result<()> {
+    let found = fs::symlink_metadata(dir)
+        .with_context(|| format!("cannot look at the folder {}", dir.display()))?;
+    let us = rustix::process::getuid().as_raw();
+    let wrong = match () {
+        () if !found.is_dir() => "is no folder",
+        () if found.uid() != us => "belongs to another user",
+        () if found.mode() & 0o077 != 0 => "is open to other users",
+        () => return Ok(()),
+    };
+    bail!("{} {wrong}; remove it", dir.display());
 }
 
 /// Where the gateway's process is found; no name of a shim's socket.
@@ -202,8 +213,7 @@ impl RunLock {
 }
 
 fn is_running(pid: &str) -> bool {
-    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    pid.parse().is_ok_and(serin_bus::is_alive)
 }
 
 #[cfg(test)]
@@ -237,6 +247,23 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_folder_of_sockets_is_ours_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ours = folder.path().join("ours");
+        fs::create_dir(&ours).expect("made");
+        let set = |mode| fs::set_permissions(&ours, fs::Permissions::from_mode(mode)).expect("set");
+        set(0o700);
+        check_ours(&ours).expect("it is ours");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&ours, &link).expect("linked");
+        let error = check_ours(&link).expect_err("a link may lead anywhere");
+        assert!(error.to_string().contains("is no folder"), "{error}");
+        set(0o750);
+        let error = check_ours(&ours).expect_err("others may go in");
+        assert!(error.to_string().contains("open to other"), "{error}");
     }
 
     #[tokio::test]

@@ -5,10 +5,9 @@
 //! invariants (docs/decisions/002) are checked by [`Audit`]. Start at [`run`].
 
 mod gateway;
+mod ports;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +20,7 @@ use serin_control::confine::Ground;
 use serin_lake::check::Audit;
 
 use self::gateway::gateway;
+use self::ports::ports;
 use super::{print, remark};
 use crate::cli::{Doctor, Global};
 use crate::client::Client;
@@ -28,8 +28,6 @@ use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir};
 use crate::settings::{self, Settings};
 
-/// The address `serin up` takes unless told otherwise.
-const USUAL_ADDRESS: &str = "127.0.0.1:7070";
 /// Less free disk than this is no room for a flush and the bus's stream.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 /// Sealed times come each second; this much behind, somebody does not beat or nothing is read.
@@ -97,6 +95,8 @@ impl Report {
 
 pub(crate) async fn run(global: &Global, doctor: &Doctor) -> Result<ExitCode> {
     let dir = std::path::absolute(&doctor.dir).context("cannot tell where we are")?;
+    // As `serin up` names it, and the processes of its folder are known.
+    let dir = dir.canonicalize().unwrap_or(dir);
     let dir = RunFile::find(&dir)?.map_or(dir, |(found, _)| found);
     let data = data_dir(&dir);
     if !data.is_dir() {
@@ -315,13 +315,9 @@ async fn server(global: &Global, dir: &Path, report: &mut Report) -> Result<bool
         }
         (None, None) => {
             report.ok("server", "none runs here");
-            match TcpListener::bind(USUAL_ADDRESS) {
-                Ok(_) => report.ok("port", format!("{USUAL_ADDRESS} is free")),
-                Err(error) => report.warn(
-                    "port",
-                    format!("{USUAL_ADDRESS}: {error}"),
-                    "another server has it; choose one with `serin up --listen 127.0.0.1:0`",
-                ),
+            // Where serin.yaml cannot be read that is told above.
+            if let Ok(settings) = Settings::load(dir) {
+                ports(settings.otlp, report);
             }
             Ok(false)
         }
@@ -381,29 +377,20 @@ async fn nats_server(data: &Path, is_running: bool, report: &mut Report) {
             "a running bus goes on; the next start needs one",
         ),
     }
-    let pid = fs::read_to_string(data.join("bus/nats.pid")).unwrap_or_default();
-    let is_alive = pid.trim().parse().ok().is_some_and(is_alive);
-    match (is_running, is_alive) {
-        (true, true) => report.ok("bus", format!("process {} runs", pid.trim())),
-        (true, false) if !pid.is_empty() => report.warn(
+    let was_started = data.join("bus/nats.pid").exists();
+    match (is_running, serin_bus::running(data)) {
+        (true, Some(pid)) => report.ok("bus", format!("process {pid} runs")),
+        (true, None) if was_started => report.warn(
             "bus",
             "our own nats-server does not run",
             "Serin starts it again within seconds; if it does not, look at .serin/bus/nats.log",
         ),
-        (false, true) => report.ok(
+        (false, Some(pid)) => report.ok(
             "bus",
-            format!(
-                "process {} runs without Serin and keeps what is published",
-                pid.trim()
-            ),
+            format!("process {pid} runs without Serin and keeps what is published"),
         ),
         _ => {}
     }
-}
-
-fn is_alive(pid: i32) -> bool {
-    rustix::process::Pid::from_raw(pid)
-        .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
 /// Every invariant of the lake, by a reader of its own.
@@ -476,6 +463,8 @@ async fn audited(dir: PathBuf) -> Result<Findings> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
