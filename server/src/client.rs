@@ -78,14 +78,16 @@ impl Client {
         &self.base
     }
 
-    /// A link that signs a browser in and shows `next`.
-    pub(crate) fn sign_in_link(&self, next: &str) -> String {
-        format!(
-            "{}/signin?token={}&next={}",
-            self.base,
-            self.token,
-            percent_encoded(next)
-        )
+    /// A new link that signs one browser in, once, within ten minutes, and shows `next`.
+    pub(crate) async fn sign_in_link(&self, next: &str) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Made {
+            code: String,
+        }
+        let request = self.request(Method::POST, "/api/v1/signin");
+        let Made { code } = self.json(request).await?;
+        let link = sign_in_link(&self.base, &code);
+        Ok(format!("{link}&next={}", percent_encoded(next)))
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -134,6 +136,11 @@ impl Client {
             )
         })
     }
+}
+
+/// The link of a code.
+pub(crate) fn sign_in_link(base: &str, code: &str) -> String {
+    format!("{base}/signin?code={code}")
 }
 
 /// What the server says of a refused request.

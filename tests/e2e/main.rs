@@ -21,6 +21,7 @@ mod dist;
 mod docs;
 mod doors;
 mod duck;
+mod ending;
 mod faults;
 mod hostile;
 mod imports;

@@ -92,7 +92,7 @@ async fn deploys_rollbacks_and_replacements_are_marks() -> Result<()> {
 async fn in_the_browser(serin: &Serin, why: &str) -> Result<()> {
     let mut browser = Browser::start()?;
     let next = "%2Fd%2Fservice%3Fvar.service%3Dticker";
-    let url = format!("{}/signin?token={}&next={next}", serin.url(), serin.token());
+    let url = serin.sign_in_link(next).await?;
     browser.ask("dashboard", json!({"url": url})).await?;
     let panel = format!("[data-panel={PANEL}]");
     for kind in ["deploy", "rollback", "replace", "fail"] {

@@ -102,7 +102,7 @@ async fn told(serin: &Serin) -> Result<i64> {
 
 async fn signed_in(serin: &Serin) -> Result<Browser> {
     let mut browser = Browser::start()?;
-    let url = format!("{}/signin?token={}", serin.url(), serin.token());
+    let url = serin.sign_in_link("").await?;
     browser.ask("open", json!({"url": url})).await?;
     Ok(browser)
 }

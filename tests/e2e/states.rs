@@ -11,7 +11,7 @@ use crate::chromium::Browser;
 use crate::weblog;
 
 /// Where one lands who follows a link of this server.
-fn at(serin: &Serin, path: &str) -> String {
+async fn at(serin: &Serin, path: &str) -> Result<String> {
     let next: String = path
         .bytes()
         .map(|byte| match byte {
@@ -19,7 +19,7 @@ fn at(serin: &Serin, path: &str) -> String {
             other => format!("%{other:02X}"),
         })
         .collect();
-    format!("{}/signin?token={}&next={next}", serin.url(), serin.token())
+    serin.sign_in_link(&next).await
 }
 
 async fn text_of(browser: &mut Browser, selector: &str) -> Result<String> {
@@ -42,7 +42,7 @@ async fn an_empty_range_leads_to_the_data_and_the_url_holds_the_range() -> Resul
     let mut browser = Browser::start()?;
     let empty = "/d/weblog?from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z";
     browser
-        .ask("dashboard", json!({"url": at(&serin, empty)}))
+        .ask("dashboard", json!({"url": at(&serin, empty).await?}))
         .await?;
     let states = browser.ask("states", json!({})).await?;
     // A count of nothing is a zero; what has no value says so.
@@ -121,7 +121,7 @@ async fn text_of_events_never_becomes_markup() -> Result<()> {
     serin.run(&["flush"]).await?;
     let mut browser = Browser::start()?;
     browser
-        .ask("dashboard", json!({"url": at(&serin, "/d/weblog")}))
+        .ask("dashboard", json!({"url": at(&serin, "/d/weblog").await?}))
         .await?;
     for panel in ["pages", "referrers"] {
         let table = browser.ask("table", json!({"panel": panel})).await?;
@@ -172,7 +172,7 @@ async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
     )?;
     let mut browser = Browser::start()?;
     browser
-        .ask("dashboard", json!({"url": at(&serin, "/d/two")}))
+        .ask("dashboard", json!({"url": at(&serin, "/d/two").await?}))
         .await?;
     browser
         .until("document.querySelector('[data-panel=good]')?.dataset.state === 'ok'")
@@ -192,7 +192,7 @@ async fn the_theme_is_chosen_and_remembered() -> Result<()> {
     let serin = weblog::imported().await?;
     let mut browser = Browser::start()?;
     browser
-        .ask("dashboard", json!({"url": at(&serin, "/d/weblog")}))
+        .ask("dashboard", json!({"url": at(&serin, "/d/weblog").await?}))
         .await?;
     let brightness = r"getComputedStyle(document.body).backgroundColor
         .match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3";
@@ -241,7 +241,9 @@ async fn drop_file(browser: &mut Browser, name: &str, text: &str) -> Result<()> 
 async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
     let serin = Serin::start().await?;
     let mut browser = Browser::start()?;
-    browser.ask("open", json!({"url": at(&serin, "/")})).await?;
+    browser
+        .ask("open", json!({"url": at(&serin, "/").await?}))
+        .await?;
     browser
         .until("document.querySelector('[data-testid=drop-area]') !== null")
         .await?;

@@ -290,7 +290,9 @@ impl Serin {
         };
         let mut command = Command::new(program);
         command.args(args).current_dir(&self.dir);
-        command.env_remove("SERIN_SERVER").env_remove("SERIN_TOKEN");
+        for name in ["SERIN_SERVER", "SERIN_TOKEN", "SERIN_BUS"] {
+            command.env_remove(name);
+        }
         Ok(command)
     }
 
@@ -323,6 +325,14 @@ impl Serin {
         self.http
             .request(method, format!("{}{path}", self.url))
             .bearer_auth(&self.token)
+    }
+
+    /// A new link that signs a browser in and shows `next`, which is encoded already.
+    pub async fn sign_in_link(&self, next: &str) -> Result<String> {
+        let made = self.request(Method::POST, "/api/v1/signin").send().await?;
+        let made: Value = made.error_for_status()?.json().await?;
+        let code = made["code"].as_str().context("a code")?;
+        Ok(format!("{}/signin?code={code}&next={next}", self.url()))
     }
 
     /// The JSON at a path; an answer that is no success is an error with its text.

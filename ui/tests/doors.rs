@@ -13,15 +13,19 @@ use serin_dashboards::Watch;
 use serin_lake::accept::{AcceptTelemetry, Numbered, RefusedLine, TelemetryLines};
 use serin_lake::{Accept, AcceptError, Door, Lake, LakeOptions, Receipt};
 use serin_query::{Engine, Limits};
-use serin_ui::{Doors, DoorsOptions, Metric, OpenProgress, Operate, Parts, Upload};
+use serin_ui::{Doors, DoorsOptions, Metric, OpenProgress, Operate, Parts, Stage, Upload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+#[path = "doors/ending.rs"]
+mod ending;
 #[path = "doors/otlp.rs"]
 mod otlp;
 
 const TOKEN: &str = "0123456789abcdef";
+/// A file whose import goes on for as long as somebody listens.
+const ENDLESS: &str = "endless.csv";
 
 /// Takes every line but those that say "bad".
 #[derive(Default)]
@@ -109,6 +113,16 @@ impl Operate for Quiet {
     }
     fn open(&self, upload: Upload) -> mpsc::Receiver<OpenProgress> {
         let (tx, rx) = mpsc::channel(1);
+        if upload.name == ENDLESS {
+            tx.try_send(OpenProgress::At {
+                stage: Stage::Import,
+                done: 1,
+                total: 2,
+            })
+            .expect("room");
+            tokio::spawn(async move { tx.closed().await });
+            return rx;
+        }
         let text = std::fs::read_to_string(&upload.file).expect("kept");
         tx.try_send(OpenProgress::Failed(format!(
             "{} has {}",
@@ -137,13 +151,22 @@ fn random() -> [u8; 32] {
 }
 
 async fn serve() -> Server {
+    serve_closing(Duration::from_secs(60)).await
+}
+
+/// The doors with another deadline for what is under way when they close.
+async fn serve_closing(closes_within: Duration) -> Server {
+    serve_at("127.0.0.1:0", closes_within).await
+}
+
+async fn serve_at(address: &str, closes_within: Duration) -> Server {
     let folder = tempfile::tempdir().expect("a folder");
     let options = LakeOptions {
         dir: folder.path().join("lake"),
         ..LakeOptions::default()
     };
     let (lake, _) = Lake::open(options, now_us()).expect("a lake");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind(address).await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let taken = Arc::new(Taken::default());
     let watch = Watch::start(folder.path());
@@ -169,6 +192,7 @@ async fn serve() -> Server {
         upload_dir: folder.path().to_owned(),
         now_us,
         random,
+        closes_within,
     };
     let client = Client::builder()
         .no_proxy()
@@ -270,19 +294,33 @@ async fn only_those_with_the_token_come_in() {
 }
 
 #[tokio::test]
-async fn a_browser_swaps_the_token_for_a_session_of_its_own() {
+async fn a_browser_swaps_the_code_of_a_link_for_a_session_of_its_own() {
     let server = serve().await;
-    let wrong = server
-        .client
-        .get(server.url("/signin?token=x"))
-        .send()
-        .await
-        .expect("an answer");
-    assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
-    let link = server.url(&format!("/signin?token={TOKEN}&next=//evil.example"));
-    let signed = server.client.get(link).send().await.expect("an answer");
+    let follow = async |link: String| {
+        let request = server.client.get(server.url(&link));
+        request.send().await.expect("an answer")
+    };
+    for bad in ["code=x".to_owned(), format!("code={TOKEN}")] {
+        let bad = follow(format!("/signin?{bad}")).await;
+        assert_eq!(bad.status(), StatusCode::UNAUTHORIZED);
+        let page = bad.text().await.expect("text");
+        assert!(page.contains("<html"), "the page says what to do: {page}");
+    }
+    // The token itself stands in no link.
+    let token = follow(format!("/signin?token={TOKEN}")).await;
+    assert!(token.headers().get("set-cookie").is_none());
+    let made = server.client.post(server.url("/api/v1/signin"));
+    let made = made.bearer_auth(TOKEN).send().await.expect("an answer");
+    let made: Value = made.json().await.expect("JSON");
+    let link = format!(
+        "/signin?code={}&next=//evil.example",
+        made["code"].as_str().expect("a code")
+    );
+    let signed = follow(link.clone()).await;
     assert_eq!(signed.status(), StatusCode::SEE_OTHER);
     assert_eq!(signed.headers()["location"], "/");
+    let again = follow(link.clone()).await;
+    assert_eq!(again.status(), StatusCode::UNAUTHORIZED, "it was used");
     let cookie = signed.headers()["set-cookie"]
         .to_str()
         .expect("text")
@@ -301,6 +339,9 @@ async fn a_browser_swaps_the_token_for_a_session_of_its_own() {
         .send()
         .await;
     assert_eq!(read.expect("an answer").status(), StatusCode::OK);
+    let signed_in = with(server.client.get(server.url(&link))).send().await;
+    let signed_in = signed_in.expect("an answer");
+    assert_eq!(signed_in.status(), StatusCode::SEE_OTHER, "it goes on");
     let own = format!("http://{}", server.address);
     for (origin, status) in [
         (Some(own.as_str()), StatusCode::OK),

@@ -100,24 +100,29 @@ pub(crate) fn fill(args: &[String]) -> Result<()> {
         bail!("fill wants BINARY FOLDER PID");
     };
     let folder = Path::new(example);
-    let run_file = loop {
+    loop {
         let text = fs::read(folder.join(".serin/run.json")).unwrap_or_default();
         let told: Value = serde_json::from_slice(&text).unwrap_or_default();
         if told["pid"].as_u64() == pid.parse().ok() {
-            break told;
+            break;
         }
         if read(Command::new("kill").args(["-0", pid])).is_err() {
             return Ok(());
         }
         std::thread::sleep(LOOK_EVERY);
-    };
+    }
     run(Command::new(binary).args(IMPORT).current_dir(folder))
         .context("cannot bring in the example's log")?;
-    let text = |key: &str| run_file[key].as_str().unwrap_or_default().to_owned();
+    let status = read(
+        Command::new(binary)
+            .args(["status", "--json"])
+            .current_dir(folder),
+    )?;
+    let status: Value = serde_json::from_str(&status)?;
+    // The link ends in the page to show.
     println!(
-        "The example's log is in. Its dashboard: {}/signin?token={}&next=/d/weblog",
-        text("http"),
-        text("token")
+        "The example's log is in. Its dashboard: {}d/weblog",
+        status["signin"].as_str().unwrap_or_default()
     );
     Ok(())
 }

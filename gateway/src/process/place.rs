@@ -43,6 +43,11 @@ impl Place {
         })
     }
 
+    /// Whether a process of an earlier Serin has it.
+    pub fn is_left(&self) -> bool {
+        matches!(self.held, Held::Left(_))
+    }
+
     /// Where the gateway is, or will be.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -10,12 +10,15 @@ use crate::cli::{Down, Global};
 use crate::client::Client;
 use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, sockets_dir};
 
-/// How long the server may take to commit and stop its bus.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the server may take: requests at its doors and at the gateway may have 10 s each, services
+/// their grace, and then all is committed and the bus stopped.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(global: &Global, down: &Down) -> Result<()> {
     let dir = std::path::absolute(&down.dir).context("cannot tell where we are")?;
+    // As `serin up` names it, and the processes of its folder are known.
+    let dir = dir.canonicalize().unwrap_or(dir);
     let dir = match RunFile::find(&dir)? {
         Some((found, _)) => found,
         None => dir,

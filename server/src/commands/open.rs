@@ -57,7 +57,7 @@ pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
     let answer = client.send(request).await?;
     let (dashboard, from, to) = follow(global, answer).await?;
     let page = format!("/d/{dashboard}?from={from}&to={to}");
-    let link = client.sign_in_link(&page);
+    let link = client.sign_in_link(&page).await?;
     if global.json {
         let told =
             serde_json::json!({"dashboard": dashboard, "from": from, "to": to, "link": link});

@@ -42,6 +42,7 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     if global.json {
         status["services"] = rows(&cluster["services"]);
         status["instances"] = rows(&cluster["instances"]);
+        status["signin"] = client.sign_in_link("/").await?.into();
         print(&status.to_string());
         return Ok(());
     }
@@ -72,7 +73,11 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     for line in not_held(&services) {
         print(&format!("\n{line}"));
     }
-    print(&format!("\n{:<12} {}", "sign in", client.sign_in_link("/")));
+    print(&format!(
+        "\n{:<12} {}",
+        "sign in",
+        client.sign_in_link("/").await?
+    ));
     Ok(())
 }
 

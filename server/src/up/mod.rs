@@ -1,6 +1,6 @@
 //! `serin up`: wires all parts together, stays until told to end, and ends in order.
 //!
-//! Start: lock, bus, lake, ingest, dashboards, own telemetry, doors, control. End: doors first, so
+//! Start: lock and addresses here, all that follows in `start`. End: doors first, so
 //! that nothing new comes; then what was taken is committed; the bus last.
 
 mod access;
@@ -10,43 +10,41 @@ mod open;
 mod otlp;
 mod process;
 mod scrape;
+mod start;
 mod tidy;
 mod visitors;
 mod web;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serin_bus::{Bus, BusOptions};
-use serin_control::runtime::{Runtime, RuntimeOptions};
+use serin_bus::Bus;
+use serin_control::runtime::Runtime;
 use serin_dashboards::Watch;
 use serin_gateway::Table;
 use serin_gateway::process::{Door, Place};
-use serin_ingest::{Edge, Ingest};
-use serin_lake::{Lake, LakeOptions, Recovered};
-use serin_query::{Engine, WorkerCommand};
+use serin_ingest::Ingest;
+use serin_lake::Lake;
+use serin_query::Engine;
 use serin_sdk::Serin;
-use serin_ui::{Doors, DoorsOptions, Parts};
+use serin_ui::Doors;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Global, Up};
+use crate::client::sign_in_link;
 use crate::commands::{print, remark};
 use crate::edge;
-use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, prepare, sockets_dir};
+use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, prepare};
 use crate::schemas;
-use crate::sdk_files;
 use crate::settings::{self, Deploys, Settings};
 use crate::supporting::{self, Looked, Teller, Who};
-use first_steps::FirstSteps;
-use process::Process;
-use visitors::Visitors;
+use start::{Bound, Start};
 
 /// How long our own last events may take.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
@@ -106,7 +104,14 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     raise_files();
     let stop = CancellationToken::new();
     let token = edge::random_token();
-    let mut running = start(&dir, up, settings, (listener, web), &token, stop.clone()).await?;
+    let bound = Bound {
+        doors: listener,
+        web,
+        exporters: otlp::Listeners::bind(settings.otlp, up.listen).await,
+    };
+    let start = Start::new(&dir, up, &token, stop.clone())?;
+    let mut running = start.run(settings, bound).await?;
+    let mut signals = Signals::hear()?;
     let run = RunFile {
         pid: std::process::id(),
         http: format!("http://{address}"),
@@ -120,7 +125,11 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
             running.lake.catalogue_path().display()
         ),
     };
-    run.write(&dir)?;
+    if let Err(error) = run.write(&dir) {
+        // Nobody would find it.
+        running.end(true).await?;
+        return Err(error);
+    }
     let ready_ms = (edge::now_us() - begun_us) / 1_000;
     running.serin.emit(
         "serin.started",
@@ -136,11 +145,17 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         deploys,
         dir.as_path().into(),
     ));
-    let ended = until_told(&running, &stop).await;
+    let ended = until_told(&running, &stop, &mut signals).await;
     if !global.json {
-        remark("stopping: committing what was taken");
+        remark("stopping: committing what was taken; once more ends at once");
     }
-    let stopped = running.end(ended.is_ok()).await;
+    let stopped = tokio::select! {
+        stopped = running.end(ended.is_ok()) => stopped,
+        () = signals.next() => {
+            remark("ended at once: what was acknowledged is safe; `serin down` ends what still runs");
+            std::process::exit(1);
+        }
+    };
     RunFile::forget(&dir);
     drop(lock);
     ended.and(stopped)
@@ -173,176 +188,6 @@ fn raise_files() {
     }
 }
 
-async fn start(
-    dir: &Path,
-    up: &Up,
-    settings: Settings,
-    (listener, web): (TcpListener, Place),
-    token: &str,
-    stop: CancellationToken,
-) -> Result<Running> {
-    let data = data_dir(dir);
-    let exporters = otlp::Listeners::bind(settings.otlp, up.listen).await;
-    let otlp = exporters.urls();
-    let (lake, recovered) = open_lake(settings.lake, data.join("lake")).await?;
-    let bus = Bus::start(bus_options(up, data.clone(), settings.events_bytes_max)).await?;
-    let edge = Edge::of_machine().context("cannot read random bytes")?;
-    let ingest = Ingest::start(lake.clone(), recovered, &bus, settings.ingest, edge).await;
-    let ingest = match ingest {
-        Ok(ingest) => Arc::new(ingest),
-        Err(error) => {
-            bus.stop().await;
-            return Err(error).context("cannot start the ingester");
-        }
-    };
-    let bus = Arc::new(bus);
-    let worker = WorkerCommand {
-        program: std::env::current_exe().context("cannot tell where this program is")?,
-        args: vec![String::from("query-worker")],
-    };
-    let engine = Arc::new(Engine::new(
-        settings.query,
-        data.join("tmp/query"),
-        Some(worker),
-        lake.store(),
-    ));
-    let watch = Watch::start(dir);
-    let serin = own_telemetry(bus.url(), &data, &ingest)?;
-    let python = sdk_files::unpack(&data)?;
-    sdk_files::link_for_editors(dir).context("cannot link the SDK for editors")?;
-    let (tables, told) = watch::channel(Arc::default());
-    let gateway = web::open(web, &access::BusAccess::gateway_url(&bus), told.clone()).await?;
-    let runtime = Runtime::open(RuntimeOptions {
-        dir: dir.to_path_buf(),
-        versions_dir: data.join("versions"),
-        kept_dir: data.join("kept"),
-        run_dir: sockets_dir(&data)?,
-        program: std::env::current_exe().context("cannot tell where this program is")?,
-        bus: bus.url().to_owned(),
-        client: bus.client().clone(),
-        access: Box::new(access::BusAccess::of(&bus, told, gateway.state())),
-        lake: lake.clone(),
-        serin: serin.clone(),
-        env: [
-            ("PYTHONPATH", python.to_string_lossy().into_owned()),
-            // Else what is printed waits until it fills a buffer.
-            ("PYTHONUNBUFFERED", String::from("1")),
-            ("SERIN_GATEWAY", format!("http://{}", gateway.address())),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .chain(otlp.env())
-        .collect(),
-        build_env: build_env(&data),
-        is_single: up.single,
-        now_us: edge::now_us,
-    });
-    let runtime = runtime.await.context("cannot take up the services")?;
-    let visited = gateway.address();
-    let looked = Arc::<Looked>::default();
-    let process = Arc::new(Process {
-        engine: Arc::downgrade(&engine),
-        looked: Arc::clone(&looked),
-        gateway: gateway.state(),
-        dir: dir.to_path_buf(),
-        lake: lake.clone(),
-        ingest: Arc::downgrade(&ingest),
-        library: watch.library(),
-        stop: stop.clone(),
-        started_us: edge::now_us(),
-    });
-    let visited = format!("http://{visited}/{}/", deploys::HELLO);
-    let (visitors, visits) = Visitors::open(visited.clone());
-    let first_steps = FirstSteps {
-        runtime: Arc::clone(&runtime),
-        service: deploys::HELLO,
-        url: visited,
-        visitors,
-        attach: lake.attach_statement(),
-        closed_file: data.join("first-steps-closed"),
-    };
-    let doors = Doors::open(
-        listener,
-        Parts {
-            lake: lake.clone(),
-            engine: Arc::clone(&engine),
-            library: watch.library(),
-            accept: ingest.door(),
-            telemetry: ingest.telemetry_door(),
-            operate: process,
-            runtime: Some(Arc::clone(&runtime)),
-            first_steps: Some(Arc::new(first_steps)),
-        },
-        DoorsOptions {
-            token: token.to_owned(),
-            sessions_file: Some(data.join("sessions.json")),
-            upload_dir: data.join("tmp"),
-            now_us: edge::now_us,
-            random: edge::random,
-        },
-    );
-    doors.hear_otlp(exporters.http, exporters.grpc);
-    let mut running = Running {
-        bus,
-        lake,
-        ingest,
-        engine,
-        watch,
-        serin,
-        runtime,
-        gateway,
-        tables,
-        doors,
-        otlp,
-        looked,
-        data,
-        stop,
-        tasks: Vec::new(),
-    };
-    running.start_tasks();
-    let data = data_dir(dir);
-    running.until_stop(async move { sdk_files::compile(&data).await });
-    running.until_stop(visits);
-    Ok(running)
-}
-
-/// What builds of versions get: cargo keeps what it made between two of them, if nobody said where.
-fn build_env(data: &Path) -> BTreeMap<String, String> {
-    const BETWEEN: &str = "CARGO_BUILD_BUILD_DIR";
-    let folder = data.join("cache/cargo").to_string_lossy().into_owned();
-    let is_said = std::env::var_os(BETWEEN).is_some();
-    let ours = (!is_said).then(|| (BETWEEN.to_owned(), folder));
-    ours.into_iter().collect()
-}
-
-async fn open_lake(options: LakeOptions, dir: PathBuf) -> Result<(Lake, Recovered)> {
-    let options = LakeOptions { dir, ..options };
-    let opening = tokio::task::spawn_blocking(move || Lake::open(options, edge::now_us()));
-    let (lake, recovered) = opening
-        .await
-        .context("opening the lake broke")?
-        .context("cannot open the lake")?;
-    for damaged in &recovered.damaged {
-        tracing::error!(?damaged, "a file of the lake is damaged");
-    }
-    Ok((lake, recovered))
-}
-
-fn bus_options(up: &Up, data_dir: PathBuf, events_bytes_max: u64) -> BusOptions {
-    let port = up.bus.as_ref().and_then(|bus| bus.parse().ok());
-    BusOptions {
-        data_dir,
-        joined: up.bus.clone().filter(|_| port.is_none()),
-        port,
-        events_bytes_max,
-        server_binary: std::env::var_os("SERIN_NATS_SERVER").map(PathBuf::from),
-        search_path: std::env::var_os("PATH"),
-        beside: std::env::current_exe()
-            .ok()
-            .and_then(|program| program.parent().map(Path::to_path_buf)),
-    }
-}
-
 /// Under which name Serin tells how it is.
 fn own_name() -> Who {
     Who {
@@ -352,38 +197,8 @@ fn own_name() -> Who {
     }
 }
 
-/// Serin tells its own events and beats by its own SDK, like every service.
-fn own_telemetry(bus: &str, data: &Path, ingest: &Arc<Ingest>) -> Result<Serin> {
-    let who = own_name();
-    let serin = Serin::connect(serin_sdk::Options {
-        version: who.version,
-        instance: who.instance,
-        spill_dir: Some(data.join("spill")),
-        drain_deadline: DRAIN_DEADLINE,
-        emits_own_types: true,
-        // A few events a minute and decisions: a busy service needs thirty times this.
-        queue_bytes_max: 1 << 20,
-        ..serin_sdk::Options::new(bus, who.service)
-    })
-    .context("cannot connect to our own bus")?;
-    let gauge = |read: fn(&serin_ingest::IngestStats) -> f64| {
-        let ingest = Arc::downgrade(ingest);
-        move || ingest.upgrade().map_or(0.0, |ingest| read(&ingest.stats()))
-    };
-    serin.gauge("ingest.rate", gauge(|stats| stats.rate));
-    serin.gauge(
-        "ingest.lag_messages",
-        gauge(|stats| stats.lag_messages as f64),
-    );
-    serin.gauge(
-        "ingest.buffer_bytes",
-        gauge(|stats| stats.buffer_bytes as f64),
-    );
-    Ok(serin)
-}
-
 fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready_ms: i64) {
-    let link = format!("{}/signin?token={}", run.http, run.token);
+    let link = sign_in_link(&run.http, &running.doors.sign_in_code());
     if global.json {
         let ready = serde_json::json!({"http": run.http, "signin": link, "ready_ms": ready_ms});
         print(&ready.to_string());
@@ -393,7 +208,9 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready
         "Serin is ready after {ready_ms} ms, in {}",
         dir.display()
     ));
-    print(&format!("  sign in      {link}"));
+    print(&format!(
+        "  sign in      {link}  (once, within ten minutes)"
+    ));
     print(&format!(
         "  API          {}  (the token is in .serin/run.json)",
         run.http
@@ -413,12 +230,37 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready
     print("Ctrl-C or `serin down` stops it.");
 }
 
-/// Waits for Ctrl-C, SIGTERM, a request to stop, or a failure that must not be worked around.
-async fn until_told(running: &Running, stop: &CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
+/// The signals that ask for the end: Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn hear() -> Result<Signals> {
+        let hear = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Signals {
+            interrupt: hear(SignalKind::interrupt())?,
+            terminate: hear(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Waits for a signal, a request to stop, or a failure that must not be worked around.
+async fn until_told(
+    running: &Running,
+    stop: &CancellationToken,
+    signals: &mut Signals,
+) -> Result<()> {
     tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.context("cannot wait for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
+        () = signals.next() => Ok(()),
         () = stop.cancelled() => Ok(()),
         () = given_up(&running.lake) => Err(anyhow::anyhow!(
             "Serin must end: a sync of the lake failed; what was acknowledged is safe and is read again by the next `serin up`",

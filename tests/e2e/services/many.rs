@@ -109,7 +109,7 @@ async fn cost(own: &[u32], started: &[u32], count: usize) -> Result<()> {
 /// How long the cluster page takes in a browser, from the link to the last panel with all services.
 async fn cluster_page(serin: &Serin, count: usize) -> Result<()> {
     let mut browser = Browser::start()?;
-    let signin = format!("{}/signin?token={}&next=/", serin.url(), serin.token());
+    let signin = serin.sign_in_link("/").await?;
     browser.ask("open", json!({"url": signin})).await?;
     let page = json!({"url": format!("{}/d/cluster", serin.url())});
     let mut took_ms = Vec::new();

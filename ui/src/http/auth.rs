@@ -1,8 +1,8 @@
 //! Who may come in: a bearer token or a session cookie, from a page of ours, under a name of ours.
 //!
-//! The token is made at each start and handed to programs; a browser swaps it for a session of its
-//! own at `/signin`. Only hashes are kept, and comparing hashes tells nothing about the token. With
-//! a cookie, a request that changes something must come from our own page; on loopback the host
+//! The token is made at each start and handed to programs; a browser swaps the code of a link, see
+//! `codes`, for a session of its own at `/signin`. Only hashes are kept, and comparing hashes tells
+//! nothing about the token. With a cookie, a request that changes something must come from our own page; on loopback the host
 //! named must be loopback too, or a web page could reach us under its own name (DNS rebinding).
 
 use axum::extract::{Request, State};
@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
+use super::codes::Codes;
 use super::error::ApiError;
 use super::session::Sessions;
 
@@ -21,6 +22,7 @@ pub(crate) const COOKIE: &str = "serin_session";
 #[derive(Debug)]
 pub(crate) struct Gate {
     token: blake3::Hash,
+    pub(crate) codes: Codes,
     pub(crate) sessions: Sessions,
     is_loopback: bool,
 }
@@ -36,13 +38,14 @@ impl Gate {
     pub(crate) fn new(token: &str, sessions: Sessions, is_loopback: bool) -> Gate {
         Gate {
             token: blake3::hash(token.as_bytes()),
+            codes: Codes::default(),
             sessions,
             is_loopback,
         }
     }
 
     /// Whether it is this start's token.
-    pub(crate) fn is_token(&self, token: &str) -> bool {
+    fn is_token(&self, token: &str) -> bool {
         // blake3 compares hashes in constant time.
         blake3::hash(token.as_bytes()) == self.token
     }
@@ -57,20 +60,27 @@ impl Gate {
             .then_some(Caller::Session)
     }
 
-    pub(crate) fn check_host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let host = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
-        if !self.is_loopback || is_loopback_name(host) {
-            return Ok(());
+    fn check_host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        match self.is_loopback {
+            true => names_loopback(headers),
+            false => Ok(()),
         }
-        Err(ApiError::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "SER-AUTH-003",
-            "this server answers only under localhost, 127.0.0.1 and [::1]; start it with --listen to open it",
-        ))
     }
+}
+
+/// What is heard on loopback must be asked by a name of loopback.
+pub(crate) fn names_loopback(headers: &HeaderMap) -> Result<(), ApiError> {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    if host.is_some_and(is_loopback_name) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "SER-AUTH-003",
+        "this server answers only under localhost, 127.0.0.1 and [::1]; start it with --listen to open it",
+    ))
 }
 
 /// Lets every request through whose host is ours; all answers get the headers that protect pages.
@@ -99,7 +109,7 @@ pub(crate) async fn admit(
         return Err(ApiError::new(
             StatusCode::UNAUTHORIZED,
             "SER-AUTH-001",
-            "sign in with the link that `serin up` printed, or send `Authorization: Bearer TOKEN` (the token is in .serin/run.json)",
+            "sign in with a link of `serin status`, or send `Authorization: Bearer TOKEN` (the token is in .serin/run.json)",
         ));
     };
     let changes_something = !matches!(*request.method(), Method::GET | Method::HEAD);

@@ -42,6 +42,12 @@ pub(crate) struct SessionBody {
     pub(crate) now: String,
 }
 
+/// A link to sign in is `/signin?code=CODE`.
+#[derive(Debug, Serialize)]
+pub(crate) struct CodeBody {
+    pub(crate) code: String,
+}
+
 /// Done, with nothing more to say.
 #[derive(Debug, Serialize)]
 pub(crate) struct DoneBody {

@@ -5,6 +5,7 @@
 
 mod auth;
 mod body;
+mod codes;
 mod dashboards;
 mod decisions;
 mod docs;
@@ -30,19 +31,24 @@ mod run;
 mod serve;
 mod services;
 mod session;
+mod steady;
 mod traces;
 mod variables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::{Stream, StreamExt};
 use serin_control::runtime::Runtime;
 use serin_dashboards::Library;
 use serin_lake::accept::AcceptTelemetry;
@@ -61,7 +67,7 @@ use first_steps::FirstSteps;
 use live::Hub;
 use metrics::{DoorCounts, Metric};
 use otlp::Otlp;
-use serve::{Listening, Protocol};
+use serve::{Ending, Listening, Protocol};
 use session::Sessions;
 
 /// A request to the API other than events and files; the longest is a statement.
@@ -188,13 +194,16 @@ pub struct DoorsOptions {
     pub now_us: fn() -> i64,
     /// Randomness for the names of sessions.
     pub random: fn() -> [u8; 32],
+    /// How long requests under way may take once the doors close; then they are cut off.
+    pub closes_within: Duration,
 }
 
 /// The doors, open.
 pub struct Doors {
     app: App,
-    stop: CancellationToken,
+    ending: Ending,
     tasks: TaskTracker,
+    closes_within: Duration,
 }
 
 /// What every handler shares.
@@ -241,6 +250,16 @@ impl Shared {
         }
     }
 
+    /// An answer of lines as they come, which the end of the server ends.
+    pub(crate) fn told(
+        &self,
+        lines: impl Stream<Item = serde_json::Result<Bytes>> + Send + 'static,
+    ) -> Response {
+        let lines = lines.take_until(self.stop.clone().cancelled_owned());
+        let kind = (header::CONTENT_TYPE, "application/x-ndjson");
+        ([kind], Body::from_stream(lines)).into_response()
+    }
+
     /// What YAML defines at this moment.
     pub(crate) fn library(&self) -> Arc<Library> {
         Arc::clone(&self.library.borrow())
@@ -253,7 +272,7 @@ impl Doors {
         let is_loopback = listener
             .local_addr()
             .is_ok_and(|address| address.ip().is_loopback());
-        let stop = CancellationToken::new();
+        let ending = Ending::default();
         let tasks = TaskTracker::new();
         let app = App(Arc::new(Shared {
             lake: parts.lake,
@@ -277,7 +296,7 @@ impl Doors {
             upload_dir: options.upload_dir,
             now_us: options.now_us,
             random: options.random,
-            stop: stop.clone(),
+            stop: ending.begun.clone(),
             tasks: tasks.clone(),
         }));
         let connections = Arc::clone(&app.counts.connections);
@@ -290,10 +309,15 @@ impl Doors {
             listening,
             router(app.clone()),
             connections,
-            stop.clone(),
+            ending.clone(),
             tasks.clone(),
         ));
-        Doors { app, stop, tasks }
+        Doors {
+            app,
+            ending,
+            tasks,
+            closes_within: options.closes_within,
+        }
     }
 
     /// Reads all that `/metrics` answers, for as long as the reader is kept.
@@ -302,11 +326,24 @@ impl Doors {
         move || metrics::all(&app)
     }
 
-    /// Takes no new connection, lets the requests under way finish, and ends live pushes.
+    /// The code of a link that signs one browser in: `/signin?code=CODE`.
+    pub fn sign_in_code(&self) -> String {
+        let app = &self.app;
+        app.gate.codes.make((app.random)(), (app.now_us)())
+    }
+
+    /// Takes no new connection, ends streamed answers, and lets other requests under way finish within
+    /// their deadline.
     pub async fn close(self) {
-        self.stop.cancel();
+        self.ending.begun.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        let finished = tokio::time::timeout(self.closes_within, self.tasks.wait()).await;
+        if finished.is_err() {
+            let connections = self.app.counts.connections.open.load(Ordering::Relaxed);
+            tracing::warn!(connections, "cut off requests that did not finish in time");
+            self.ending.cut.cancel();
+            self.tasks.wait().await;
+        }
     }
 }
 
@@ -340,8 +377,8 @@ fn router(app: App) -> Router {
 fn admitted(app: App) -> Router<App> {
     Router::new()
         .route("/metrics", get(metrics::get))
-        .route("/session", get(pages::session))
         .route("/api/v1/session", get(pages::session))
+        .route("/api/v1/signin", post(pages::code))
         .route("/api/v1/query", post(query::post))
         .route("/api/v1/kpis", get(kpis::list))
         .route("/api/v1/kpis/{name}", get(kpis::get))

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
@@ -40,7 +39,7 @@ pub(crate) async fn post(
     Query(asked): Query<Asked>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let file = receive(&app, body).await?;
+    let file = app.found(receive(&app, body)).await??;
     let progress = app.operate.open(Upload {
         name: asked.name,
         kind: asked.kind,
@@ -50,8 +49,7 @@ pub(crate) async fn post(
         file,
     });
     let lines = ReceiverStream::new(progress).map(line);
-    let kind = (header::CONTENT_TYPE, "application/x-ndjson");
-    Ok(([kind], Body::from_stream(lines)).into_response())
+    Ok(app.told(lines))
 }
 
 async fn receive(app: &App, body: Body) -> Result<tempfile::TempPath, ApiError> {

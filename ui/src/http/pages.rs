@@ -3,14 +3,14 @@
 //! Paths of the application itself (`/`, `/d/…`, `/services`, `/logs`, …) all get the same page.
 
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use rust_embed::Embed;
 use serde::Deserialize;
 
 use super::App;
 use super::auth::COOKIE;
-use super::dto::SessionBody;
+use super::dto::{CodeBody, SessionBody};
 use super::error::ApiError;
 use super::session;
 
@@ -79,28 +79,30 @@ fn kind_of(path: &str) -> &'static str {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct SignIn {
-    token: Option<String>,
+    code: Option<String>,
     next: Option<String>,
 }
 
-/// Swaps the token of the printed link for a session of this browser's own.
+/// Swaps the code of a link for a session of this browser's own; one that has a session goes on.
 pub(crate) async fn sign_in(
     State(app): State<App>,
+    headers: HeaderMap,
     Query(query): Query<SignIn>,
 ) -> Result<Response, ApiError> {
-    let Some(token) = query.token else {
+    let Some(code) = query.code else {
         return Ok(index().await);
     };
-    if !app.gate.is_token(&token) {
-        return Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "SER-AUTH-004",
-            "the sign-in link is of an earlier start; take the one that `serin up` printed last, or `serin status`",
-        ));
-    }
-    let session = app.gate.sessions.begin((app.random)(), (app.now_us)());
+    let now_us = (app.now_us)();
     let next = query.next.filter(|next| is_own_page(next));
     let mut response = Redirect::to(next.as_deref().unwrap_or("/")).into_response();
+    if app.gate.caller(&headers, now_us).is_some() {
+        return Ok(response);
+    }
+    if !app.gate.codes.spend(&code, now_us) {
+        // The page says where there is a new one.
+        return Ok((StatusCode::UNAUTHORIZED, index().await).into_response());
+    }
+    let session = app.gate.sessions.begin((app.random)(), now_us);
     let cookie = format!(
         "{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
         session::LIFETIME_S
@@ -110,6 +112,12 @@ pub(crate) async fn sign_in(
         HeaderValue::from_str(&cookie).map_err(|error| ApiError::internal(error.to_string()))?,
     );
     Ok(response)
+}
+
+/// `POST /api/v1/signin`: the code of a new link.
+pub(crate) async fn code(State(app): State<App>) -> axum::Json<CodeBody> {
+    let code = app.gate.codes.make((app.random)(), (app.now_us)());
+    axum::Json(CodeBody { code })
 }
 
 /// Only a dashboard of ours may follow signing in, never another site.

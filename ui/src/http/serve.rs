@@ -2,7 +2,7 @@
 //!
 //! A client gets ten seconds for the head of a request. When all places are taken, the connection
 //! that has waited longest without sending a whole head gives up its place, so that thousands of
-//! half-open ones never keep a real client waiting.
+//! half-open ones never keep a real client waiting. The end comes in two steps, see [`Ending`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::steady::Steady;
+
 /// Connections at one moment: about 40 KiB each makes 200 MiB at the very worst.
 pub(crate) const CONNECTIONS_MAX: usize = 5_000;
 /// How long the head of a request may take, also the first one after an idle time.
@@ -33,6 +35,8 @@ const STREAMS_MAX: u32 = 16;
 /// What a connection of HTTP/2 may send ahead, of one request and of all.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// How long a client may take nothing of an answer: longer than a network usually is away.
+const STALL_MAX: Duration = Duration::from_secs(30);
 /// A connection of HTTP/2 is asked so often whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// The pause when the system has no more file descriptors.
@@ -51,6 +55,14 @@ pub(crate) enum Protocol {
     Http1,
     /// From the first byte on, as gRPC does without TLS.
     Http2,
+}
+
+/// When all connections end: first each after the request that is under way, then those that still
+/// have one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ending {
+    pub(crate) begun: CancellationToken,
+    pub(crate) cut: CancellationToken,
 }
 
 /// Counters of the connections.
@@ -108,12 +120,12 @@ impl Place {
     }
 }
 
-/// Serves until `stop`; connections are tracked, so that the caller can wait for the last one.
+/// Serves until the end begins; connections are tracked, so that the caller can wait for the last.
 pub(crate) async fn run(
     listening: Listening,
     router: Router,
     counts: Arc<ConnectionCounts>,
-    stop: CancellationToken,
+    ending: Ending,
     tasks: TaskTracker,
 ) {
     let Listening {
@@ -124,7 +136,7 @@ pub(crate) async fn run(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = ending.begun.cancelled() => return,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -146,7 +158,7 @@ pub(crate) async fn run(
                         Ok(permit) => permit,
                         Err(_) => return,
                     },
-                    () = stop.cancelled() => return,
+                    () = ending.begun.cancelled() => return,
                 }
             }
         };
@@ -158,7 +170,7 @@ pub(crate) async fn run(
             counts: Arc::clone(&counts),
             _permit: permit,
         };
-        tasks.spawn(connection.serve(router.clone(), stop.clone()));
+        tasks.spawn(connection.serve(router.clone(), ending.clone()));
     }
 }
 
@@ -171,7 +183,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, router: Router, stop: CancellationToken) {
+    async fn serve(self, router: Router, ending: Ending) {
         self.counts.open.fetch_add(1, Ordering::Relaxed);
         // Small answers and pushed lines should leave at once.
         if let Err(error) = self.stream.set_nodelay(true) {
@@ -182,7 +194,7 @@ impl Connection {
             place.has_spoken.store(true, Ordering::Relaxed);
             router.clone().oneshot(request.map(Body::new))
         });
-        let io = TokioIo::new(self.stream);
+        let io = TokioIo::new(Steady::new(self.stream, STALL_MAX));
         let ended = match self.protocol {
             Protocol::Http1 => {
                 let connection = http1::Builder::new()
@@ -190,7 +202,7 @@ impl Connection {
                     .header_read_timeout(HEADER_DEADLINE)
                     .max_buf_size(HEADER_BYTES_MAX)
                     .serve_connection(io, service);
-                until_told(connection, &self.place, &stop).await
+                until_told(connection, &self.place, &ending).await
             }
             Protocol::Http2 => {
                 let connection = http2::Builder::new(TokioExecutor::new())
@@ -201,7 +213,7 @@ impl Connection {
                     .max_header_list_size(HEADER_BYTES_MAX as u32)
                     .keep_alive_interval(PING_EVERY)
                     .serve_connection(io, service);
-                until_told(connection, &self.place, &stop).await
+                until_told(connection, &self.place, &ending).await
             }
         };
         if let Err(error) = ended {
@@ -215,15 +227,18 @@ impl Connection {
 async fn until_told<C: GracefulConnection<Error = hyper::Error>>(
     connection: C,
     place: &Place,
-    stop: &CancellationToken,
+    ending: &Ending,
 ) -> Result<(), hyper::Error> {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
         () = place.evict.cancelled() => Ok(()),
-        () = stop.cancelled() => {
+        () = ending.begun.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = ending.cut.cancelled() => Ok(()),
+            }
         }
     }
 }

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
@@ -89,8 +88,7 @@ pub(crate) async fn deploy(
     };
     let stages = runtime(&app)?.deploy(&name, asked.version);
     let lines = ReceiverStream::new(stages).map(line);
-    let kind = (header::CONTENT_TYPE, "application/x-ndjson");
-    Ok(([kind], Body::from_stream(lines)).into_response())
+    Ok(app.told(lines))
 }
 
 fn line(stage: Stage) -> serde_json::Result<Bytes> {

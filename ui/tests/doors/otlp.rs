@@ -20,7 +20,10 @@ fn traces(spans: &str) -> String {
 
 /// The doors with a listener for exporters; its address.
 async fn hear() -> (Server, SocketAddr) {
-    let server = serve().await;
+    hear_beside(serve().await).await
+}
+
+async fn hear_beside(server: Server) -> (Server, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     server.doors.hear_otlp(Some(listener), None);
@@ -67,6 +70,21 @@ async fn exporters_of_this_machine_need_no_token_and_pages_are_refused() {
     // Nothing but OTLP is behind that port.
     let other = server.client.get(format!("http://{exporters}/metrics"));
     assert_eq!(other.send().await.expect("an answer").status(), 404);
+    server.doors.close().await;
+}
+
+#[tokio::test]
+async fn the_exporters_port_wants_a_name_of_loopback_wherever_the_pages_are() {
+    let open = serve_at("0.0.0.0:0", Duration::from_secs(60)).await;
+    let (server, exporters) = hear_beside(open).await;
+    let json = ("content-type", "application/json");
+    let evil = ("host", "evil.example");
+    let refused = post(&server, exporters, &[json, evil], traces(SPAN)).await;
+    assert_eq!(refused.status(), 421);
+    // The pages are to be reached by any name then.
+    let page = server.client.get(server.url("/healthz"));
+    let page = page.header("host", "shop.example").send().await;
+    assert_eq!(page.expect("an answer").status(), 200);
     server.doors.close().await;
 }
 

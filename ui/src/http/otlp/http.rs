@@ -10,6 +10,7 @@ use axum::routing::post;
 use serin_translate::otlp::{Encoding, Signal, answer};
 
 use super::super::App;
+use super::super::auth;
 use super::super::body;
 use super::super::error::{self, ApiError};
 use super::grpc::Code;
@@ -34,7 +35,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 /// The listener for exporters of this machine, which show no token.
-pub(super) fn router(app: App) -> Router<App> {
+pub(super) fn router() -> Router<App> {
     let nowhere = || async {
         ApiError::not_found(
             "here are /v1/traces, /v1/logs and /v1/metrics, each for POST; the pages of Serin have another port",
@@ -42,16 +43,12 @@ pub(super) fn router(app: App) -> Router<App> {
     };
     routes()
         .fallback(nowhere)
-        .layer(middleware::from_fn_with_state(app, no_page))
+        .layer(middleware::from_fn(no_page))
 }
 
 /// Refuses what a web page sends: a browser says so, or names us by a name that is not ours.
-async fn no_page(
-    State(app): State<App>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    app.gate.check_host(request.headers())?;
+async fn no_page(request: Request, next: Next) -> Result<Response, ApiError> {
+    auth::names_loopback(request.headers())?;
     if request.headers().contains_key(header::ORIGIN) {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,

@@ -92,7 +92,7 @@ impl Doors {
     /// Hears OTLP on listeners of its own, which must be on loopback.
     pub fn hear_otlp(&self, http: Option<TcpListener>, grpc: Option<TcpListener>) {
         let app = &self.app;
-        let over_http = http.map(|listener| (listener, Protocol::Http1, http::router(app.clone())));
+        let over_http = http.map(|listener| (listener, Protocol::Http1, http::router()));
         let over_grpc = grpc.map(|listener| (listener, Protocol::Http2, grpc::router()));
         for (listener, protocol, router) in over_http.into_iter().chain(over_grpc) {
             let listening = Listening {
@@ -104,7 +104,7 @@ impl Doors {
                 listening,
                 counted(router, app),
                 Arc::clone(&app.counts.connections),
-                self.stop.clone(),
+                self.ending.clone(),
                 self.tasks.clone(),
             ));
         }

@@ -81,6 +81,10 @@ const dashboardPath = (name: string): string => `/dashboards/${encodeURIComponen
 
 export const session = (): Promise<Session> => request('/session');
 
+/** The code of a new sign-in link, for whoever has the token. */
+export const signInCode = (token: string): Promise<{ code: string }> =>
+  request('/signin', { method: 'POST', headers: { authorization: `Bearer ${token}` } });
+
 export const dashboards = (): Promise<DashboardSummary[]> => request('/dashboards');
 
 export const dashboard = (name: string, signal?: AbortSignal): Promise<DashboardDefinition> =>

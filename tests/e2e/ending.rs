@@ -1,0 +1,136 @@
+//! Serin ends though somebody still waits for an answer, and a start that fails leaves nothing behind.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream as Probe;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serin_tests::Serin;
+use serin_tests::wait::until;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Two interpreters may start beside other tests.
+const SOON: Duration = Duration::from_secs(60);
+/// How long the doors wait for requests that are under way.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// It never gets ready, and ends at once when it is told to.
+const STUCK: &str = "run: sleep 600\nport: auto\nready_within: 10m\n";
+
+fn signal(serin: &Serin) -> Result<()> {
+    let pid = serin.pid().context("it runs")?.cast_signed();
+    let pid = rustix::process::Pid::from_raw(pid).context("a process")?;
+    Ok(rustix::process::kill_process(
+        pid,
+        rustix::process::Signal::TERM,
+    )?)
+}
+
+/// Whether a listener still takes connections.
+fn is_open(serin: &Serin) -> bool {
+    Probe::connect(serin.url().trim_start_matches("http://")).is_ok()
+}
+
+/// A request whose body the server waits for.
+async fn unfinished(serin: &Serin) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(serin.url().trim_start_matches("http://")).await?;
+    let head = format!(
+        "POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: 100\r\nExpect: 100-continue\r\n\r\n",
+        serin.token()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let mut told = [0; 12];
+    stream.read_exact(&mut told).await?;
+    ensure!(told == *b"HTTP/1.1 100", "it wants the body");
+    Ok(stream)
+}
+
+#[tokio::test]
+async fn a_deploy_under_way_holds_no_end_up() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let folder = serin.dir().join("services/stuck");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("service.yaml"), STUCK)?;
+    let mut deploy = serin
+        .command(&["deploy", "stuck"])?
+        .stderr(Stdio::piped())
+        .spawn()?;
+    until("an instance is started", SOON, async || {
+        let instances = serin.get("/api/v1/instances").await?;
+        let first = &instances["instances"][0];
+        Ok((first["service"] == "stuck" && first["name"].is_string()).then_some(()))
+    })
+    .await?;
+    let begun = Instant::now();
+    serin.stop().await?;
+    ensure!(
+        begun.elapsed() < CLOSE_DEADLINE,
+        "it waited for the deploy: {:?}",
+        begun.elapsed()
+    );
+    let mut said = String::new();
+    let stderr = deploy.stderr.as_mut().context("piped")?;
+    stderr.read_to_string(&mut said)?;
+    ensure!(!deploy.wait()?.success(), "it did not serve: {said}");
+    ensure!(said.contains("`serin status` says where it is"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let _unfinished = unfinished(&serin).await?;
+    signal(&serin)?;
+    let begun = Instant::now();
+    until("it takes no connection any more", SOON, async || {
+        Ok((!is_open(&serin)).then_some(()))
+    })
+    .await?;
+    signal(&serin)?;
+    let ended = until("it has ended", SOON, async || serin.ended()).await?;
+    ensure!(
+        begun.elapsed() < CLOSE_DEADLINE,
+        "it went on waiting: {:?}",
+        begun.elapsed()
+    );
+    ensure!(ended.code() == Some(1), "{ended}: {}", serin.said());
+    ensure!(serin.said().contains("`serin down`"), "{}", serin.said());
+    let data = serin.dir().join(".serin");
+    ensure!(serin_bus::running(&data).is_some(), "the bus goes on");
+    serin.stop().await?;
+    ensure!(serin_bus::running(&data).is_none(), "nothing is left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_that_fails_ends_what_it_began_and_nothing_else() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let data = serin.dir().join(".serin");
+    serin.kill()?;
+    // Where the SDKs are unpacked, which is done once the bus and the ingester run.
+    let sdk = data.join("sdk");
+    fs::remove_dir_all(&sdk)?;
+    fs::write(&sdk, "no folder")?;
+    let fails = async |serin: &mut Serin| -> Result<()> {
+        serin.spawn()?;
+        let ended = until("it has ended", SOON, async || serin.ended()).await?;
+        ensure!(!ended.success(), "it started: {}", serin.said());
+        Ok(())
+    };
+    fails(&mut serin).await?;
+    ensure!(
+        serin_bus::running(&data).is_some(),
+        "the bus that was there goes on"
+    );
+    serin.run(&["down"]).await?;
+    ensure!(serin_bus::running(&data).is_none(), "it was ended");
+    fs::remove_file(data.join("bus/nats.pid"))?;
+    fails(&mut serin).await?;
+    serin.bus_pid().context("a bus was started")?;
+    ensure!(serin_bus::running(&data).is_none(), "it was ended again");
+    Ok(())
+}
