@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Query(Query),
     /// Ask for a KPI
     Kpi(Kpi),
-    /// Check the YAML files of a folder
+    /// Check the YAML files of a folder: KPIs, dashboards, services, settings
     Check(Check),
     /// Show the settings of a folder and where each comes from
     Config(Config),
@@ -108,7 +108,7 @@ pub(crate) enum Command {
 Examples:
   serin up                        in this folder, at http://127.0.0.1:7070
   serin up shop --listen 127.0.0.1:0     in ./shop, at a free port
-  serin up --bus nats://10.0.0.5:4222    with a bus that runs already
+  serin up --bus nats://10.0.0.5:4222    with a bus that runs already; SERIN_BUS says the same
   serin up shop --watch           deploys ./shop/services/* and each one again when it is saved
 
 Everything is kept under DIR/.serin. Put KPIs into DIR/kpis/*.yaml and dashboards into
@@ -124,8 +124,14 @@ pub(crate) struct Up {
     /// Where the gateway serves web services.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub(crate) gateway: SocketAddr,
-    /// A port for our own bus, or the URL of one to join.
-    #[arg(long, value_name = "PORT|URL")]
+    /// A port for our own bus, or the URL of one to join; one with credentials is better said by the
+    /// environment, since everybody on the machine can read command lines.
+    #[arg(
+        long,
+        value_name = "PORT|URL",
+        env = "SERIN_BUS",
+        hide_env_values = true
+    )]
     pub(crate) bus: Option<String>,
     /// Run one instance of each service, to save memory.
     #[arg(long)]
@@ -294,7 +300,7 @@ pub(crate) struct Kpi {
     pub(crate) format: Option<Format>,
 }
 
-/// Check the YAML files of a folder; exits with 1 where something is wrong.
+/// Check the YAML files of a folder (KPIs, dashboards, services, settings); exits with 1 where something is wrong.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The folder.
@@ -344,24 +350,6 @@ pub(crate) struct Decisions {
     /// How many.
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_definitions_fit_together() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_range_is_said_in_one_way_only() {
-        let both = Cli::try_parse_from(["serin", "kpi", "x", "--last", "1h", "--from", "now-1h"]);
-        assert!(both.is_err());
-    }
 }
 
 /// Start a version of a service and wait until it serves.
@@ -436,6 +424,7 @@ Examples:
   serin install shop                a unit of yours, under ~/.config/systemd/user
   sudo serin install shop --system  a unit of the system, run as you
   serin install shop --print        only show it
+  SERIN_BUS=nats://me:secret@10.0.0.5:4222 serin install shop    with a bus that runs already
 
 The unit is checked by systemd-analyze where there is one. A crash leaves services, gateway and
 bus, which the restart adopts; `systemctl --user stop` ends them all.")]
@@ -458,6 +447,20 @@ pub(crate) struct Install {
     /// Where the gateway serves web services.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub(crate) gateway: SocketAddr,
+    /// A port for our own bus, or the URL of one to join, which goes into a file for its owner alone.
+    #[arg(
+        long,
+        value_name = "PORT|URL",
+        env = "SERIN_BUS",
+        hide_env_values = true
+    )]
+    pub(crate) bus: Option<String>,
+    /// Run one instance of each service.
+    #[arg(long)]
+    pub(crate) single: bool,
+    /// Deploy what is under services/, and each service again when its folder is saved.
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 /// What a shim starts instead of a program that has limits.
@@ -547,12 +550,13 @@ pub(crate) struct Doctor {
 Examples:
   serin logs cart -f
   serin logs cart --level error --last 1d
-  serin logs cart --text timeout --instance cart-v2-1")]
+  serin logs cart --text timeout --instance cart-v2-1
+  serin logs cart --from 2026-11-01T10:00:00Z --to 2026-11-01T10:05:00Z")]
 pub(crate) struct Logs {
     /// The service.
     pub(crate) name: String,
     /// Go on with what is written from now on.
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "to")]
     pub(crate) follow: bool,
     /// Only this level and graver ones: trace, debug, info, warn or error.
     #[arg(long)]
@@ -563,10 +567,28 @@ pub(crate) struct Logs {
     /// Only lines with this text, in upper or lower case.
     #[arg(long)]
     pub(crate) text: Option<String>,
-    /// How far back.
-    #[arg(long, default_value = "1h")]
-    pub(crate) last: String,
+    /// When they were written; the last hour unless said.
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
     /// The newest so many lines.
     #[arg(long, default_value_t = 200)]
     pub(crate) lines: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_range_is_said_in_one_way_only() {
+        let both = Cli::try_parse_from(["serin", "kpi", "x", "--last", "1h", "--from", "now-1h"]);
+        assert!(both.is_err());
+    }
 }

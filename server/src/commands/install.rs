@@ -1,10 +1,13 @@
 //! `serin install`: a systemd unit that keeps `serin up` of a folder running.
 //!
 //! The unit is a function of values ([`unit`]); around it are where it goes, systemd's own check of
-//! it, and what to do next.
+//! it, and what to do next. The address of a bus to join may have credentials, and units are for all
+//! to read, so that it goes into a file for its owner alone.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,10 +33,17 @@ pub(crate) fn run(global: &Global, install: &Install) -> Result<()> {
         let value = std::env::var_os(name)?.into_string().ok()?;
         Some(((*name).to_owned(), value))
     });
+    let name = format!("serin-{}", name_of(&dir));
+    let places = Places::of(install.system)?;
+    let joins = |bus: &&String| bus.parse::<u16>().is_err();
+    let secret = install.bus.as_ref().filter(joins).map(|bus| Secret {
+        file: places.secrets.join(format!("{name}.env")),
+        text: format!("SERIN_BUS={}\n", quoted_secret(bus)),
+    });
     let wanted = Wanted {
+        options: options(install),
+        secrets: secret.as_ref().map(|secret| secret.file.clone()),
         program: std::env::current_exe().context("cannot tell where this program is")?,
-        listen: install.listen.to_string(),
-        gateway: install.gateway.to_string(),
         environment: kept.collect(),
         user: install.system.then(user).transpose()?,
         delegates: systemd_version().is_some_and(|version| version >= SUBGROUPS_SINCE),
@@ -47,23 +57,20 @@ pub(crate) fn run(global: &Global, install: &Install) -> Result<()> {
     let text = unit(&wanted);
     if install.print {
         print(text.trim_end());
+        if let Some(secret) = &secret {
+            let file = secret.file.display();
+            remark(&format!(
+                "note: {file} is to say SERIN_BUS=URL, readable by its owner alone"
+            ));
+        }
         return Ok(());
     }
-    let name = format!("serin-{}.service", name_of(&wanted.dir));
-    let folder = match install.system {
-        true => PathBuf::from("/etc/systemd/system"),
-        false => config_dir()?.join("systemd/user"),
-    };
-    let file = folder.join(&name);
-    if fs::read_to_string(&file).is_ok_and(|old| old != text) && !install.force {
-        bail!(
-            "{} is there and says something else; look at it, then write it anew with --force",
-            file.display()
-        );
+    let name = format!("{name}.service");
+    let file = places.units.join(&name);
+    write(&file, &text, 0o644, install.force)?;
+    if let Some(secret) = &secret {
+        write(&secret.file, &secret.text, 0o600, install.force)?;
     }
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(&file, &text))
-        .with_context(|| format!("cannot write {}", file.display()))?;
     if let Some(found) = verify(&file, install.system) {
         remark(&format!("note: systemd-analyze says of it:\n{found}"));
     }
@@ -85,13 +92,71 @@ pub(crate) fn run(global: &Global, install: &Install) -> Result<()> {
     Ok(())
 }
 
+/// Where files go.
+struct Places {
+    units: PathBuf,
+    secrets: PathBuf,
+}
+
+impl Places {
+    fn of(is_system: bool) -> Result<Places> {
+        let (units, secrets) = match is_system {
+            true => ("/etc/systemd/system".into(), "/etc/serin".into()),
+            false => {
+                let config = config_dir()?;
+                (config.join("systemd/user"), config.join("serin"))
+            }
+        };
+        Ok(Places { units, secrets })
+    }
+}
+
+/// A file of environment that nobody else may read.
+struct Secret {
+    file: PathBuf,
+    text: String,
+}
+
+/// Writes a file, unless it is there and says something else.
+fn write(file: &Path, text: &str, mode: u32, is_forced: bool) -> Result<()> {
+    if fs::read_to_string(file).is_ok_and(|old| old != text) && !is_forced {
+        bail!(
+            "{} is there and says something else; look at it, then write it anew with --force",
+            file.display()
+        );
+    }
+    let aside = file.with_extension("new");
+    let written = || {
+        fs::create_dir_all(file.parent().unwrap_or(Path::new("/")))?;
+        let mut options = fs::File::options();
+        options.write(true).create(true).truncate(true).mode(mode);
+        options.open(&aside)?.write_all(text.as_bytes())?;
+        fs::rename(&aside, file)
+    };
+    written().with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The options of `serin up` that the unit has; none of them is a secret.
+fn options(install: &Install) -> Vec<String> {
+    let mut options = vec![
+        format!("--listen {}", install.listen),
+        format!("--gateway {}", install.gateway),
+    ];
+    let port = install.bus.as_ref().and_then(|bus| bus.parse::<u16>().ok());
+    options.extend(port.map(|port| format!("--bus {port}")));
+    options.extend(install.single.then(|| String::from("--single")));
+    options.extend(install.watch.then(|| String::from("--watch")));
+    options
+}
+
 /// What goes into a unit.
 #[derive(Debug)]
 struct Wanted {
     program: PathBuf,
     dir: PathBuf,
-    listen: String,
-    gateway: String,
+    options: Vec<String>,
+    /// The file with what nobody else may read.
+    secrets: Option<PathBuf>,
     environment: Vec<(String, String)>,
     /// Whom a unit of the system runs as.
     user: Option<String>,
@@ -111,12 +176,11 @@ fn unit(wanted: &Wanted) -> String {
          \n\
          [Service]\n\
          Type=exec\n\
-         ExecStart={program} up {} --listen {} --gateway {}\n\
+         ExecStart={program} up {} {}\n\
          WorkingDirectory={}\n",
         specifiers(&dir),
         quoted(&dir),
-        wanted.listen,
-        wanted.gateway,
+        wanted.options.join(" "),
         specifiers(&dir),
     );
     for (name, value) in &wanted.environment {
@@ -126,6 +190,10 @@ fn unit(wanted: &Wanted) -> String {
             "Environment={}",
             quoted_plain(&format!("{name}={value}"))
         );
+    }
+    if let Some(secrets) = &wanted.secrets {
+        let file = specifiers(&secrets.to_string_lossy());
+        let _written = writeln!(text, "EnvironmentFile={file}");
     }
     if let Some(user) = &wanted.user {
         let _written = writeln!(text, "User={user}");
@@ -158,6 +226,12 @@ fn quoted(text: &str) -> String {
 fn quoted_plain(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", specifiers(&escaped))
+}
+
+/// A value in a file of environment, where neither `$` nor `%` means anything.
+fn quoted_secret(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
 }
 
 /// `%` begins a specifier.
@@ -225,15 +299,16 @@ mod tests {
         let wanted = Wanted {
             program: PathBuf::from("/opt/my tools/serin"),
             dir: PathBuf::from("/data/100% \"shop\" $HOME"),
-            listen: "127.0.0.1:7070".to_owned(),
-            gateway: "127.0.0.1:8080".to_owned(),
+            options: vec!["--listen 127.0.0.1:7070".into(), "--single".into()],
+            secrets: Some(PathBuf::from("/home/ada/.config/serin/serin-100%.env")),
             environment: vec![("PATH".to_owned(), "/a b:/c$d".to_owned())],
             user: Some("ada".to_owned()),
             delegates: true,
         };
         let text = unit(&wanted);
         for line in [
-            r#"ExecStart="/opt/my tools/serin" up "/data/100%% \"shop\" $$HOME" --listen 127.0.0.1:7070 --gateway 127.0.0.1:8080"#,
+            r#"ExecStart="/opt/my tools/serin" up "/data/100%% \"shop\" $$HOME" --listen 127.0.0.1:7070 --single"#,
+            "EnvironmentFile=/home/ada/.config/serin/serin-100%%.env",
             r#"WorkingDirectory=/data/100%% "shop" $HOME"#,
             r#"Environment="PATH=/a b:/c$d""#,
             "User=ada",
@@ -243,5 +318,34 @@ mod tests {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }
         assert_eq!(name_of(&wanted.dir), "100---shop---HOME");
+    }
+    #[test]
+    fn what_is_written_for_its_owner_alone_replaces_nothing_else() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("serin/serin-shop.env");
+        let text = format!("SERIN_BUS={}\n", quoted_secret("nats://a:b\"$%@host"));
+        assert_eq!(text, "SERIN_BUS=\"nats://a:b\\\"$%@host\"\n");
+        write(&file, &text, 0o600, false).expect("written");
+        write(&file, &text, 0o600, false).expect("the same again");
+        let mode = fs::metadata(&file).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(write(&file, "SERIN_BUS=other\n", 0o600, false).is_err());
+        write(&file, "SERIN_BUS=other\n", 0o600, true).expect("forced");
+    }
+
+    #[test]
+    fn the_address_of_a_bus_is_in_no_command_line() {
+        use clap::Parser;
+        let parsed = |args: &[&str]| {
+            let args = ["serin", "install", "--watch", "--bus"].iter().chain(args);
+            match crate::cli::Cli::parse_from(args).command {
+                crate::cli::Command::Install(install) => options(&install).join(" "),
+                other => panic!("{other:?}"),
+            }
+        };
+        let usual = "--listen 127.0.0.1:7070 --gateway 127.0.0.1:8080";
+        assert_eq!(parsed(&["4222"]), format!("{usual} --bus 4222 --watch"));
+        assert_eq!(parsed(&["nats://a:b@host"]), format!("{usual} --watch"));
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::query::range_of;
 use super::{print, remark};
-use crate::cli::{Global, Logs};
+use crate::cli::{Global, Logs, RangeArgs};
 use crate::client::Client;
 
 /// How often is looked for more.
@@ -28,11 +29,13 @@ struct Page {
 
 pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
     let client = Client::find(global)?;
-    let mut lines = read(&client, logs, &format!("now-{}", logs.last), logs.lines).await?;
+    let range = range(&logs.range)?;
+    let mut lines = read(&client, logs, &range, logs.lines).await?;
     if lines.is_empty() && !logs.follow {
         remark("nothing was logged; try a longer time with --last 1d");
         return Ok(());
     }
+    let newest = (format!("now-{OVERLAP_S}s"), None);
     let mut seen = BTreeSet::new();
     loop {
         for line in lines {
@@ -48,21 +51,37 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
         while seen.len() > 2 * logs.lines as usize + 10_000 {
             seen.pop_first();
         }
-        lines = read(&client, logs, &format!("now-{OVERLAP_S}s"), 10_000).await?;
+        lines = read(&client, logs, &newest, 10_000).await?;
+    }
+}
+
+/// When the lines were written, in the words of the API; the last hour where nothing is said.
+fn range(asked: &RangeArgs) -> Result<(String, Option<String>)> {
+    let (from, to) = range_of(asked);
+    match from {
+        Some(from) => Ok((from, to)),
+        None if to.is_some() => bail!("--to wants a beginning; say --from too"),
+        None => Ok((String::from("now-1h"), None)),
     }
 }
 
 /// The newest so many lines that are wanted, page by page, oldest first.
-async fn read(client: &Client, logs: &Logs, from: &str, count: u32) -> Result<Vec<Value>> {
+async fn read(
+    client: &Client,
+    logs: &Logs,
+    (from, to): &(String, Option<String>),
+    count: u32,
+) -> Result<Vec<Value>> {
     let mut lines: Vec<Value> = Vec::new();
     loop {
         let left = count.saturating_sub(u32::try_from(lines.len()).unwrap_or(u32::MAX));
         let mut query = vec![
             ("service", logs.name.clone()),
-            ("from", from.to_owned()),
+            ("from", from.clone()),
             ("limit", left.clamp(1, PAGE_LINES).to_string()),
         ];
         let wanted = [
+            ("to", to),
             ("instance", &logs.instance),
             ("level", &logs.level),
             ("text", &logs.text),

@@ -1,6 +1,7 @@
 //! `serin install`: a unit that systemd takes, and that is not written over by surprise.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -43,5 +44,27 @@ fn a_unit_is_written_once_and_systemd_takes_it() -> Result<()> {
     let (is_done, said) = install(&serin, &["--listen", "127.0.0.1:0"])?;
     assert!(!is_done && said.contains("--force"), "{said}");
     assert!(install(&serin, &["--listen", "127.0.0.1:0", "--force"])?.0);
+    let joined = [
+        "--bus",
+        "nats://me:secret@10.0.0.5:4222",
+        "--single",
+        "--force",
+    ];
+    assert!(install(&serin, &joined)?.0);
+    let text = fs::read_to_string(&unit)?;
+    assert!(
+        text.contains("--single") && !text.contains("secret"),
+        "{text}"
+    );
+    let environment = text
+        .lines()
+        .find_map(|line| line.strip_prefix("EnvironmentFile="));
+    let environment = environment
+        .context("the unit names the file")?
+        .replace("%%", "%");
+    let mode = fs::metadata(&environment)?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let said = fs::read_to_string(environment)?;
+    assert_eq!(said, "SERIN_BUS=\"nats://me:secret@10.0.0.5:4222\"\n");
     Ok(())
 }
