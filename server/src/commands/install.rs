@@ -300,7 +300,7 @@ mod tests {
             program: PathBuf::from("/opt/my tools/serin"),
             dir: PathBuf::from("/data/100% \"shop\" $HOME"),
             options: vec!["--listen 127.0.0.1:7070".into(), "--single".into()],
-            secrets: Some(PathBuf::from("/home/ada/.config/serin/serin-100%.env")),
+            secrets: Some(PathBuf::from("/etc/serin/serin-100%.env")),
             environment: vec![("PATH".to_owned(), "/a b:/c$d".to_owned())],
             user: Some("ada".to_owned()),
             delegates: true,
@@ -308,7 +308,7 @@ mod tests {
         let text = unit(&wanted);
         for line in [
             r#"ExecStart="/opt/my tools/serin" up "/data/100%% \"shop\" $$HOME" --listen 127.0.0.1:7070 --single"#,
-            "EnvironmentFile=/home/ada/.config/serin/serin-100%%.env",
+            "EnvironmentFile=/etc/serin/serin-100%%.env",
             r#"WorkingDirectory=/data/100%% "shop" $HOME"#,
             r#"Environment="PATH=/a b:/c$d""#,
             "User=ada",

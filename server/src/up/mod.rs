@@ -112,19 +112,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let start = Start::new(&dir, up, &token, stop.clone())?;
     let mut running = start.run(settings, bound).await?;
     let mut signals = Signals::hear()?;
-    let run = RunFile {
-        pid: std::process::id(),
-        http: format!("http://{address}"),
-        gateway: Some(format!("http://{gateway}")),
-        otlp_http: running.otlp.http.clone(),
-        otlp_grpc: running.otlp.grpc.clone(),
-        bus: running.bus.url().to_owned(),
-        token,
-        catalogue: format!(
-            "ducklake:sqlite:{}",
-            running.lake.catalogue_path().display()
-        ),
-    };
+    let run = running.run_file(address, gateway, token);
     if let Err(error) = run.write(&dir) {
         // Nobody would find it.
         running.end(true).await?;
@@ -149,16 +137,21 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     if !global.json {
         remark("stopping: committing what was taken; once more ends at once");
     }
-    let stopped = tokio::select! {
-        stopped = running.end(ended.is_ok()) => stopped,
+    let stopped = end_or_leave(running, ended.is_ok(), &mut signals).await;
+    RunFile::forget(&dir);
+    drop(lock);
+    ended.and(stopped)
+}
+
+/// Ends everything in order; a second signal ends this process alone, at once.
+async fn end_or_leave(running: Running, stops_bus: bool, signals: &mut Signals) -> Result<()> {
+    tokio::select! {
+        stopped = running.end(stops_bus) => stopped,
         () = signals.next() => {
             remark("ended at once: what was acknowledged is safe; `serin down` ends what still runs");
             std::process::exit(1);
         }
-    };
-    RunFile::forget(&dir);
-    drop(lock);
-    ended.and(stopped)
+    }
 }
 
 async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
@@ -279,6 +272,20 @@ async fn given_up(lake: &Lake) {
 }
 
 impl Running {
+    /// What others find it by.
+    fn run_file(&self, http: SocketAddr, gateway: SocketAddr, token: String) -> RunFile {
+        RunFile {
+            pid: std::process::id(),
+            http: format!("http://{http}"),
+            gateway: Some(format!("http://{gateway}")),
+            otlp_http: self.otlp.http.clone(),
+            otlp_grpc: self.otlp.grpc.clone(),
+            bus: self.bus.url().to_owned(),
+            token,
+            catalogue: format!("ducklake:sqlite:{}", self.lake.catalogue_path().display()),
+        }
+    }
+
     fn start_tasks(&mut self) {
         let tidying = tidy::run(self.lake.clone(), self.serin.clone(), self.stop.clone());
         self.tasks.push(tokio::spawn(tidying));
