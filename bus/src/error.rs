@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serin_connect::ack::Refusal;
 use thiserror::Error;
 
 /// Where a cause comes from a library, it is kept as it is.
@@ -171,25 +172,29 @@ pub enum PublishError {
     #[error("the bus does not answer ({0})")]
     Unavailable(&'static str),
     /// JetStream said no for another reason.
-    #[error("the bus refused the message: {description} (error {code})")]
-    Refused {
-        /// JetStream's own error code.
-        code: u64,
-        /// Its words.
-        description: String,
-    },
+    #[error(transparent)]
+    Refused(Refusal),
 }
 
-/// JetStream's "message size exceeds maximum allowed".
-const MESSAGE_TOO_LARGE: u64 = 10054;
+impl From<Refusal> for PublishError {
+    fn from(refusal: Refusal) -> PublishError {
+        match refusal {
+            Refusal::Full => PublishError::Full,
+            Refusal::NoStream => PublishError::Unavailable("no stream takes the subject"),
+            Refusal::Unreadable => {
+                PublishError::Unavailable("the answer is not an acknowledgement")
+            }
+            said @ Refusal::Said { .. } => PublishError::Refused(said),
+        }
+    }
+}
 
 impl PublishError {
-    /// Whether the same message would be refused whenever it is sent again. Anything else that
-    /// JetStream says (no resources, a failed write, a sealed stream, no leader) may pass or be mended.
+    /// Whether the same message would be refused whenever it is sent again.
     pub fn is_final(&self) -> bool {
         match self {
             PublishError::TooLarge { .. } => true,
-            PublishError::Refused { code, .. } => *code == MESSAGE_TOO_LARGE,
+            PublishError::Refused(refusal) => refusal.is_final(),
             PublishError::Full | PublishError::Unavailable(_) => false,
         }
     }

@@ -24,5 +24,6 @@ pub use error::{BusError, PublishError};
 pub use messages::{Delivery, Message, Messages};
 pub use monitor::{BusNumbers, StreamNumbers};
 pub use process::{is_alive, of_folder as running};
+pub use serin_connect::ack::PubAck;
 pub use services::BusUser;
-pub use stream::{EventStream, PubAck, StreamState};
+pub use stream::{EventStream, StreamState};

@@ -14,6 +14,7 @@ use async_nats::connection::State;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
+use serin_connect::ack::{self, PubAck, Refusal};
 use serin_wire::subject;
 
 use crate::connection::Connection;
@@ -38,10 +39,6 @@ const TELEMETRY_AGE_MAX: Duration = Duration::from_secs(600);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Room for the headers within the bus's limit of a message.
 const HEADERS_ROOM: usize = 1 << 10;
-/// JetStream's "maximum bytes exceeded" and "maximum messages exceeded" come under this code.
-const STORE_FAILED: u64 = 10077;
-/// Its words when the stream is full, since the code stands for any failure to store.
-const FULL: [&str; 2] = ["maximum bytes exceeded", "maximum messages exceeded"];
 
 /// A stream of ours: events, or telemetry.
 #[derive(Debug, Clone)]
@@ -72,15 +69,6 @@ pub struct StreamState {
     pub bytes: u64,
     /// Bytes it may hold.
     pub bytes_max: u64,
-}
-
-/// The bus has the message on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PubAck {
-    /// Its place in the stream.
-    pub sequence: u64,
-    /// Whether the bus had it already, by its `Nats-Msg-Id`.
-    pub is_duplicate: bool,
 }
 
 pub(crate) async fn open_events(
@@ -346,7 +334,7 @@ impl EventStream {
         let request = Request::new().headers(map).payload(payload).timeout(None);
         tokio::select! {
             answer = client.send_request(subject.to_owned(), request) => match answer {
-                Ok(answer) => read_ack(&answer.payload),
+                Ok(answer) => Ok(ack::read(&answer)?),
                 Err(error) => Err(refusal_of(&error)),
             },
             _ = changes.changed() => Err(PublishError::Unavailable("the connection broke")),
@@ -384,58 +372,10 @@ fn refusal_of(error: &async_nats::RequestError) -> PublishError {
     use async_nats::RequestErrorKind as Kind;
     match error.kind() {
         Kind::NoResponders => PublishError::Unavailable("no stream takes the subject"),
-        Kind::InvalidSubject => PublishError::Refused {
+        Kind::InvalidSubject => PublishError::Refused(Refusal::Said {
             code: 0,
             description: String::from("the subject is not valid"),
-        },
-        _ => PublishError::Unavailable("the connection broke"),
-    }
-}
-
-fn read_ack(payload: &[u8]) -> Result<PubAck, PublishError> {
-    let Ok(answer) = serde_json::from_slice::<serde_json::Value>(payload) else {
-        return Err(PublishError::Unavailable(
-            "the answer is not an acknowledgement",
-        ));
-    };
-    if let Some(error) = answer.get("error") {
-        let code = error["err_code"].as_u64().unwrap_or_default();
-        let description = error["description"].as_str().unwrap_or_default();
-        if code == STORE_FAILED && FULL.contains(&description) {
-            return Err(PublishError::Full);
-        }
-        return Err(PublishError::Refused {
-            code,
-            description: description.to_owned(),
-        });
-    }
-    match answer.get("seq").and_then(serde_json::Value::as_u64) {
-        Some(sequence) => Ok(PubAck {
-            sequence,
-            is_duplicate: answer["duplicate"].as_bool().unwrap_or_default(),
         }),
-        None => Err(PublishError::Unavailable(
-            "the answer is not an acknowledgement",
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_of_jetstream_are_told_apart() {
-        let ack = read_ack(br#"{"stream":"EVENTS","seq":7,"duplicate":true}"#).expect("an ack");
-        assert_eq!((ack.sequence, ack.is_duplicate), (7, true));
-        let full =
-            br#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}"#;
-        assert!(matches!(read_ack(full), Err(PublishError::Full)));
-        let other = br#"{"error":{"code":503,"err_code":10077,"description":"write error"}}"#;
-        assert!(matches!(
-            read_ack(other),
-            Err(PublishError::Refused { code: 10077, .. })
-        ));
-        assert!(matches!(read_ack(b""), Err(PublishError::Unavailable(_))));
+        _ => PublishError::Unavailable("the connection broke"),
     }
 }

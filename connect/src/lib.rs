@@ -3,7 +3,9 @@
 //! Credentials stand in the address, which async-nats does not read by itself; the inbox is the one
 //! that the bus lets this user read. A nats-server that reads its configuration anew turns away who
 //! is just saying who it is, so a refusal counts only when it is told again and again. Nothing here
-//! may know what is sent. Start at [`Connector::new`].
+//! may know what is sent. Start at [`Connector::new`]; [`ack`] reads what JetStream answers.
+
+pub mod ack;
 
 use std::io;
 use std::time::Duration;

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
-use async_nats::{Client, HeaderMap, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
+use serin_connect::ack;
 use serin_wire::batch;
 use serin_wire::{Number, subject};
 use thiserror::Error;
@@ -43,9 +44,6 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 const TELEMETRY_EVERY: Duration = Duration::from_millis(250);
 /// The longest sleep: a full disk is tried again, and a lost wake-up would do no harm.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// JetStream's code for a message that is larger than the stream takes; it will not take it later.
-const MESSAGE_TOO_LARGE: u64 = 10_054;
 
 /// Makes one of the subjects of telemetry.
 type Subject = fn(&str, &str, &str) -> String;
@@ -523,18 +521,10 @@ pub(crate) enum Refusal {
 }
 
 /// Whether JetStream has the message.
-pub(crate) fn read_ack(ack: &async_nats::Message) -> Result<(), Refusal> {
-    if ack.status == Some(StatusCode::NO_RESPONDERS) {
-        return Err(Refusal::Later(String::from("no stream takes events")));
-    }
-    let answer: serde_json::Value = serde_json::from_slice(&ack.payload).unwrap_or_default();
-    // A refusal has a sequence as well: 0.
-    match answer.get("error") {
-        None if answer.get("seq").is_some() => Ok(()),
-        Some(error) if error["err_code"] == MESSAGE_TOO_LARGE => Err(Refusal::TooLarge),
-        error => {
-            let words = error.and_then(|error| error["description"].as_str());
-            Err(Refusal::Later(words.unwrap_or("no answer").to_owned()))
-        }
+pub(crate) fn read_ack(answer: &async_nats::Message) -> Result<(), Refusal> {
+    match ack::read(answer) {
+        Ok(_) => Ok(()),
+        Err(refusal) if refusal.is_final() => Err(Refusal::TooLarge),
+        Err(refusal) => Err(Refusal::Later(refusal.to_string())),
     }
 }
