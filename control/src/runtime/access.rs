@@ -1,7 +1,9 @@
 //! Who may use the bus, and where callers go: what the runtime asks of whoever owns the bus.
 
+use std::collections::BTreeMap;
+
 use futures::future::BoxFuture;
-use serin_wire::Routes;
+use serin_wire::{Routes, Weight};
 
 /// An instance that is let onto the bus.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,4 +29,24 @@ pub trait Access: Send + Sync {
     fn reaches(&self, service: &str, version: &str) -> BoxFuture<'_, ()>;
     /// Whether the broker cannot spread them, so that somebody has to forward them.
     fn needs_forwarding(&self) -> bool;
+}
+
+/// How much each version of a service is called: what the broker hears of routes.
+type Weights = BTreeMap<String, Vec<Weight>>;
+
+/// Has calls without a version spread, unless the weights are those that were `there` before: what
+/// else changes in routes is not worth the broker's reading all again.
+pub(super) async fn spread_weights(
+    access: &dyn Access,
+    routes: &Routes,
+    there: &mut Option<Weights>,
+) -> Result<(), String> {
+    let services = routes.services.iter();
+    let weights = services.map(|(name, route)| (name.clone(), route.versions.clone()));
+    let weights: Option<Weights> = Some(weights.collect());
+    if *there != weights {
+        access.spread(routes).await?;
+        *there = weights;
+    }
+    Ok(())
 }

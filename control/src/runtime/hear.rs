@@ -1,13 +1,19 @@
 //! What instances say by themselves on the bus, and what they are told: pulses, beats, routes.
+//!
+//! Once a beat says that its instance takes work, the instance is asked by the micro protocol which
+//! of its endpoints may be called twice.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
+use bytes::Bytes;
 use futures::StreamExt;
 use serin_wire::{Beat, Routes, State, subject};
 use tokio::sync::watch;
+
+use super::idempotent::{self, Names};
 
 /// Without any pulse for this long it is the bus that is silent, not the instances.
 const BUS_SILENT_US: i64 = 1_000_000;
@@ -15,6 +21,9 @@ const BUS_SILENT_US: i64 = 1_000_000;
 const OWN_PULSE_US: i64 = 3_000_000;
 /// Whoever was silent for so long has ended.
 const FORGET_US: i64 = 600_000_000;
+/// An instance that does not answer which endpoints may be called twice is asked so often, once with
+/// each beat: one that has no SDK never answers.
+const ASKED_MAX: u8 = 5;
 /// Routes are told again after this, for whoever missed them.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -22,6 +31,8 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Heard {
     client: Client,
+    /// Where instances answer to, each on a word of its own.
+    inbox: String,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -37,6 +48,16 @@ struct Inner {
     since_us: i64,
     /// Instances whose last beat said that they take work.
     ready: BTreeMap<String, bool>,
+    /// Of each instance that takes work, what it was asked.
+    asked: BTreeMap<String, Asked>,
+}
+
+/// What an instance was asked.
+#[derive(Debug, Default)]
+struct Asked {
+    times: u8,
+    /// What it answered: its endpoints that may be called twice.
+    idempotent: Option<Names>,
 }
 
 impl Inner {
@@ -60,6 +81,22 @@ impl Inner {
         let beats_us = &self.beats_us;
         self.ready
             .retain(|instance, _| beats_us.contains_key(instance));
+        self.asked
+            .retain(|instance, _| beats_us.contains_key(instance));
+    }
+
+    /// Takes whether an instance takes work; whether it is to be asked something now.
+    fn take_ready(&mut self, instance: String, is_ready: bool) -> bool {
+        let is_to_ask = if is_ready {
+            let asked = self.asked.entry(instance.clone()).or_default();
+            asked.times = asked.times.saturating_add(1);
+            asked.idempotent.is_none() && asked.times <= ASKED_MAX
+        } else {
+            self.asked.remove(&instance);
+            false
+        };
+        self.ready.insert(instance, is_ready);
+        is_to_ask
     }
 }
 
@@ -67,6 +104,7 @@ impl Heard {
     /// Nothing is heard before [`Heard::listen`].
     pub(super) fn new(client: Client) -> Heard {
         Heard {
+            inbox: client.new_inbox(),
             client,
             inner: Arc::default(),
         }
@@ -74,7 +112,7 @@ impl Heard {
 
     /// Listens until it is dropped.
     pub(super) async fn listen(&self, now_us: fn() -> i64) {
-        tokio::join!(self.pulses(now_us), self.beats(now_us));
+        tokio::join!(self.pulses(now_us), self.beats(now_us), self.answers());
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -112,11 +150,44 @@ impl Heard {
         while let Some(message) = messages.next().await {
             if let Ok(beat) = serde_json::from_slice::<Beat>(&message.payload) {
                 let is_ready = beat.state == State::Ready;
-                let mut inner = self.inner();
-                inner.beats_us.insert(beat.instance.clone(), now_us());
-                inner.ready.insert(beat.instance, is_ready);
+                let (asked, reply) = (
+                    format!("$SRV.INFO.{}.{}", beat.service, beat.instance),
+                    format!("{}.{}", self.inbox, beat.instance),
+                );
+                let is_to_ask = {
+                    let mut inner = self.inner();
+                    inner.beats_us.insert(beat.instance.clone(), now_us());
+                    inner.take_ready(beat.instance, is_ready)
+                };
+                if is_to_ask {
+                    let client = &self.client;
+                    let sent = client.publish_with_reply(asked, reply, Bytes::new()).await;
+                    if let Err(error) = sent {
+                        tracing::debug!(%error, "cannot ask an instance for its endpoints");
+                    }
+                }
             }
         }
+    }
+
+    /// Takes what instances answer.
+    async fn answers(&self) {
+        let Ok(mut answers) = self.client.subscribe(format!("{}.*", self.inbox)).await else {
+            return;
+        };
+        while let Some(answer) = answers.next().await {
+            let instance = answer.subject.rsplit('.').next().unwrap_or_default();
+            if let Some(said) = idempotent::read(&answer.payload)
+                && let Some(asked) = self.inner().asked.get_mut(instance)
+            {
+                asked.idempotent = Some(said);
+            }
+        }
+    }
+
+    /// The endpoints that an instance says may be called twice; `None` before it has answered.
+    pub(super) fn idempotent(&self, instance: &str) -> Option<Names> {
+        self.inner().asked.get(instance)?.idempotent.clone()
     }
 
     /// Whether the last beat of an instance said that it takes work.
@@ -160,6 +231,20 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_that_takes_work_is_asked_until_it_answers_but_not_for_ever() {
+        let mut inner = Inner::default();
+        let mut asks = |is_ready| inner.take_ready("a".to_owned(), is_ready);
+        assert!(!asks(false));
+        let asked = (0..20).filter(|_| asks(true)).count();
+        assert_eq!(asked, usize::from(ASKED_MAX));
+        assert!(!asks(false));
+        assert!(asks(true), "another life of the name");
+        let told = inner.asked.get_mut("a").expect("it was asked");
+        told.idempotent = Some(Names::new());
+        assert!(!inner.take_ready("a".to_owned(), true));
+    }
 
     #[test]
     fn silence_is_that_of_pulses_or_of_beats_while_the_bus_is_heard() {

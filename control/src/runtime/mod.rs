@@ -11,6 +11,7 @@ mod folder;
 mod forward;
 mod guest;
 mod hear;
+mod idempotent;
 mod kill;
 mod plan;
 mod probe;

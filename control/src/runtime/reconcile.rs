@@ -15,12 +15,13 @@ use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::access::{Access, Member};
+use super::access::{Access, Member, spread_weights};
 use super::act::Shims;
 use super::deploy::Copying;
 use super::forward::forward;
 use super::guest::Guest;
 use super::hear::Heard;
+use super::idempotent;
 use super::plan::{Action, SILENT, plan};
 use super::seen::{Seen, SeenInstance};
 use super::told::{Act, Reason};
@@ -189,9 +190,10 @@ impl Runtime {
             self.spread.send_replace(u64::MAX);
             return forward(&self.options.client, routes).await;
         }
+        let mut there = None;
         loop {
             let now = Arc::clone(&routes.borrow_and_update());
-            let taken = access.spread(&now).await;
+            let taken = spread_weights(&**access, &now, &mut there).await;
             let is_over = match taken {
                 Ok(()) => {
                     self.spread.send_replace(now.revision);
@@ -474,7 +476,10 @@ impl Runtime {
                 .values()
                 .filter(|guest| guest.member.service == one.name);
             let of: Vec<&Guest> = of.collect();
-            let view = ServiceView::of(one, seen, &of);
+            let mut view = ServiceView::of(one, seen, &of);
+            idempotent::complete(&mut view.route, &view.instances, |one| {
+                self.heard.idempotent(one)
+            });
             services.insert(one.name.clone(), view.route.clone());
             views.push(view);
         }
