@@ -15,8 +15,11 @@ use crate::{bundle, dist, system, tidy, tools, up};
 /// Folders with Python tests (`*_test.py`, `test_*.py`), and the packages from PyPI that they need.
 const PYTHON_TESTS: [(&str, &[&str]); 2] = [
     ("tests/weblog", &[]),
-    ("sdk/python", &[tools::NATS_PY_PACKAGE]),
+    (PYTHON_SDK, &[tools::NATS_PY_PACKAGE]),
 ];
+/// What services import; it is tested with the oldest Python that they may have as well.
+const PYTHON_SDK: &str = "sdk/python";
+const PYTHON_OLDEST: &str = "3.9";
 /// Folders with `npm test`.
 const NPM_TESTS: [&str; 2] = ["ui/web", "sdk/typescript"];
 
@@ -225,31 +228,45 @@ fn npm_tests(project: &Project, parts: &Parts) -> Result<()> {
 fn python_tests(project: &Project, parts: &Parts) -> Result<()> {
     for (name, packages) in PYTHON_TESTS {
         let folder = project.root.join(name);
-        for pattern in ["*_test.py", "test_*.py"] {
-            let Some(start) = folder_with(&folder, pattern) else {
-                continue;
-            };
-            let mut python = parts.python.clone();
-            if !packages.is_empty() {
-                let fetched = tools::python_packages(project, &name.replace('/', "-"), packages)?;
-                python.paths.push(fetched);
-            }
-            // The package under test itself.
-            python.paths.push(folder.clone());
-            step(&format!("Python tests in {name}"), || {
-                let mut command = Command::new(&python.program);
-                let discover = ["-m", "unittest", "discover", "--quiet", "--pattern"];
-                command.args(discover).arg(pattern).arg("--start-directory");
-                command
-                    .arg(&start)
-                    .arg("--top-level-directory")
-                    .arg(&folder);
-                command.current_dir(&folder);
-                parts.give_to(&mut command);
-                python.give_to(&mut command);
-                run(&mut command)
-            })?;
+        let mut python = parts.python.clone();
+        if !packages.is_empty() {
+            let fetched = tools::python_packages(project, &name.replace('/', "-"), packages)?;
+            python.paths.push(fetched);
         }
+        // The package under test itself.
+        python.paths.push(folder.clone());
+        let what = format!("Python tests in {name}");
+        step(&what, || python_tests_of(&folder, parts, &python))?;
+        if name != PYTHON_SDK {
+            continue;
+        }
+        let Some(program) = tools::python_of(PYTHON_OLDEST) else {
+            note(&format!(
+                "SKIPPED: {what} with Python {PYTHON_OLDEST}, which is not here"
+            ));
+            continue;
+        };
+        python.program = program;
+        step(&format!("{what} with Python {PYTHON_OLDEST}"), || {
+            python_tests_of(&folder, parts, &python)
+        })?;
+    }
+    Ok(())
+}
+
+fn python_tests_of(folder: &Path, parts: &Parts, python: &tools::Python) -> Result<()> {
+    for pattern in ["*_test.py", "test_*.py"] {
+        let Some(start) = folder_with(folder, pattern) else {
+            continue;
+        };
+        let mut command = Command::new(&python.program);
+        let discover = ["-m", "unittest", "discover", "--quiet", "--pattern"];
+        command.args(discover).arg(pattern).arg("--start-directory");
+        command.arg(&start).arg("--top-level-directory").arg(folder);
+        command.current_dir(folder);
+        parts.give_to(&mut command);
+        python.give_to(&mut command);
+        run(&mut command)?;
     }
     Ok(())
 }

@@ -170,6 +170,18 @@ pub(crate) fn python() -> Result<String> {
     Ok(name.to_owned())
 }
 
+/// A Python of just this version, `3.9`, where there is one: on `PATH`, or where pyenv keeps them.
+pub(crate) fn python_of(version: &str) -> Option<String> {
+    let named = format!("python{version}");
+    let folder = std::env::home_dir()?.join(".pyenv/versions");
+    let kept = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let kept = kept.map(|entry| entry.path().join("bin").join(&named));
+    let mut all = [PathBuf::from(&named)].into_iter().chain(kept);
+    // A shim of pyenv is there for versions too that nobody chose.
+    let found = all.find(|program| read(Command::new(program).arg("--version")).is_ok())?;
+    Some(found.to_string_lossy().into_owned())
+}
+
 /// A folder of packages for the tests of a Python package of ours: what it depends on.
 pub(crate) fn python_packages(project: &Project, name: &str, packages: &[&str]) -> Result<PathBuf> {
     let folder = project.tools().join(name);
