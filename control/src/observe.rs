@@ -65,9 +65,11 @@ pub async fn observe(
         return Ok(None);
     };
     let range = window(rule, watermark_us);
-    let whole = engine.kpi(snapshot, plan, &request(range, None)).await?;
+    let whole = engine
+        .kpi_of_rule(snapshot, plan, &request(range, None))
+        .await?;
     let steps = engine
-        .kpi(snapshot, plan, &request(range, Some(rule.every_us)))
+        .kpi_of_rule(snapshot, plan, &request(range, Some(rule.every_us)))
         .await?;
     Ok(Some(Observation {
         kpi: rule.kpi.clone(),

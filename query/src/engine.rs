@@ -21,11 +21,14 @@ use crate::measure;
 use crate::newest::{self, Newest};
 use crate::session;
 use crate::stats::{Counters, QueryStats};
+use crate::turns::Turns;
 use crate::worker::pool::Pool;
 
 /// KPIs that are computed at a time: one a thread. More would share the same threads, and each come
 /// nearer to its deadline.
 const KPIS_AT_ONCE: usize = THREADS;
+/// KPIs that are computed for rules at a time, beside those.
+const RULES_AT_ONCE: usize = 1;
 /// Threads that queries run on.
 const THREADS: usize = 2;
 
@@ -100,7 +103,8 @@ impl Engine {
             limits: Arc::clone(&limits),
             context: session::context(runtime),
             cache: Cache::new(limits.cache_bytes),
-            kpi_turns: Semaphore::new(KPIS_AT_ONCE),
+            kpi_turns: Turns::new(KPIS_AT_ONCE, limits.kpis_queued_max),
+            rule_turns: Turns::new(RULES_AT_ONCE, limits.kpis_queued_max),
         };
         Engine {
             panel_turns: Semaphore::new(limits.running_max.max(1)),
@@ -120,16 +124,38 @@ impl Engine {
         plan: &KpiPlan,
         request: &KpiRequest,
     ) -> Result<KpiAnswer, QueryError> {
+        self.ask_kpi(|asker| &asker.kpi_turns, snapshot, plan, request)
+            .await
+    }
+
+    /// [`Engine::kpi`] for a rule, whose turn no panel takes.
+    pub async fn kpi_of_rule(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        plan: &KpiPlan,
+        request: &KpiRequest,
+    ) -> Result<KpiAnswer, QueryError> {
+        self.ask_kpi(|asker| &asker.rule_turns, snapshot, plan, request)
+            .await
+    }
+
+    async fn ask_kpi(
+        &self,
+        turns: fn(&Asker) -> &Turns,
+        snapshot: &Arc<Snapshot>,
+        plan: &KpiPlan,
+        request: &KpiRequest,
+    ) -> Result<KpiAnswer, QueryError> {
         let (asker, snapshot) = (Arc::clone(&self.asker), Arc::clone(snapshot));
         let (plan, request) = (plan.clone(), request.clone());
         let asked = Box::pin(async move {
-            let compute = async {
-                // Whoever waits for a turn is not out of time yet.
-                let _turn = asker.kpi_turns.acquire().await;
-                let (context, limits) = (&asker.context, &asker.limits);
-                let work = Box::pin(measure::kpi(context, limits, &snapshot, &plan, &request));
-                in_time(limits, work).await
-            };
+            let (context, limits) = (&asker.context, &asker.limits);
+            let compute = in_time(limits, async {
+                let queued = limits.kpis_queued_max;
+                let turn = turns(&asker).take().await;
+                let _turn = turn.ok_or(QueryError::BusyKpis { queued })?;
+                Box::pin(measure::kpi(context, limits, &snapshot, &plan, &request)).await
+            });
             let cache = &asker.cache;
             cache.answer(&snapshot, &plan, &request, compute).await
         });
@@ -289,7 +315,8 @@ struct Asker {
     limits: Arc<Limits>,
     context: SessionContext,
     cache: Cache,
-    kpi_turns: Semaphore,
+    kpi_turns: Turns,
+    rule_turns: Turns,
 }
 
 impl Asker {
@@ -311,5 +338,58 @@ impl Asker {
             watermark_us: snapshot.watermark_us,
             is_truncated: rows.is_truncated,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::kpi::{self, Definition};
+
+    /// All turns are taken: a panel's KPI is turned away or runs out of time, a rule's is answered.
+    #[tokio::test]
+    async fn who_waits_for_a_turn_is_bounded_and_rules_have_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = |limits| Engine::new(limits, folder.path().into(), None, Arc::default());
+        let full = engine(Limits {
+            kpis_queued_max: 0,
+            ..Limits::default()
+        });
+        let slow = engine(Limits {
+            deadline: std::time::Duration::from_millis(20),
+            ..Limits::default()
+        });
+        let snapshot = Arc::new(Snapshot {
+            number: 0,
+            version: 0,
+            position: Default::default(),
+            watermark_us: None,
+            tables: BTreeMap::new(),
+        });
+        let count = Definition::simple("n", "a", "count()", None);
+        let plans = kpi::compile(vec![count]).expect("a KPI");
+        let request = KpiRequest {
+            range: Range {
+                from_us: 0,
+                to_us: 1,
+            },
+            step_us: None,
+            by: vec![],
+            filters: vec![],
+            shift_us: 0,
+            series_max: 1,
+        };
+        for (engine, code) in [(&full, "SER-QRY-006"), (&slow, "SER-QRY-001")] {
+            let mut held = Vec::new();
+            for _ in 0..KPIS_AT_ONCE {
+                held.push(engine.asker.kpi_turns.take().await);
+            }
+            let refused = engine.kpi(&snapshot, &plans["n"], &request).await;
+            assert_eq!(refused.expect_err("no turn").code(), code);
+        }
+        let answered = full.kpi_of_rule(&snapshot, &plans["n"], &request).await;
+        assert!(answered.is_ok());
     }
 }

@@ -76,6 +76,14 @@ pub enum QueryError {
         /// How many may wait.
         queued: usize,
     },
+    /// Too many KPIs wait already.
+    #[error(
+        "{queued} KPIs wait for their turn (the limit query.kpis_queued_max); try again in a moment, or draw fewer panels"
+    )]
+    BusyKpis {
+        /// How many may wait.
+        queued: usize,
+    },
     /// The worker process ended without an answer.
     #[error("the query's process ended without an answer ({status}); the server is unharmed")]
     WorkerDied {
@@ -140,7 +148,7 @@ impl QueryError {
             QueryError::Spill { .. } => "SER-QRY-003",
             QueryError::ResultBytes { .. } => "SER-QRY-004",
             QueryError::Points { .. } => "SER-QRY-005",
-            QueryError::Busy { .. } => "SER-QRY-006",
+            QueryError::Busy { .. } | QueryError::BusyKpis { .. } => "SER-QRY-006",
             QueryError::WorkerDied { .. } => "SER-QRY-007",
             QueryError::Worker(_) => "SER-QRY-008",
             QueryError::Damaged { .. } => "SER-QRY-009",
@@ -150,6 +158,9 @@ impl QueryError {
 
     /// Whether trying again later, unchanged, may succeed.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, QueryError::Busy { .. } | QueryError::Worker(_))
+        matches!(
+            self,
+            QueryError::Busy { .. } | QueryError::BusyKpis { .. } | QueryError::Worker(_)
+        )
     }
 }

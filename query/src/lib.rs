@@ -35,6 +35,7 @@ mod newest;
 pub mod pieces;
 pub mod render;
 mod stats;
+mod turns;
 
 pub use engine::{Engine, SqlAnswer, WorkerCommand};
 pub use error::{KpiRunError, QueryError};

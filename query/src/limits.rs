@@ -26,6 +26,8 @@ pub struct Limits {
     pub running_max: usize,
     /// How many more may wait for their turn (`query.queued_max`).
     pub queued_max: usize,
+    /// How many KPIs may wait for their turn (`query.kpis_queued_max`).
+    pub kpis_queued_max: usize,
     /// How many bytes of KPI answers are kept for those who ask the same (`query.cache_mib`).
     pub cache_bytes: usize,
 }
@@ -43,6 +45,8 @@ impl Default for Limits {
             spill_bytes_max: 4 << 30,
             running_max: 2,
             queued_max: 16,
+            // Twenty people who open a dashboard of a dozen panels at once.
+            kpis_queued_max: 256,
             cache_bytes: 32 << 20,
         }
     }

@@ -7,14 +7,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use serin_lake::{CheckedStore, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -24,6 +23,7 @@ use crate::engine::{SqlAnswer, WorkerCommand};
 use crate::error::QueryError;
 use crate::guard::Admitted;
 use crate::limits::{Limits, Range};
+use crate::turns::Turns;
 
 /// How long after its deadline a worker is killed; its own watchdog comes a little earlier.
 const GRACE: Duration = Duration::from_millis(500);
@@ -42,8 +42,7 @@ pub(crate) struct Pool {
     spill_dir: PathBuf,
     store: Arc<CheckedStore>,
     told: Once,
-    turns: Semaphore,
-    waiting: AtomicUsize,
+    turns: Turns,
     number: AtomicU64,
     idle: Arc<Mutex<Idle>>,
 }
@@ -75,15 +74,6 @@ impl Worker {
     }
 }
 
-/// A place in the queue.
-struct Place<'a>(&'a AtomicUsize);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A spill folder that goes with its worker.
 struct SpillDir(PathBuf);
 
@@ -105,10 +95,9 @@ impl Pool {
             store,
             told: Once::new(),
             command,
-            turns: Semaphore::new(limits.running_max.max(1)),
+            turns: Turns::new(limits.running_max, limits.queued_max),
             limits,
             spill_dir,
-            waiting: AtomicUsize::new(0),
             number: AtomicU64::new(0),
             idle: Arc::default(),
         }
@@ -203,21 +192,8 @@ impl Pool {
             running: self.limits.running_max,
             queued: self.limits.queued_max,
         };
-        let _turn = match self.turns.try_acquire() {
-            Ok(turn) => turn,
-            Err(_) => {
-                let place = Place(&self.waiting);
-                if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.limits.queued_max {
-                    return Err(busy());
-                }
-                let turn = tokio::time::timeout(self.limits.deadline, self.turns.acquire()).await;
-                drop(place);
-                match turn {
-                    Ok(Ok(turn)) => turn,
-                    _ => return Err(busy()),
-                }
-            }
-        };
+        let turn = tokio::time::timeout(self.limits.deadline, self.turns.take()).await;
+        let _turn = turn.ok().flatten().ok_or_else(busy)?;
         let mut question = self.question(snapshot, sql, range, admitted);
         let fresh = fresh(snapshot, &question)?;
         match self.answer(snapshot, &mut question, &fresh, false).await {

@@ -16,7 +16,7 @@ const DAYS: Bound = Bound {
     unit: "days",
     least: (1, "rows must be readable for a while"),
     most: (36_500, "a century is for ever"),
-    what: "days that rows stay after they arrived",
+    what: "days that rows stay after they arrived; imported ones stay",
 };
 
 const DAYS_BY_TABLE: Bound = Bound {

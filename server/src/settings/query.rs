@@ -81,6 +81,14 @@ const QUEUED: Bound = Bound {
     what: "statements that wait for their turn",
 };
 
+const KPIS_QUEUED: Bound = Bound {
+    name: "query.kpis_queued_max",
+    unit: "KPIs",
+    least: (1, "a dashboard asks several at once"),
+    most: (10_000, "each holds a connection"),
+    what: "KPIs that wait for their turn",
+};
+
 const CACHE: Bound = Bound {
     name: "query.cache_mib",
     unit: "MiB",
@@ -112,6 +120,11 @@ pub(super) fn resolve(raw: RawQuery, to: &mut Resolver) -> Limits {
     let spill = to.number(SPILL, raw.spill_mib_max.as_ref(), own.spill_bytes_max >> 20);
     let running = to.number(RUNNING, raw.running_max.as_ref(), own.running_max as u64);
     let queued = to.number(QUEUED, raw.queued_max.as_ref(), own.queued_max as u64);
+    let kpis_queued = to.number(
+        KPIS_QUEUED,
+        raw.kpis_queued_max.as_ref(),
+        own.kpis_queued_max as u64,
+    );
     let cache = to.number(CACHE, raw.cache_mib.as_ref(), own.cache_bytes as u64 >> 20);
     Limits {
         deadline: Duration::from_secs(deadline_s),
@@ -123,6 +136,7 @@ pub(super) fn resolve(raw: RawQuery, to: &mut Resolver) -> Limits {
         spill_bytes_max: spill << 20,
         running_max: count(running),
         queued_max: count(queued),
+        kpis_queued_max: count(kpis_queued),
         cache_bytes: mib(cache),
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct RawQuery {
     pub(super) spill_mib_max: Option<Written>,
     pub(super) running_max: Option<Written>,
     pub(super) queued_max: Option<Written>,
+    pub(super) kpis_queued_max: Option<Written>,
     pub(super) cache_mib: Option<Written>,
 }
 

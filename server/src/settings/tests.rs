@@ -53,6 +53,7 @@ fn every_setting_is_explained() {
         query.spill_mib_max                 4096  MiB         default       what a query may write aside to disk
         query.running_max                      2  statements  default       ad-hoc statements at a time
         query.queued_max                      16  statements  default       statements that wait for their turn
+        query.kpis_queued_max                256  KPIs        default       KPIs that wait for their turn
         query.cache_mib                       32  MiB         default       partial KPI results kept for the next refresh
         ingest.flush_age_s                    60  s           default       age of the oldest row in memory at which a flush begins
         ingest.flush_mib                     128  MiB         default       rows in memory at which a flush begins
@@ -63,7 +64,7 @@ fn every_setting_is_explained() {
         ingest.event_kib_max                 256  KiB         default       one event
         ingest.skew_future_s                 300  s           default       how far an event may lie in the future; imports are exempt
         ingest.refused_mib_max                 4  MiB         default       refused events kept per flush; beyond it they are counted
-        lake.raw_days                         30  days        default       days that rows stay after they arrived
+        lake.raw_days                         30  days        default       days that rows stay after they arrived; imported ones stay
         lake.mib_max                        4096  MiB         serin.yaml:2  size of a table on disk; its oldest files go first
         lake.mib_max_by_table.order.paid     100  MiB         serin.yaml:3  the same for one table
         lake.mib_max_by_table.refused         64  MiB         default       the same for one table

@@ -98,7 +98,7 @@ impl From<QueryError> for ApiError {
             | QueryError::Spill { .. }
             | QueryError::ResultBytes { .. }
             | QueryError::Points { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            QueryError::Busy { .. } | QueryError::Worker(_) => StatusCode::SERVICE_UNAVAILABLE,
+            error if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
             QueryError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
