@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
 use serin_dashboards::{check, check_with};
-use serin_lake::{Column, ColumnKind, Position, Snapshot, TableView};
+use serin_lake::{Column, ColumnKind, Known, Position, Snapshot, TableView};
 
 /// Long enough for a slow machine with other tests beside it, short enough to tell a bomb.
 const REFUSED_WITHIN: Duration =
@@ -88,6 +88,7 @@ fn what_does_not_fit_the_data_is_a_warning() {
         ],
         files: Vec::new(),
         fresh: Vec::new(),
+        known: Known::default(),
     };
     let snapshot = Snapshot {
         number: 1,

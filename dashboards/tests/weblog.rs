@@ -16,7 +16,7 @@ use serin_dashboards::draw::{self, Size, ThemeName};
 use serin_dashboards::evaluate::{self, Asked};
 use serin_dashboards::load::Loader;
 use serin_dashboards::{Data, Library, PanelData, PanelState};
-use serin_lake::{Column, ColumnKind, Position, Snapshot, TableView};
+use serin_lake::{Column, ColumnKind, Known, Position, Snapshot, TableView};
 use serin_query::{Engine, Limits, Range};
 
 struct Hit {
@@ -104,6 +104,8 @@ fn snapshot(hits: &[Hit]) -> Arc<Snapshot> {
         RecordBatch::try_from_iter_with_nullable(arrays.map(|(n, a)| (n, a, true)))
             .expect("a batch"),
     ];
+    let first = hits.iter().map(|hit| hit.time_us).min();
+    let last = hits.iter().map(|hit| hit.time_us).max();
     let columns = columns.iter().map(|(name, kind, _)| Column {
         name: (*name).to_owned(),
         kind: *kind,
@@ -114,6 +116,10 @@ fn snapshot(hits: &[Hit]) -> Arc<Snapshot> {
         columns: columns.collect(),
         files: Vec::new(),
         fresh,
+        known: Known {
+            live_from_us: None,
+            imports: first.zip(last).into_iter().collect(),
+        },
     };
     Arc::new(Snapshot {
         number: 1,

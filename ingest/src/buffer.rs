@@ -99,6 +99,8 @@ struct Part {
     open: Rows,
     sealed: Vec<RecordBatch>,
     sealed_bytes: usize,
+    /// The earliest and the latest time of its rows.
+    times_us: Option<(i64, i64)>,
 }
 
 /// Rows a flush has taken and no file has yet.
@@ -210,6 +212,7 @@ impl Inner {
             .append(event, text, &self.fields, &self.placed, |misfit| {
                 misfits[misfit as usize] += 1;
             });
+        part.times_us = wider(part.times_us, Some((event.time_us, event.time_us)));
         if part.open.count() >= SEAL_ROWS || part.open.bytes() >= SEAL_BYTES {
             part.seal(&table.shape);
         }
@@ -275,7 +278,8 @@ impl Inner {
         }
         if !is_own(name) && self.types >= limits.types_max {
             let explanation = format!(
-                "there are {} event types already, no more are taken; {name:?} would be one",
+                "there are {} event types already and {name:?} would be one more (the limit \
+                 ingest.types_max); put what differs into an attribute, or raise the limit",
                 self.types
             );
             return Err(Refusal::new(Reason::Types, explanation));
@@ -331,9 +335,14 @@ impl Inner {
                     .entry(table.name.clone())
                     .or_insert_with(|| FreshTable {
                         columns: columns.clone(),
-                        batches: Vec::new(),
+                        ..FreshTable::default()
                     });
                 fresh.batches.extend(batches.iter().cloned());
+                let times_us = std::mem::take(&mut part.times_us);
+                match is_import {
+                    true => fresh.imported_us = times_us,
+                    false => fresh.live_from_us = times_us.map(|(first, _)| first),
+                }
                 flushed.push(TableRows {
                     name: table.name.clone(),
                     columns,
@@ -427,6 +436,8 @@ impl Fresh for Buffer {
                     Some(known) => {
                         known.columns.clone_from(&closed.columns);
                         known.batches.extend(closed.batches.iter().cloned());
+                        known.live_from_us = earlier(known.live_from_us, closed.live_from_us);
+                        known.imported_us = wider(known.imported_us, closed.imported_us);
                     }
                     None => {
                         tables.insert(name.clone(), closed.clone());
@@ -443,13 +454,11 @@ impl Fresh for Buffer {
             if open.peek().is_none() && !OWN_COLUMNS.iter().any(|(own, _)| *own == table.name) {
                 continue;
             }
-            let fresh = tables
-                .entry(table.name.clone())
-                .or_insert_with(|| FreshTable {
-                    columns: Vec::new(),
-                    batches: Vec::new(),
-                });
+            let fresh = tables.entry(table.name.clone()).or_default();
             fresh.columns = table.shape.all_columns();
+            let live_from_us = table.live.times_us.map(|(first, _)| first);
+            fresh.live_from_us = earlier(fresh.live_from_us, live_from_us);
+            fresh.imported_us = wider(fresh.imported_us, table.imported.times_us);
             fresh.batches.extend(open.cloned());
         }
         FreshRows {
@@ -462,6 +471,15 @@ impl Fresh for Buffer {
     fn forget(&self, flushed: u64) {
         self.hold().closed.retain(|closed| closed.number > flushed);
     }
+}
+
+fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
+}
+
+fn wider(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    let both = a.into_iter().chain(b);
+    both.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
 fn sort_of(name: &str) -> Vec<String> {
@@ -484,8 +502,8 @@ fn is_own(name: &str) -> bool {
 
 fn no_more_columns(name: &str, columns_max: usize, error: &TooManyColumns) -> Refusal {
     let explanation = format!(
-        "type {name:?} has {columns_max} attributes already, no more are taken; the first new one \
-         is {:?}",
+        "type {name:?} has {columns_max} attributes already and {:?} would be one more (the limit \
+         ingest.columns_per_type_max); use fewer names, or raise the limit",
         error.name
     );
     Refusal::new(Reason::Columns, explanation)

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serin_lake::ProducerMark;
+use serin_lake::{PRODUCER_KEPT_US, ProducerMark};
 use serin_wire::{Number, ProducerId};
 
 /// Ranges kept above the first hole, 16 bytes each in the catalogue. A producer that gives numbers up
@@ -16,8 +16,6 @@ use serin_wire::{Number, ProducerId};
 pub(crate) const RANGES_MAX: usize = 4096;
 /// Producers kept in memory; a raw client may invent names without end.
 const PRODUCERS_MAX: usize = 200_000;
-/// A producer that was silent this long will not send an old number again.
-const FORGET_AFTER_US: i64 = 7 * 24 * 3600 * 1_000_000;
 
 /// What a number is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,12 +141,12 @@ impl Producers {
             .collect()
     }
 
-    /// Forgets whom nobody will hear of again; where that is not enough, the longest silent.
+    /// Forgets whose time is over; where that is not enough, the longest silent, counted.
     fn make_room(&mut self, now_us: i64) {
         let changed = &self.changed;
         let stays = |id: &ProducerId, mark: &Mark| mark.is_import || changed.contains(id);
         self.marks
-            .retain(|id, mark| stays(id, mark) || now_us - mark.heard_us < FORGET_AFTER_US);
+            .retain(|id, mark| stays(id, mark) || now_us - mark.heard_us < PRODUCER_KEPT_US);
         if self.marks.len() < PRODUCERS_MAX {
             return;
         }
@@ -269,6 +267,31 @@ mod tests {
         assert_eq!(body(0), Taken::New);
         let mark = &producers.take_changed()[0];
         assert_eq!((mark.contiguous, mark.above.len()), (256 * 4097, 0));
+    }
+
+    #[test]
+    fn who_is_forgotten_before_thirty_days_is_counted() {
+        let day_us = PRODUCER_KEPT_US / 30;
+        let mut producers = Producers::default();
+        let mut take = |who: usize, day: i64| {
+            let mut number = number(1);
+            number.producer.producer = who.to_string();
+            producers.take(&number, 1, false, day * day_us);
+            producers.changed.clear();
+            (producers.marks.len(), producers.forgotten())
+        };
+        for who in 0..PRODUCERS_MAX {
+            take(who, (who % 2) as i64 * 25);
+        }
+        // Those of the first day are past their time.
+        assert_eq!(take(PRODUCERS_MAX, 31), (PRODUCERS_MAX / 2 + 1, 0));
+        for who in 0..PRODUCERS_MAX / 2 - 1 {
+            take(2 * who, 31);
+        }
+        // The longest silent go early: all that were last heard of at one moment.
+        let early = PRODUCERS_MAX / 2;
+        let left = (PRODUCERS_MAX - early + 1, early as u64);
+        assert_eq!(take(PRODUCERS_MAX + 1, 32), left);
     }
 
     #[test]

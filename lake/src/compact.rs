@@ -3,6 +3,8 @@
 //! Sorted files come in and are merged row by row; one sorted file comes out, and takes their place
 //! in one transaction. Rows, nulls and order are kept; imports stay apart. Start at [`choose`].
 
+mod room;
+
 use std::cmp::Ordering as Cmp;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,12 +18,15 @@ use arrow::row::{RowConverter, Rows};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use thiserror::Error;
 
+use self::room::rows_at_once;
 use crate::catalogue::{CatalogueError, Change, Retired, TableChange, Verb};
 use crate::encode::{EncodeError, Encoded, ParquetOut, StoredColumn, file_schema, fit};
 use crate::keep::first_damage;
+use crate::known::Known;
 use crate::lake::{Inner, Lake, locked};
 use crate::options::LakeOptions;
 use crate::order::{key_converter, keys_of, sort_columns};
+use crate::snapshot::DataFile;
 use crate::store::{FileError, FileStep};
 use crate::table::{StoredFile, Table};
 use crate::text;
@@ -83,8 +88,6 @@ struct Group {
     files: Vec<Arc<StoredFile>>,
 }
 
-/// Rows that a source holds in memory, and rows that are written at once.
-const BATCH_ROWS: usize = 4096;
 /// The smallest class of files holds those up to this size.
 const SMALL_BYTES: u64 = 64 << 10;
 
@@ -154,9 +157,12 @@ fn choose_in(
         return None;
     }
     small.sort_by_key(|stored| (std::cmp::Reverse(stored.file.arrived_us), stored.file.id));
-    // Imported files know no age, the others merge only within their span.
+    // Imported files know no age, but are one only with those of the same record; the others merge
+    // only within their span.
+    let known = Known::of_files(files.iter().map(|stored| &stored.file));
+    let record = |file: &DataFile| known.record_of(file.time_range_us()?.0);
     let window = |stored: &StoredFile| match stored.file.is_import {
-        true => i64::MIN,
+        true => record(&stored.file).unwrap_or(i64::MIN),
         false => stored.file.arrived_us.div_euclid(span_us),
     };
     let class = |stored: &StoredFile| {
@@ -394,19 +400,22 @@ pub(crate) fn merge_rows(
         schema,
         places,
     };
-    let mut sources = Vec::new();
+    let mut builders = Vec::new();
     for stored in files {
         let file = File::open(&stored.file.path)
             .map_err(|source| FileError::new(FileStep::Read, &stored.file.path, source))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)?
-            .with_batch_size(BATCH_ROWS)
-            .build()?;
+        builders.push(ParquetRecordBatchReaderBuilder::try_new(file)?);
+    }
+    let rows_max = rows_at_once(builders.iter().map(|file| file.metadata().as_ref()));
+    let mut sources = Vec::new();
+    for builder in builders {
+        let reader = builder.with_batch_size(rows_max).build()?;
         if let Some(source) = layout.open(reader)? {
             sources.push(source);
         }
     }
     let mut held: Vec<RecordBatch> = Vec::new();
-    let mut order: Vec<(usize, usize)> = Vec::with_capacity(BATCH_ROWS);
+    let mut order: Vec<(usize, usize)> = Vec::with_capacity(rows_max);
     for source in &mut sources {
         source.slot = held.len();
         held.push(source.batch.clone());
@@ -414,7 +423,7 @@ pub(crate) fn merge_rows(
     while !sources.is_empty() {
         let (least, end) = next_run(&sources);
         let source = &mut sources[least];
-        let end = end.min(source.row + BATCH_ROWS - order.len());
+        let end = end.min(source.row + rows_max - order.len());
         order.extend((source.row..end).map(|row| (source.slot, row)));
         source.row = end;
         if source.row == source.batch.num_rows() {
@@ -426,7 +435,7 @@ pub(crate) fn merge_rows(
                 false => drop(sources.swap_remove(least)),
             }
         }
-        if order.len() == BATCH_ROWS || sources.is_empty() {
+        if order.len() == rows_max || sources.is_empty() {
             let parts: Vec<&RecordBatch> = held.iter().collect();
             take(interleave_record_batch(&parts, &order)?)?;
             order.clear();

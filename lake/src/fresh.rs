@@ -30,10 +30,14 @@ pub struct FreshRows {
 }
 
 /// Rows of one table in the hot buffer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct FreshTable {
     /// All columns as known by now.
     pub columns: Vec<Column>,
     /// The rows; a batch may lack the newest columns or hold an `Int` that has since widened.
     pub batches: Vec<RecordBatch>,
+    /// The earliest time of those that were not imported.
+    pub live_from_us: Option<i64>,
+    /// The earliest and the latest time of those that were.
+    pub imported_us: Option<(i64, i64)>,
 }

@@ -16,6 +16,7 @@ use crate::catalogue::{Catalogue, CatalogueError, Retired};
 use crate::checked::CheckedStore;
 use crate::clock::Clock;
 use crate::fresh::{Fresh, FreshRows};
+use crate::known::Known;
 use crate::options::LakeOptions;
 use crate::position::Position;
 use crate::recover::{Recovered, look_at_files, remove_leftovers};
@@ -217,8 +218,10 @@ impl Lake {
                 columns: Vec::new(),
                 files: Vec::new(),
                 fresh: Vec::new(),
+                known: Known::default(),
             });
             view.widen(&rows.columns);
+            view.known.take_fresh(&rows, fresh.watermark_us);
             view.fresh = rows.batches;
             tables.insert(name, Arc::new(view));
         }

@@ -5,6 +5,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// A producer that was silent this long is forgotten: the bound of exactly-once. A spill has no limit
+/// of age, but one replayed later than this may be doubled where its first try had arrived
+/// (docs/decisions/002). Imports are remembered for ever.
+pub const PRODUCER_KEPT_US: i64 = 30 * 24 * 3600 * 1_000_000;
+
 /// One life of a stream: a random name given when the stream is made and kept in its metadata.
 ///
 /// A stream that was wiped or restored counts from the start again; its old positions would then be

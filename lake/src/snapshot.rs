@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 use crate::column::{Column, ColumnKind};
+use crate::known::Known;
 use crate::position::Position;
 
 /// Everything there is to read at one moment.
@@ -37,6 +38,8 @@ pub struct TableView {
     pub files: Vec<Arc<DataFile>>,
     /// Rows not yet in a file, likewise.
     pub fresh: Vec<RecordBatch>,
+    /// Where an empty time had no events.
+    pub known: Known,
 }
 
 /// One Parquet file of a table.
@@ -99,6 +102,17 @@ impl Snapshot {
     }
 }
 
+impl DataFile {
+    /// Least and greatest `time` of its rows.
+    pub fn time_range_us(&self) -> Option<(i64, i64)> {
+        let stats = self.stats.iter().find(|stats| stats.name == "time")?;
+        match (stats.min.as_ref()?, stats.max.as_ref()?) {
+            (Bound::Time(min), Bound::Time(max)) => Some((*min, *max)),
+            _ => None,
+        }
+    }
+}
+
 impl TableView {
     /// Takes in the columns that fresh rows know: new ones, and integers that became doubles.
     pub(crate) fn widen(&mut self, columns: &[Column]) {
@@ -121,13 +135,7 @@ impl TableView {
 
     /// Least and greatest `time` of the table, from statistics and hot rows.
     pub fn time_range_us(&self) -> Option<(i64, i64)> {
-        let of_files = self.files.iter().filter_map(|file| {
-            let stats = file.stats.iter().find(|stats| stats.name == "time")?;
-            match (stats.min.as_ref()?, stats.max.as_ref()?) {
-                (Bound::Time(min), Bound::Time(max)) => Some((*min, *max)),
-                _ => None,
-            }
-        });
+        let of_files = self.files.iter().filter_map(|file| file.time_range_us());
         let of_fresh = self.fresh.iter().filter_map(|batch| {
             let times = batch.column_by_name("time")?;
             let times = times

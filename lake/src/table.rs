@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::column::{Column, ColumnKind};
 use crate::encode::{Encoded, StoredColumn, greatest, least};
+use crate::known::Known;
 use crate::snapshot::{Bound, DataFile, TableView};
 use crate::sums::Sums;
 use crate::text;
@@ -192,6 +193,7 @@ impl Table {
                 .map(|stored| stored.file.clone())
                 .collect(),
             fresh: Vec::new(),
+            known: Known::of_files(self.files.iter().map(|stored| &stored.file)),
         })
     }
 }

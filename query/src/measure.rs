@@ -259,10 +259,10 @@ impl Measuring<'_> {
         }
         let first = self.snapshot.tables.get(&funnel.steps[0].0);
         let known = first.map(|view| found(self.snapshot, view, span, Cells::new()));
-        let is_known = |end: i64| {
+        let is_known = |begin: i64, end: i64| {
             known
                 .as_ref()
-                .is_some_and(|found| found.is_known_empty(end.min(span.range.to_us)))
+                .is_some_and(|found| found.is_known_empty(begin, end.min(span.range.to_us)))
         };
         let count = run::steps(span).len();
         let mut ranked = self.ranked(count, count * funnel.steps.len());
@@ -295,15 +295,17 @@ fn blank(request: &KpiRequest) -> Cut {
 /// What a scan found, with where an empty step is a zero.
 fn found(snapshot: &Snapshot, view: &TableView, span: Span, cells: Cells) -> Found {
     let shown = |time: i64| time.saturating_add(span.shift_us);
-    let times = view.time_range_us();
-    let last = times.map(|(_, last)| last);
+    let last = view.time_range_us().map(|(_, last)| last);
+    let until_us = snapshot.watermark_us.or(last.map(|last| last + 1));
+    let imports = view.known.imports.iter();
+    let imports = imports.map(|(first, last)| (*first, last.saturating_add(1)));
+    let live = view.known.live_from_us.zip(until_us);
+    let both = |(from, to)| (shown(from), shown(to));
     Found {
         cells,
-        first_us: times.map(|(first, _)| shown(first)),
-        until_us: snapshot
-            .watermark_us
-            .or(last.map(|last| last + 1))
-            .map(shown),
+        live: live.map(both),
+        imports: imports.map(both).collect(),
+        until_us: until_us.map(shown),
         last_us: last.map(shown),
     }
 }

@@ -142,7 +142,9 @@ async fn panels_are_right(serin: &Serin) -> Result<()> {
 pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
     let step_s = data["step_s"].as_f64().unwrap_or(3600.0) as u64;
     let wanted = expected(step_s)?;
-    let first = wanted["requests_per_step"][0][0].as_i64();
+    let requests = wanted["requests_per_step"].as_array().context("steps")?;
+    let at = |step: Option<&Value>| step?[0].as_i64();
+    let record = at(requests.first()).zip(at(requests.last()));
     match name {
         "total" => same(&data["value"], number(&wanted["requests"])),
         "people" => near(&data["value"], number(&wanted["visitors"])),
@@ -150,10 +152,10 @@ pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
         "errors_total" => same(&data["value"], number(&wanted["error_share"])),
         "per_minute" => {
             ensure!(step_s == 60, "its step is {step_s} s");
-            line(only(data)?, &wanted["requests_per_step"], first, same)
+            line(only(data)?, &wanted["requests_per_step"], record, same)
         }
-        "bytes" => line(only(data)?, &wanted["bytes_per_step"], first, same),
-        "visitors" => line(only(data)?, &wanted["visitors_per_step"], first, near),
+        "bytes" => line(only(data)?, &wanted["bytes_per_step"], record, same),
+        "visitors" => line(only(data)?, &wanted["visitors_per_step"], record, near),
         "errors" => {
             let total = by_time(&wanted["requests_per_step"]);
             for (class, series) in ["4xx", "5xx"].iter().zip(series(data)?) {
@@ -178,7 +180,7 @@ pub(crate) fn panel_is_right(name: &str, data: &Value) -> Result<()> {
                 let status = series["by"]["status"]
                     .as_str()
                     .context("a series has a status")?;
-                line(series, &all[status], first, same).with_context(|| status.to_owned())?;
+                line(series, &all[status], record, same).with_context(|| status.to_owned())?;
             }
             Ok(())
         }
@@ -226,12 +228,12 @@ fn only(data: &Value) -> Result<&Value> {
     Ok(&series[0])
 }
 
-/// Each point is what was computed. Where there was no request, a count is zero from the table's
-/// first row on (`since`), and everything else is a gap.
+/// Each point is what was computed. Where there was no request, a count is zero from the first step
+/// of the import to its last (`record`), and everything else is a gap.
 fn line(
     series: &Value,
     wanted: &Value,
-    since: Option<i64>,
+    record: Option<(i64, i64)>,
     same: fn(&Value, f64) -> Result<()>,
 ) -> Result<()> {
     let mut wanted = by_time(wanted);
@@ -239,7 +241,7 @@ fn line(
         let at = seconds(point[0].as_str().context("a time")?)?;
         match wanted.remove(&at) {
             Some(value) => same(&point[1], value).with_context(|| point[0].to_string())?,
-            None if since.is_some_and(|since| at >= since) => ensure!(
+            None if record.is_some_and(|(first, last)| first <= at && at <= last) => ensure!(
                 point[1] == 0.0,
                 "{} at {}, where zero was expected",
                 point[1],

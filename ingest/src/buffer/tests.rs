@@ -165,8 +165,8 @@ fn too_many_columns_are_refused_whole() {
            {"a":3,"j":1}
            {"a":4,"h":1}"#,
         expect![[r#"
-            refused: columns: type "a" has 8 attributes already, no more are taken; the first new one is "i"
-            refused: columns: type "a" has 8 attributes already, no more are taken; the first new one is "h"
+            refused: columns: type "a" has 8 attributes already and "i" would be one more (the limit ingest.columns_per_type_max); use fewer names, or raise the limit
+            refused: columns: type "a" has 8 attributes already and "h" would be one more (the limit ingest.columns_per_type_max); use fewer names, or raise the limit
             a=1 b=1 c=1 d=1 e=1 f=1 g=1
             a=3 j=1
             a:Int b:Int c:Int d:Int e:Int f:Int g:Int j:Int _rest:Text

@@ -5,16 +5,12 @@ use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use super::load::read_position;
 use super::write::{write_gap, write_position};
 use super::{Catalogue, CatalogueError, commit, finish};
-use crate::position::{Gap, Position};
+use crate::position::{Gap, PRODUCER_KEPT_US, Position};
 use crate::store::Disk;
 use crate::text;
 
 /// Identities given by clients are remembered this long.
 const SEEN_US: i64 = 24 * 3600 * 1_000_000;
-/// A producer that was silent this long is forgotten: the bound of exactly-once. A spill has no limit
-/// of age, but one replayed later than this may be doubled where its first try had arrived
-/// (docs/decisions/002). Imports are remembered for ever.
-const PRODUCER_US: i64 = 30 * 24 * 3600 * 1_000_000;
 
 impl Catalogue {
     /// Begins a new life of the stream: position and gaps in one transaction.
@@ -203,7 +199,7 @@ fn forget_marks(begun: &Transaction<'_>, now_us: i64) -> Result<(), rusqlite::Er
     )?;
     begun.execute(
         "DELETE FROM serin_producer WHERE heard_us < ? AND NOT is_import",
-        [now_us.saturating_sub(PRODUCER_US)],
+        [now_us.saturating_sub(PRODUCER_KEPT_US)],
     )?;
     begun.execute("DELETE FROM serin_token WHERE expires_us < ?", [now_us])?;
     Ok(())

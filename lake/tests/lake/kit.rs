@@ -246,7 +246,7 @@ impl Fresh for Hot {
             if *number > flushed {
                 let table = tables.entry(name.clone()).or_insert_with(|| FreshTable {
                     columns: columns(),
-                    batches: Vec::new(),
+                    ..FreshTable::default()
                 });
                 table.batches.push(batch.clone());
             }

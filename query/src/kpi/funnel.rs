@@ -227,7 +227,7 @@ impl<'a> Tries<'a> {
     pub(crate) fn finish(
         mut self,
         by: &[String],
-        is_known: impl Fn(i64) -> bool,
+        is_known: impl Fn(i64, i64) -> bool,
     ) -> impl Iterator<Item = (f64, Vec<Series>)> {
         self.close();
         if by.is_empty() {
@@ -239,7 +239,7 @@ impl<'a> Tries<'a> {
             let series = (0..funnel.steps.len()).map(|number| {
                 let parts = steps.iter().map(|(start, end)| match found.get(start) {
                     Some(counts) => (Some(counts[number] as f64), Some(counts[0] as f64)),
-                    None if is_known(*end) => (Some(0.0), Some(0.0)),
+                    None if is_known(*start, *end) => (Some(0.0), Some(0.0)),
                     None => (None, None),
                 });
                 step_series(funnel, number, (by, &key), &steps, parts.collect())
@@ -361,7 +361,7 @@ mod tests {
         }
         tries.add("robot", 1_000_000, 1, Key::new());
         assert!(tries.bytes() < 10_000, "{} bytes", tries.bytes());
-        let (began, series) = tries.finish(&[], |_| true).next().unwrap();
+        let (began, series) = tries.finish(&[], |_, _| true).next().unwrap();
         assert_eq!((began, series.len()), (1.0, 3));
     }
 }

@@ -4,9 +4,9 @@
 //! leaves, fills in zeroes and leaves gaps, a group at a time. Pure: values in, values out.
 //!
 //! What an empty step is: a *gap* for averages, quantiles and quotients; for counts, sums and
-//! distinct counts a *zero*, but only when its end is not after the watermark and its table had its
-//! first event before that end. While nobody seals time (only imports), the table's last event takes
-//! the watermark's place.
+//! distinct counts a *zero*, but only where its table is a whole record (`serin_lake::Known`): from the
+//! first live row to the watermark, and from the first to the last row of an import. While nobody seals
+//! time, the table's last event takes the watermark's place.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -79,8 +79,10 @@ impl Source {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) cells: Cells,
-    /// The table's first event.
-    pub(crate) first_us: Option<i64>,
+    /// From when to when live rows are a whole record.
+    pub(crate) live: Option<(i64, i64)>,
+    /// The times `[from, to)` of imports.
+    pub(crate) imports: Vec<(i64, i64)>,
     /// Up to when nothing more will come.
     pub(crate) until_us: Option<i64>,
     /// The table's last event.
@@ -343,10 +345,10 @@ impl Evaluation<'_> {
         let cells = carried.chain(cells.map(|(_, cell)| cell));
         let merged = merge(&simple.leaves, cells);
         let end = over.to.min(over.span.range.to_us);
-        // Before the range, and before the table's first event, nothing could be counted.
+        // Before the range nothing was counted, and outside of what is known nothing could be.
         let read_from = over.carried.unwrap_or(over.span).range.from_us;
         let begin = over.from.max(read_from);
-        let took_s = seconds(begin.max(found.first_us.unwrap_or(begin)), end);
+        let took_s = found.seconds(begin, end, over.span.step_us);
         match merged {
             Some(cell) => {
                 let leaf = |index: usize| {
@@ -360,7 +362,7 @@ impl Evaluation<'_> {
                     rows: cell.rows,
                 }
             }
-            None if found.is_known_empty(end) => {
+            None if found.is_known_empty(begin, end) => {
                 let leaf = |index: usize| simple.leaves.get(index)?.aggregate.of_nothing();
                 Value {
                     value: simple.measure.value(took_s, &leaf),
@@ -439,10 +441,39 @@ impl Evaluation<'_> {
 }
 
 impl Found {
-    /// Whether a step that ends there and has no rows is a zero, not a gap.
-    pub(crate) fn is_known_empty(&self, end: i64) -> bool {
-        self.first_us.is_some_and(|first| end > first)
-            && self.until_us.is_some_and(|until| end <= until)
+    /// Whether a step without rows is a zero, not a gap. Of an import more will not come, so that its
+    /// last step counts like its first.
+    pub(crate) fn is_known_empty(&self, begin: i64, end: i64) -> bool {
+        let is_live = self.live.is_some_and(|(from, to)| from < end && end <= to);
+        let holds = |(from, to): &(i64, i64)| *from < end && begin < *to;
+        is_live || self.imports.iter().any(holds)
+    }
+
+    /// How long events could be counted within a time, for rates; all of it where only rows that came
+    /// too late to be a record lie in it.
+    fn seconds(&self, begin: i64, end: i64, step_us: Option<i64>) -> f64 {
+        // The last step of an import counts whole.
+        let end_of = |to: i64| match step_us {
+            Some(step) => calendar::step_start_us(to - 1, step).saturating_add(step),
+            None => to,
+        };
+        let imports = self.imports.iter().map(|(from, to)| (*from, end_of(*to)));
+        // What has come already of the time after the watermark counts, and so does that time.
+        let live = self.live.map(|(from, _)| (from, end));
+        let mut pieces: Vec<(i64, i64)> = imports
+            .chain(live)
+            .map(|(from, to)| (from.max(begin), to.min(end)))
+            .collect();
+        pieces.sort_unstable();
+        let (mut took_us, mut reached) = (0, begin);
+        for (from, to) in pieces {
+            took_us += to.saturating_sub(from.max(reached)).max(0);
+            reached = reached.max(to);
+        }
+        match took_us {
+            0 => seconds(begin, end),
+            took_us => seconds(0, took_us),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 use serin_lake::sums::Sums;
 use serin_lake::{
-    Bound, CheckedStore, Column, ColumnKind, ColumnStats, DataFile, Snapshot, TableView,
+    Bound, CheckedStore, Column, ColumnKind, ColumnStats, DataFile, Known, Snapshot, TableView,
 };
 
 use crate::error::QueryError;
@@ -194,6 +194,7 @@ impl Question {
                 .map(|file| Arc::new(file.read()))
                 .collect(),
             fresh,
+            known: Known::default(),
         };
         let tables = self.tables.iter().map(|table| {
             let rows = if table.has_fresh {

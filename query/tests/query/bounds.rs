@@ -9,7 +9,7 @@ use serin_lake::{Column, ColumnKind, Snapshot, TableView};
 use serin_query::kpi::{self, Across, Definition, GaugeMeasure, Kind};
 use serin_query::{Engine, KpiAnswer, KpiPlan, KpiRequest, Limits, QueryError, Range};
 
-use crate::fixture::T0;
+use crate::fixture::{T0, watched};
 
 const SECOND: i64 = 1_000_000;
 
@@ -51,6 +51,7 @@ fn crowd(users: usize) -> Arc<Snapshot> {
         ],
         files: vec![],
         fresh: vec![batch],
+        known: watched(),
     };
     Arc::new(Snapshot {
         number: 1,

@@ -11,7 +11,7 @@ use arrow::array::{
 use parquet::arrow::ArrowWriter;
 use serin_lake::sums::{BLOCK_BYTES, Sums};
 use serin_lake::{
-    Bound, CheckedStore, Column, ColumnKind, ColumnStats, DataFile, Snapshot, TableView,
+    Bound, CheckedStore, Column, ColumnKind, ColumnStats, DataFile, Known, Snapshot, TableView,
 };
 use serin_query::{Engine, Limits, Range, WorkerCommand};
 use xxhash_rust::xxh3::xxh3_64;
@@ -125,13 +125,23 @@ fn table(
     columns: Vec<Column>,
     files: Vec<Arc<DataFile>>,
     fresh: Vec<RecordBatch>,
+    known: Known,
 ) -> Arc<TableView> {
     Arc::new(TableView {
         name: name.to_owned(),
         columns,
         files,
         fresh,
+        known,
     })
+}
+
+/// Live rows, watched from the beginning of the fixture's time.
+pub(crate) fn watched() -> Known {
+    Known {
+        live_from_us: Some(T0),
+        imports: Vec::new(),
+    }
 }
 
 /// Checksums as the lake makes them when it writes a file.
@@ -192,6 +202,7 @@ impl Fixture {
                 file(&lake, "orders-2.parquet", &new),
             ],
             vec![hot],
+            watched(),
         );
         let carts = batch(
             &[
@@ -210,6 +221,7 @@ impl Fixture {
             columns("user", "items"),
             vec![file(&lake, "carts.parquet", &carts)],
             vec![],
+            watched(),
         );
         let beats = batch(
             &[
@@ -226,6 +238,7 @@ impl Fixture {
             columns("instance", "in_flight"),
             vec![file(&lake, "beats.parquet", &beats)],
             vec![],
+            watched(),
         );
         let clicks = batch(
             &[(0, "shop", Some("ann"), Some(3.0))],
@@ -238,6 +251,7 @@ impl Fixture {
             columns("userId", "Clicks"),
             vec![],
             vec![clicks],
+            watched(),
         );
         let tables = [orders, carts, beats, clicks].map(|table| (table.name.clone(), table));
         let snapshot = Arc::new(Snapshot {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serin_lake::{Known, Snapshot, TableView};
 use serin_query::kpi::{
     self, Across, Catalog, Definition, FunnelStep, GaugeMeasure, Grain, Kind, Since,
 };
@@ -164,6 +165,39 @@ async fn counts_and_means_tell_gaps_from_zeroes() {
         [Some(20.0), None, None, None]
     );
     assert_eq!(mean.coverage, 0.25);
+}
+
+/// An import of the first hour, then live rows from 02:00 on, of which one came late for 01:00.
+#[tokio::test]
+async fn between_an_import_and_live_rows_nobody_knows() {
+    let fixture = Fixture::new();
+    let mut snapshot = Snapshot::clone(&fixture.snapshot);
+    let mut orders = TableView::clone(&snapshot.tables["order.paid"]);
+    orders.known = Known {
+        live_from_us: Some(T0 + 120 * MINUTE),
+        imports: vec![(T0, T0 + 29 * MINUTE)],
+    };
+    snapshot
+        .tables
+        .insert(orders.name.clone(), Arc::new(orders));
+    let snapshot = Arc::new(snapshot);
+    let engine = fixture.engine_within();
+    let ask = async |name: &str, request: &KpiRequest| {
+        let plan = Arc::clone(&catalog()[name]);
+        points(engine.kpi(&snapshot, &plan, request).await.unwrap())
+    };
+    let mut request = hourly();
+    (request.range, request.step_us) = (range(0, 150), Some(10 * MINUTE));
+    let zero = Some(0.0);
+    let import = [Some(3.0), zero, zero];
+    let (late, live) = ([Some(2.0)], [Some(1.0), zero, zero]);
+    let gap = [None; 3];
+    let expected = [&import[..], &gap, &late, &gap, &gap[..2], &live].concat();
+    assert_eq!(ask("orders", &request).await, expected);
+    // Six orders in the minutes of the import and the half hour that was watched.
+    request.step_us = None;
+    let pace = ask("pace", &request).await[0].unwrap();
+    assert!((pace - 6.0 / 3540.0).abs() < 1e-6, "{pace}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serin_lake::check::Audit;
-use serin_lake::{Column, Snapshot, TableView};
+use serin_lake::{Column, Known, Snapshot, TableView};
 
 use super::{print, remark};
 use crate::cli::{Check, Global};
@@ -71,6 +71,7 @@ fn tables(dir: &Path) -> Result<Option<Snapshot>> {
             columns,
             files: Vec::new(),
             fresh: Vec::new(),
+            known: Known::default(),
         };
         (name, Arc::new(view))
     };
