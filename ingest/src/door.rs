@@ -402,7 +402,8 @@ pub(crate) fn refusal(error: PublishError) -> AcceptError {
         error if error.is_final() => AcceptError::Bad(error.to_string()),
         PublishError::TooLarge { .. } | PublishError::Refused { .. } => {
             tracing::warn!(%error, "the bus does not take what the doors send; clients are told to wait");
-            AcceptError::Unavailable {
+            AcceptError::Refused {
+                why: error.to_string(),
                 retry_after: RETRY_WHEN_FULL,
             }
         }
@@ -426,6 +427,7 @@ fn push(writer: &mut BatchWriter, service: &str, event: &Event<'_>, id: Id<'_>) 
 fn stop_at(receipt: &mut Receipt, lines: impl Iterator<Item = u64>, error: &AcceptError) {
     let (why, retry_after) = match error {
         AcceptError::Full { retry_after } => ("the bus is full", Some(*retry_after)),
+        AcceptError::Refused { why, retry_after } => (&**why, Some(*retry_after)),
         AcceptError::Unavailable { retry_after } => ("the bus does not answer", Some(*retry_after)),
         AcceptError::Bad(why) => (&**why, None),
     };

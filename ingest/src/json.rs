@@ -24,7 +24,9 @@ pub(crate) enum JsonError {
     Syntax { at: usize, expected: &'static str },
     #[error("the data are nested more than {DEPTH_MAX} deep")]
     Depth,
-    #[error("a text of {bytes} bytes is longer than the {bytes_max} that are taken")]
+    #[error(
+        "a text of {bytes} bytes is longer than {bytes_max} (the limit ingest.string_kib_max); shorten it, or raise the limit"
+    )]
     Text { bytes: usize, bytes_max: usize },
 }
 

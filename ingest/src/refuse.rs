@@ -115,7 +115,10 @@ pub(crate) fn admit(
     }
     let (bytes, bytes_max) = (event.data.len(), limits.event_bytes_max);
     if bytes > bytes_max {
-        let explanation = format!("the data have {bytes} bytes, {bytes_max} are taken");
+        let explanation = format!(
+            "the data have {bytes} bytes, more than {bytes_max} (the limit ingest.event_kib_max); send \
+             less, or raise the limit"
+        );
         return Err(Refusal::new(Reason::EventSize, explanation));
     }
     if !(TIME_US_MIN..TIME_US_END).contains(&event.time_us) {
@@ -126,7 +129,8 @@ pub(crate) fn admit(
     let ahead_us = event.time_us.saturating_sub(now_us);
     if !is_import && ahead_us > i64::try_from(limits.skew_future.as_micros()).unwrap_or(i64::MAX) {
         let explanation = format!(
-            "time {} is {} s ahead of our clock, {skew_s} s are taken; check the sender's clock",
+            "time {} is {} s ahead of our clock, more than {skew_s} s (the limit \
+             ingest.skew_future_s); check the sender's clock",
             serin_wire::time::to_rfc3339(event.time_us),
             ahead_us / 1_000_000,
         );

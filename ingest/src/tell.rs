@@ -116,7 +116,10 @@ impl Teller {
         let limits = &self.shared.limits;
         let (bytes, bytes_max) = (line.len(), limits.event_bytes_max);
         if bytes > bytes_max {
-            let explanation = format!("the record has {bytes} bytes, {bytes_max} are taken");
+            let explanation = format!(
+                "the record has {bytes} bytes, more than {bytes_max} (the limit ingest.event_kib_max); \
+                 send less, or raise the limit"
+            );
             return Err(Refusal::new(Reason::EventSize, explanation));
         }
         json::scan(line, limits.string_bytes_max, fields)?;

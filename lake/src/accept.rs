@@ -101,9 +101,21 @@ pub enum AcceptError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The bus answers, but takes nothing: its disk is full or broken, or its stream was changed.
+    #[error(
+        "the bus takes no events: {why}; look at its disk with `serin doctor`, and send them again"
+    )]
+    Refused {
+        /// What the bus says.
+        why: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The bus is away. It may still have taken the first message: events with an `id` of their own
     /// can be sent again without harm.
-    #[error("the bus does not answer; events with an id can be sent again without harm")]
+    #[error(
+        "the bus does not answer: it is away, or its disk is full or broken (`serin doctor` looks); events with an id can be sent again without harm"
+    )]
     Unavailable {
         /// When to try again.
         retry_after: Duration,

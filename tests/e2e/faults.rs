@@ -94,6 +94,12 @@ impl Poster {
     }
 }
 
+/// Whether an answer has one of these words.
+fn says_one_of(answer: &Value, words: &[&str]) -> bool {
+    let said = answer.to_string();
+    words.iter().any(|word| said.contains(word))
+}
+
 async fn ended(serin: &mut Serin) -> Result<std::process::ExitStatus> {
     until("serin up ends", DEADLINE, async || serin.ended()).await
 }
@@ -116,7 +122,12 @@ async fn a_full_disk_refuses_clearly_and_recovers() -> Result<()> {
     ensure!(!filled.status.success(), "the disk did not become full");
     let (status, answer) = poster.until_refused(&mut serin).await?;
     ensure!(
-        matches!(status, 0 | 503),
+        match status {
+            0 => says_one_of(&answer, &["No space", "no space", "full"]),
+            _ =>
+                status == 503
+                    && says_one_of(&answer, &["takes no events", "is full", "disk is full"]),
+        },
         "a full disk answered {status}: {answer}"
     );
     fs::remove_file(&ballast)?;
@@ -250,6 +261,9 @@ async fn a_failing_fsync_ends_serin_and_loses_nothing() -> Result<()> {
     serin.stop().await
 }
 
+/// Shows that a bus whose syncs fail, and which is then killed, keeps what it acknowledged and is
+/// found again. It does not show what a loss of power would take: the pages survive a kill, and
+/// nats-server may acknowledge although its sync failed. `power` cuts the disk itself.
 #[tokio::test]
 async fn a_failing_fsync_of_the_bus_loses_nothing_acknowledged() -> Result<()> {
     let mut serin = Serin::start().await?;

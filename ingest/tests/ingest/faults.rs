@@ -157,8 +157,12 @@ async fn a_stream_that_takes_nothing_is_no_fault_of_the_client() {
     context.update_stream(config).await.expect("sealed");
     let refused = send(&ingest, lines(1)).await.expect_err("it takes nothing");
     assert!(
-        matches!(refused, AcceptError::Unavailable { retry_after } if retry_after >= Duration::from_secs(1)),
+        matches!(&refused, AcceptError::Refused { retry_after, .. } if *retry_after >= Duration::from_secs(1)),
         "{refused}"
+    );
+    assert!(
+        refused.to_string().contains("sealed"),
+        "the bus's own words: {refused}"
     );
     drop(ingest);
     place.end().await;

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -49,6 +49,7 @@ pub(crate) async fn run(global: &Global, import: &Import) -> Result<ExitCode> {
     let begun_us = edge::now_us();
     let sink = Door {
         client: client.clone(),
+        waits: Mutex::default(),
     };
     let sending = send::run(Arc::clone(&records), epoch, &sink, progress.clone());
     let mut sending = std::pin::pin!(sending);
@@ -160,6 +161,21 @@ pub(super) fn draw(text: &str) {
 /// The HTTP door of a running server.
 struct Door {
     client: Client,
+    /// Why it waited last: each reason is told once, not with each try of each body.
+    waits: Mutex<String>,
+}
+
+impl Door {
+    fn tell_why(&self, why: String) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if *waits != why {
+            if std::io::stderr().is_terminal() {
+                draw("");
+            }
+            remark(&format!("waiting: {why}"));
+            *waits = why;
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -208,7 +224,9 @@ impl Sink for Door {
                 };
                 if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
                     // The bus is full or away: nothing is lost by waiting.
-                    tokio::time::sleep(retry_after(&answer)).await;
+                    let pause = retry_after(&answer);
+                    self.tell_why(error_of(answer).await.to_string());
+                    tokio::time::sleep(pause).await;
                     continue;
                 }
                 if !answer.status().is_success() {

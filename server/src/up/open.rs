@@ -184,6 +184,7 @@ impl Sink for Direct {
                     }
                     Err(
                         AcceptError::Full { retry_after }
+                        | AcceptError::Refused { retry_after, .. }
                         | AcceptError::Unavailable { retry_after },
                     ) => {
                         tokio::time::sleep(retry_after).await;

@@ -64,9 +64,9 @@ impl From<AcceptError> for ApiError {
         let message = error.to_string();
         match error {
             AcceptError::Bad(_) => ApiError::bad(message),
-            AcceptError::Full { retry_after } | AcceptError::Unavailable { retry_after } => {
-                ApiError::busy(message, retry_after)
-            }
+            AcceptError::Full { retry_after }
+            | AcceptError::Refused { retry_after, .. }
+            | AcceptError::Unavailable { retry_after } => ApiError::busy(message, retry_after),
         }
     }
 }
