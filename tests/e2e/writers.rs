@@ -138,7 +138,9 @@ impl Writers {
         for task in self.tasks {
             task.await??;
         }
-        println!("looks of a reader: {}", self.desk.looks.load(Relaxed));
+        let looks = self.desk.looks.load(Relaxed);
+        println!("looks of a reader: {looks}");
+        ensure!(looks > 0, "the reader beside the writers never looked");
         let acknowledged = std::mem::take(&mut *self.desk.locked());
         Ok((acknowledged, self.desk.flushes.load(Relaxed)))
     }

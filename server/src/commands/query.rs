@@ -1,5 +1,7 @@
 //! `serin query`: a statement, its answer as a table, JSON, CSV or Arrow.
 
+use std::io::IsTerminal;
+
 use anyhow::{Result, bail};
 use reqwest::Method;
 use serde::Deserialize;
@@ -16,6 +18,7 @@ struct Answer {
     rows: Vec<Vec<Value>>,
     #[serde(default)]
     truncated: bool,
+    watermark: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +56,11 @@ pub(crate) async fn run(global: &Global, query: &Query) -> Result<()> {
             let answer: Answer = client.json(request).await?;
             remark_cut(answer.truncated);
             write_out(shown(&answer).as_bytes());
+            if let Some(watermark) = answer.watermark
+                && std::io::stderr().is_terminal()
+            {
+                remark(&format!("complete up to {watermark}"));
+            }
         }
     }
     Ok(())
@@ -141,6 +149,7 @@ mod tests {
             ],
             rows: vec![vec![json!(1), json!("x")], vec![Value::Null, json!("y")]],
             truncated: false,
+            watermark: None,
         };
         let printed = r#"[{"b":1,"a\"":"x"},{"b":null,"a\"":"y"}]"#;
         assert_eq!(objects(&answer), printed);
