@@ -1,13 +1,15 @@
 //! Services from a folder to running instances.
 //!
-//! `lifecycle` is the usual life, `scaffolds` what `serin new` writes, `saved` deploys on save, `load`
-//! deploys and deaths under load, `busy` what a busy machine makes of the living, `upgrade` what
-//! Serin's own death and upgrade do to visitors, `bad_input` what services should not do, `install`
-//! the unit of systemd, `by_hand` joins instances from a terminal, `rolling` and `many` are measured.
+//! `lifecycle` is the usual life, `dying` what callers notice of a death, `scaffolds` what `serin new`
+//! writes, `saved` deploys on save, `load` deploys and deaths under load, `busy` what a busy machine
+//! makes of the living, `upgrade` what Serin's own death and upgrade do to visitors, `bad_input` what
+//! services should not do, `install` the unit of systemd, `by_hand` joins instances from a terminal,
+//! `rolling` and `many` are measured.
 
 mod bad_input;
 mod busy;
 mod by_hand;
+mod dying;
 mod install;
 mod lifecycle;
 mod load;

@@ -1,0 +1,90 @@
+//! An instance that dies in a call which it has taken: whoever called asks another one where the
+//! endpoint's own code says that twice does no harm, and learns otherwise that it may have run.
+
+use std::fs;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use serin_tests::Serin;
+use serin_tests::wait::until;
+
+use super::scaffolds::ask;
+use super::{SOON, write};
+
+/// Each endpoint ends its process in the first call of it that there ever is.
+const CART: &str = r#"
+import os
+
+import serin
+
+app = serin.service()
+
+
+def die_once(name):
+    try:
+        mark = os.path.join(os.environ["SERIN_DATA"], name)
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    os._exit(1)
+
+
+@app.endpoint(idempotent=True)
+def look(data: dict) -> str:
+    die_once("look")
+    return "seen"
+
+
+@app.endpoint
+def add(data: dict) -> str:
+    die_once("add")
+    return "added"
+
+
+app.run()
+"#;
+
+/// Tells what became of a call.
+const SHOP: &str = r#"
+import serin
+
+app = serin.service()
+
+
+@app.endpoint
+async def tell(name: str) -> dict:
+    try:
+        return {"answer": await app.call("cart", name, {}, timeout=4)}
+    except serin.CallError as error:
+        return {"code": error.code, "may_have_run": error.may_have_run}
+
+
+app.run()
+"#;
+
+#[tokio::test]
+async fn what_its_code_calls_idempotent_is_asked_for_again() -> Result<()> {
+    let serin = Serin::start().await?;
+    for (name, text) in [("cart", CART), ("shop", SHOP)] {
+        write(&serin, name, "run: python3 main.py\n")?;
+        let folder = serin.dir().join("services").join(name);
+        fs::write(folder.join("main.py"), text)?;
+        serin.run(&["deploy", name]).await?;
+    }
+    until("the route says so", SOON, async || {
+        let cart = serin.get("/api/v1/services/cart").await?;
+        Ok((cart["route"]["idempotent"] == json!(["look"])).then_some(()))
+    })
+    .await?;
+    for (name, expected) in [
+        ("look", json!({"answer": "seen"})),
+        ("add", json!({"code": 408, "may_have_run": true})),
+        ("add", json!({"answer": "added"})),
+    ] {
+        let asked = json!(name).to_string();
+        let (error, told) = ask(&serin, "svc.shop.tell", None, &asked).await?;
+        assert_eq!(error, "", "{name}");
+        assert_eq!(serde_json::from_str::<Value>(&told)?, expected, "{name}");
+    }
+    Ok(())
+}
