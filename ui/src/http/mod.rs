@@ -326,10 +326,10 @@ impl Doors {
         move || metrics::all(&app)
     }
 
-    /// The code of a link that signs one browser in: `/signin?code=CODE`.
+    /// The code of the link that a start prints: `/signin?code=CODE`. Good as long as the server runs.
     pub fn sign_in_code(&self) -> String {
         let app = &self.app;
-        app.gate.codes.make((app.random)(), (app.now_us)())
+        app.gate.codes.begin((app.random)(), (app.now_us)())
     }
 
     /// Takes no new connection, ends streamed answers, and lets other requests under way finish within

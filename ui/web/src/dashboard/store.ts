@@ -84,6 +84,7 @@ export class DashboardStore {
       return;
     }
     this.#bring([]);
+    this.#askInstead();
   }
 
   setRange(range: Range | undefined): void {
@@ -159,6 +160,11 @@ export class DashboardStore {
     this.onChange();
   }
 
+  /** A stream that is down does not say why; a request does. */
+  #askInstead(): void {
+    if (this.connection === 'down' && this.#brought && this.definition) void this.#loadData();
+  }
+
   /** The stream brought these panels. */
   #bring(panels: string[]): void {
     const brought = this.#brought;
@@ -196,8 +202,7 @@ export class DashboardStore {
     const isBack = status === 'open' && this.#wasDown;
     if (status === 'open') this.#wasDown = false;
     if (isBack) void this.#loadDefinition().then(() => this.#loadData());
-    // The stream says that it failed, not why; a request does.
-    else if (status === 'down' && this.#brought && this.definition) void this.#loadData();
+    this.#askInstead();
     this.onChange();
   }
 
