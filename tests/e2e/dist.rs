@@ -17,26 +17,50 @@ use tempfile::TempDir;
 /// From the command to the first page.
 const HELLO_S_MAX: f64 = 5.0;
 
-#[test]
-fn the_archive_runs_with_nothing_else_there() -> Result<()> {
+/// An archive that was unpacked.
+pub(crate) struct Unpacked {
+    archive: PathBuf,
+    /// Its only folder.
+    pub(crate) folder: PathBuf,
+    _place: TempDir,
+}
+
+/// Unpacks the archive; none where none is named, which is said of `what`.
+pub(crate) fn unpacked(what: &str) -> Result<Option<Unpacked>> {
     let Some(archive) = std::env::var_os("SERIN_ARCHIVE").map(PathBuf::from) else {
         let why = anyhow::anyhow!("no SERIN_ARCHIVE; `cargo xtask test` packs one");
-        return skip("the archive", &why);
+        skip(what, &why)?;
+        return Ok(None);
     };
-    let unpacked = TempDir::new()?;
+    let place = TempDir::new()?;
     let tar = Command::new("tar")
         .arg("-xzf")
         .arg(&archive)
         .arg("-C")
-        .arg(unpacked.path())
+        .arg(place.path())
         .status()?;
     ensure!(tar.success(), "cannot unpack {}", archive.display());
-    let mut entries = fs::read_dir(unpacked.path())?;
+    let mut entries = fs::read_dir(place.path())?;
     let folder = entries.next().context("the archive is empty")??.path();
     ensure!(
         entries.next().is_none(),
         "the archive has more than one folder"
     );
+    Ok(Some(Unpacked {
+        archive,
+        folder,
+        _place: place,
+    }))
+}
+
+#[test]
+fn the_archive_runs_with_nothing_else_there() -> Result<()> {
+    let Some(unpacked) = unpacked("the archive")? else {
+        return Ok(());
+    };
+    let Unpacked {
+        archive, folder, ..
+    } = &unpacked;
     let licences = fs::read_to_string(folder.join("THIRD-PARTY-LICENCES"))?;
     for made_by_others in [
         "datafusion ",
@@ -66,7 +90,7 @@ fn the_archive_runs_with_nothing_else_there() -> Result<()> {
     let output = command
         .arg(python.get_program())
         .arg(place::repository().join("tests/dist/first_hello.py"))
-        .arg(&folder)
+        .arg(folder)
         .arg(work.path())
         .arg(if is_cut_off { "none" } else { "usual" })
         .output()?;
@@ -82,7 +106,7 @@ fn the_archive_runs_with_nothing_else_there() -> Result<()> {
         &format!("{HELLO_S_MAX} s"),
         seconds <= HELLO_S_MAX,
     );
-    let size = fs::metadata(&archive)?.len();
+    let size = fs::metadata(archive)?.len();
     report(
         "size of the archive",
         &format!("{:.1} MB", size as f64 / 1e6),

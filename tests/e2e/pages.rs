@@ -1,10 +1,10 @@
-//! Chromium looks at logs, traces and the map of two services that call each other, and takes the
-//! first steps of an empty folder; what it sees is compared with SQL.
+//! Chromium looks at logs, traces and the map of two services that call each other; what it sees is
+//! compared with SQL.
 
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use serin_tests::Serin;
 use serin_tests::report::report;
@@ -100,23 +100,23 @@ async fn told(serin: &Serin) -> Result<i64> {
     serin.sql_number(sql).await
 }
 
-async fn signed_in(serin: &Serin) -> Result<Browser> {
+pub(crate) async fn signed_in(serin: &Serin) -> Result<Browser> {
     let mut browser = Browser::start()?;
     let url = serin.sign_in_link("").await?;
     browser.ask("open", json!({"url": url})).await?;
     Ok(browser)
 }
 
-async fn click(browser: &mut Browser, selector: &str) -> Result<Value> {
+pub(crate) async fn click(browser: &mut Browser, selector: &str) -> Result<Value> {
     browser.ask("click", json!({"selector": selector})).await
 }
 
 /// How many elements there are.
-fn count(selector: &str) -> String {
+pub(crate) fn count(selector: &str) -> String {
     format!("document.querySelectorAll(\"{selector}\").length")
 }
 
-async fn is_faultless(browser: &mut Browser) -> Result<()> {
+pub(crate) async fn is_faultless(browser: &mut Browser) -> Result<()> {
     let faults = browser.ask("faults", json!({})).await?;
     ensure!(faults == json!([]), "faults of the page: {faults}");
     Ok(())
@@ -293,58 +293,5 @@ async fn a_point_of_a_chart_leads_to_its_traces() -> Result<()> {
         .await?;
     let rows = count("[data-testid=trace-row]");
     browser.until(&format!("{rows} === {VISITS}")).await?;
-    is_faultless(&mut browser).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_steps_can_be_taken_and_closed() -> Result<()> {
-    let serin = Serin::start_with_hello().await?;
-    let mut browser = signed_in(&serin).await?;
-    for page in ["log", "traces", "map"] {
-        let path = if page == "log" { "logs" } else { page };
-        let url = format!("{}/{path}", serin.url());
-        browser.ask("open", json!({"url": url})).await?;
-        let empty = count(&format!("[data-testid={page}-empty]"));
-        browser.until(&format!("{empty} === 1")).await?;
-    }
-    browser.ask("open", json!({"url": serin.url()})).await?;
-    let panel = "document.querySelector('[data-testid=first-steps-panel]')";
-    browser.until(&format!("{panel} !== null")).await?;
-    until("hello serves", SOON, async || {
-        let hello = serin.get("/api/v1/services/hello").await?;
-        Ok((hello["state"] == "serving").then_some(()))
-    })
-    .await?;
-    click(&mut browser, "[data-testid=send-visitors]").await?;
-    browser
-        .until(&format!(
-            "/[1-9][0-9]+ came, all were answered/.test({panel}.textContent)"
-        ))
-        .await?;
-    click(&mut browser, "[data-testid=kill-one]").await?;
-    browser
-        .until(&format!(
-            "/replaced in [0-9.]+ s, 0 lost/.test({panel}.textContent)"
-        ))
-        .await?;
-    let told = format!("/replaced in ([0-9.]+) s/.exec({panel}.textContent)[1]");
-    let took = browser.ask("tell", json!({"expression": told})).await?;
-    let took = took.as_str().context("seconds")?;
-    report("a killed hello is replaced", &format!("{took} s"), "0.3 s");
-    click(&mut browser, "[data-testid=send-visitors]").await?;
-    browser
-        .until(&format!("{panel}.textContent.includes('Send visitors')"))
-        .await?;
-    let answered = serin.get("/api/v1/first-steps").await?;
-    assert_eq!(answered["failed"], 0, "{answered}");
-
-    click(&mut browser, "[data-testid=close-first-steps]").await?;
-    browser.until(&format!("{panel} === null")).await?;
-    browser.ask("open", json!({"url": serin.url()})).await?;
-    browser
-        .until("document.querySelector('[data-testid=dashboard-card]') !== null")
-        .await?;
-    browser.until(&format!("{panel} === null")).await?;
-    assert_eq!(serin.get("/api/v1/first-steps").await?["is_open"], false);
     is_faultless(&mut browser).await
 }

@@ -81,9 +81,14 @@ impl Serin {
         let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
         let mut serin = Serin::prepared(folder.path())?;
         serin._temporary = Some(folder);
-        serin.makes_hello = true;
-        serin.start_again().await?;
+        serin.begin_with_hello().await?;
         Ok(serin)
+    }
+
+    /// Starts in its folder, which has nothing in it but what Serin makes there.
+    pub async fn begin_with_hello(&mut self) -> Result<()> {
+        self.makes_hello = true;
+        self.start_again().await.map(|_| ())
     }
 
     /// Starts in this folder, with what is in it, and waits until it is ready.

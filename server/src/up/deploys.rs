@@ -1,6 +1,8 @@
 //! What `serin up` deploys by itself: the first service of an empty folder, what is under `services/`,
 //! what is saved there. How each gets on is printed. Start at [`run`].
 
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,12 +11,19 @@ use tokio::sync::mpsc;
 
 use crate::commands::{print, remark};
 use crate::scaffold::{self, Kind, Lang};
-use crate::settings::Deploys;
+use crate::schemas;
+use crate::settings::{self, Deploys};
 
 /// The first service of an empty folder.
 pub(super) const HELLO: &str = "hello";
+/// The settings of a folder that begins with it.
+const SETTINGS: &str = "\
+# What can be set here, and what is in force: `serin config explain`. Read at a start.
+deploy: {on_save: true} # a service is deployed again when its files are saved
+";
 
-/// Makes the first service where there is nothing yet, and deploys what is to be deployed.
+/// Makes the first service where there is nothing yet, and deploys what is to be deployed. In a folder
+/// that begins so, saving is deploying.
 pub(super) async fn run(
     runtime: Arc<Runtime>,
     makes_hello: bool,
@@ -34,12 +43,26 @@ pub(super) async fn run(
             Err(error) => remark(&format!("note: no service {HELLO}: {error:#}")),
         }
     }
-    if deploys.on_start || deploys.on_save {
+    let on_save = deploys.on_save || makes_hello && begins_with_saving(&dir);
+    if deploys.on_start || on_save {
         // The one that was just made is on its way.
         let on_start = deploys.on_start && !makes_hello;
-        runtime
-            .deploy_saved(on_start, deploys.on_save, follow)
-            .await;
+        runtime.deploy_saved(on_start, on_save, follow).await;
+    }
+}
+
+/// Writes the settings of a young folder, where it has none; whether it had none.
+fn begins_with_saving(dir: &Path) -> bool {
+    let path = dir.join(settings::FILE);
+    let text = format!("{}{SETTINGS}", schemas::line("serin", 0));
+    let written = File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    match written {
+        Ok(()) => true,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+        Err(error) => {
+            remark(&format!("note: cannot write {}: {error}", path.display()));
+            false
+        }
     }
 }
 
@@ -73,6 +96,9 @@ fn tell(name: &str, stage: Stage) {
             remark(&format!(
                 "note: {name}{version} does not serve, what served before goes on: {why}{said}"
             ));
+        }
+        Stage::Waiting { version, after } => {
+            print(&format!("{name} {version} waits for {}", after.join(", ")));
         }
         Stage::Copied { .. } | Stage::Starting { .. } | Stage::Unchanged { .. } => {}
     }

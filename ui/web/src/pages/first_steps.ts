@@ -1,5 +1,5 @@
-// The panel of a young folder: send visitors, kill one, edit hello, read along with DuckDB. Closed for good
-// by its cross.
+// The panel of a young folder: send visitors, kill one, edit hello, change a KPI, read along with DuckDB.
+// Closed for good by its cross.
 //
 // It asks how it stands each second while it is open. A bad version that rolls itself back gets its place
 // between editing and DuckDB, once versions are judged. Start at `firstStepsPanel`.
@@ -8,7 +8,7 @@ import { closeFirstSteps, firstSteps, killOne, sendVisitors, type FirstSteps, ty
 import { h, setText } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
-import { linkTo } from '../url';
+import { serviceLink } from '../url';
 
 const POLL_MS = 1000;
 
@@ -84,7 +84,8 @@ function build(found: FirstSteps, changed: () => void, close: () => void): { ele
         h('p', {}, 'Some twenty visitors a second come to ', h('a', { href: found.url, target: '_blank', rel: 'noreferrer' }, found.url), ' through the gateway; watch them on the ', h('a', { href: '/map' }, 'map'), ', as ', h('a', { href: '/traces' }, 'traces'), ' and on ', h('a', { href: '/services' }, 'its numbers'), '.'), visited),
       h('li', {}, h('div', { class: 'step-head' }, h('strong', {}, 'Kill an instance'), kill),
         h('p', {}, 'Its process ends at once, as in a crash. Its visitors go to the other one, and a new one takes its place.'), killed),
-      step('Make it yours', null, 'Change ', code(`services/${found.service}/page.html`), ', then ', code(`serin deploy ${found.service}`), '; with ', code('serin up --watch'), ' saving is enough. The new version takes over, and ', h('a', { href: linkTo({ page: 'logs' }, {}) }, 'what it writes'), ' is there a second later.'),
+      step('Make it yours', null, 'Change ', code(`services/${found.service}/page.html`), ' and save it: the new version takes over, on ', h('a', { href: serviceLink(found.service) }, 'its charts'), ' a second later. Without ', code('deploy: {on_save: true}'), ' in ', code('serin.yaml'), ', ', code(`serin deploy ${found.service}`), ' does it.'),
+      step('Change what is measured', null, 'In ', code(`kpis/${found.service}.yaml`), ' change the title or the measure, and watch ', h('a', { href: `/d/${encodeURIComponent(found.service)}` }, 'its dashboard'), '.'),
       step('Read the same events with DuckDB', null, code(found.attach)),
     ),
   );
