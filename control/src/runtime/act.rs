@@ -240,16 +240,17 @@ impl Shims {
     /// Finds out in the background whether an instance takes work; once at a time.
     pub(super) fn probe(
         &self,
-        service: &str,
+        options: &RuntimeOptions,
+        service: &Service,
         status: &Status,
-        ready: &Ready,
         folder: &Path,
         heard: &Heard,
     ) {
         let (instance, port) = (status.instance.clone(), status.port);
+        let (name, ready) = (service.name.clone(), service.ready.clone());
         let client = {
             let mut inner = self.inner();
-            let Some(shim) = inner.get_mut(service) else {
+            let Some(shim) = inner.get_mut(&name) else {
                 return;
             };
             if !shim.probed.insert(instance.clone()) {
@@ -257,15 +258,27 @@ impl Shims {
             }
             shim.client.clone()
         };
-        let (shims, heard) = (self.clone(), heard.clone());
-        let (service, ready, folder) = (service.to_owned(), ready.clone(), folder.to_path_buf());
+        let member = Member {
+            service: name.clone(),
+            version: status.version.clone(),
+            instance: instance.clone(),
+        };
+        let env = match ready {
+            Ready::Run(_) => environment(options, service, &member, folder, port),
+            _ => Ok(BTreeMap::new()),
+        };
+        let env = env.unwrap_or_else(|error| {
+            tracing::warn!(%error, instance, "cannot make the environment of a command of ready:");
+            BTreeMap::new()
+        });
+        let (shims, heard, folder) = (self.clone(), heard.clone(), folder.to_path_buf());
         tokio::spawn(async move {
             let is_ready = match ready {
                 Ready::Beat => heard.is_ready(&instance),
-                ready => probe::is_ready(&ready, port, &folder).await,
+                ready => probe::is_ready(&ready, port, &folder, &env).await,
             };
             let is_told = is_ready && client.ready(&instance).await.is_ok();
-            if let Some(shim) = shims.inner().get_mut(&service) {
+            if let Some(shim) = shims.inner().get_mut(&name) {
                 shim.probed.remove(&instance);
                 if let Some(status) = shim.instances.get_mut(&instance) {
                     status.is_ready |= is_told;

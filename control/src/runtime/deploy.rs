@@ -1,31 +1,30 @@
-//! A new version: read, checked, copied, built, and followed until it serves or has failed.
+//! A new version: read, checked, copied, built, and added to what is wanted.
 //!
 //! What is wanted changes only once everything before it has worked; a deploy that ends early leaves
 //! the running version as it was. Start at [`Runtime::deploy`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
 use serin_wire::causes::sentence;
 use serin_wire::name;
 use serin_yaml::Problem;
 use thiserror::Error;
-use tokio::process::Command;
 use tokio::sync::mpsc;
 
+use super::build;
 use super::folder;
 use super::guest::VERSION;
+use super::orders::remove_folder;
 use super::programs;
 use super::reconcile::{Runtime, RuntimeError};
+use super::stage::{Stage, tell};
 use super::told::{Act, Reason};
-use super::view::{ServiceView, VersionView};
 use super::wanted::{Phase, Version};
-use crate::service::{self, Instances, Service};
+use crate::service::{self, Others, Service};
 
-/// Lines of a build or of an instance that are shown when it fails.
+/// Lines of a build that are shown when it fails.
 const LINES_SHOWN: usize = 20;
 
 /// Why a version was not deployed.
@@ -38,6 +37,15 @@ pub enum DeployError {
         name: String,
         /// Where its file was looked for.
         file: PathBuf,
+    },
+    /// Its file cannot be read.
+    #[error("cannot read {}", file.display())]
+    Unreadable {
+        /// Its file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// Its file has faults.
     #[error("{}", in_lines(.0))]
@@ -96,61 +104,6 @@ pub enum DeployError {
     /// What is wanted could not be kept.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-}
-
-/// How far a deploy is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "stage", rename_all = "lowercase")]
-pub enum Stage {
-    /// The folder was copied.
-    Copied {
-        /// What it is made of.
-        hash: String,
-    },
-    /// Its build runs.
-    Building,
-    /// Its instances are started.
-    Starting {
-        /// Its name.
-        version: String,
-        /// Instances that are ready.
-        ready: usize,
-        /// Instances it wants.
-        of: u32,
-    },
-    /// Something that whoever deploys should know, though it goes on.
-    Note {
-        /// For people.
-        text: String,
-    },
-    /// It takes the calls.
-    Serving {
-        /// Its name.
-        version: String,
-        /// Since the command, milliseconds.
-        took_ms: i64,
-    },
-    /// It was a job, and ended well.
-    Ended {
-        /// Its name.
-        version: String,
-        /// Since the command, milliseconds.
-        took_ms: i64,
-    },
-    /// Nothing changed: this version serves it already.
-    Unchanged {
-        /// Its name.
-        version: String,
-    },
-    /// It did not get ready; the version before serves on.
-    Failed {
-        /// Its name, where it got one.
-        version: Option<String>,
-        /// Why.
-        why: String,
-        /// The last lines it logged.
-        lines: Vec<String>,
-    },
 }
 
 fn in_lines(problems: &[Problem]) -> String {
@@ -213,10 +166,7 @@ impl Runtime {
         }
         name::check_service(name)?;
         let folder = self.options.dir.join("services").join(name);
-        let mut service = read_service(&folder, name)?;
-        if self.options.is_single {
-            service.instances = Instances { min: 1, max: 1 };
-        }
+        let service = read_service(&folder, name, Some(&self.others()))?;
         if let Some(missing) = programs::missing(&service, &self.options.env) {
             return Err(DeployError::NoProgram {
                 service: service.name,
@@ -225,6 +175,9 @@ impl Runtime {
                 advice: missing.advice,
             });
         }
+        // One deploy of a service at a time: two copies of one folder would get into each other's way,
+        // and a copy of which nothing is wanted yet would be taken for one that was left.
+        let copying = self.copying.of(name).lock_owned().await;
         let hash = self.copied(&folder, &service, stages).await?;
         let version = match self.add(service, &hash, cause)? {
             Added::New(version) => version,
@@ -233,6 +186,9 @@ impl Runtime {
                 return Ok(());
             }
         };
+        drop(copying);
+        // What is shown of an earlier version of this name says nothing of this one.
+        self.show();
         self.follow(name, &version, began_us, stages).await;
         Ok(())
     }
@@ -249,8 +205,6 @@ impl Runtime {
             source,
         };
         let (from, name) = (folder.to_path_buf(), service.name.clone());
-        // Two copies of one folder at a time would get into each other's way.
-        let _copying = self.copying.of(&name).lock_owned().await;
         let to = self.options.versions_dir.join(&name);
         let hashing = tokio::task::spawn_blocking(move || {
             let entries = folder::contents(&from)?;
@@ -270,10 +224,22 @@ impl Runtime {
         let (hash, made) = hashed.and_then(|hashed| hashed).map_err(failed)?;
         tell(stages, Stage::Copied { hash: hash.clone() }).await;
         if let Some((aside, copy)) = made {
-            if let Some(build) = &service.build {
+            if service.build.is_some() {
                 tell(stages, Stage::Building).await;
-                let _place = self.builds.acquire().await;
-                run_build(service, build, &self.options.build_env, &aside).await?;
+                let built = {
+                    let _place = self.builds.acquire().await;
+                    build::run(service, &self.options.build_env, &aside).await
+                };
+                if let Err(build::Fault { why, mut lines }) = built {
+                    lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+                    remove_folder(&aside);
+                    let service = service.name.clone();
+                    return Err(DeployError::Build {
+                        service,
+                        why,
+                        lines,
+                    });
+                }
             }
             // Named only when whole: a copy that is there can be run.
             std::fs::rename(&aside, &copy).map_err(failed)?;
@@ -345,97 +311,6 @@ impl Runtime {
             Ok(Added::New(version))
         })?
     }
-
-    /// Waits until every caller goes to a version that serves; for people, what is not as it should
-    /// be: callers who do not in time, limits that are not held.
-    async fn shortcomings(&self, name: &str, version: &str) -> Vec<String> {
-        let mut notes = Vec::new();
-        let missing = self.views().borrow().iter().find_map(|service| {
-            let mut of = service.instances.iter();
-            let of = of.find(|one| service.name == name && one.version == version)?;
-            of.limits_missing.clone()
-        });
-        notes.extend(missing);
-        if !self.routes_taken().await {
-            notes.push(String::from(
-                "the bus has not taken over the routes: calls without a version, from clients \
-                 without an SDK, may go where they went before; `serin doctor` looks at the bus",
-            ));
-        }
-        if !self.is_reached(name, version).await {
-            notes.push(String::from(
-                "the gateway does not send requests to it yet; `serin status` says how it is",
-            ));
-        }
-        notes
-    }
-
-    /// Tells how a version gets on until it serves or will not.
-    async fn follow(&self, name: &str, version: &str, began_us: i64, stages: &mpsc::Sender<Stage>) {
-        let took_ms = || ((self.options.now_us)() - began_us) / 1_000;
-        let mut views = self.views();
-        let mut told_ready = None;
-        loop {
-            // Absent until the reconciler has seen the version.
-            let seen = progress(&views.borrow_and_update(), name, version);
-            let version = version.to_owned();
-            match seen {
-                Some((of, ready)) if of.phase == Phase::Starting => {
-                    let is_news = told_ready.replace(ready) != Some(ready);
-                    if is_news {
-                        let of = of.instances.min;
-                        tell(stages, Stage::Starting { version, ready, of }).await;
-                    }
-                }
-                Some((of, _)) if of.phase == Phase::Serving => {
-                    for text in self.shortcomings(name, &version).await {
-                        tell(stages, Stage::Note { text }).await;
-                    }
-                    let took_ms = took_ms();
-                    return tell(stages, Stage::Serving { version, took_ms }).await;
-                }
-                Some((of, _)) if of.is_job && of.phase == Phase::Retired => {
-                    let took_ms = took_ms();
-                    return tell(stages, Stage::Ended { version, took_ms }).await;
-                }
-                Some((of, _)) => {
-                    let failed = self.failed(name, version, of.why).await;
-                    return tell(stages, failed).await;
-                }
-                None => {}
-            }
-            if stages.is_closed() || views.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// What to tell of a version that will not serve: why, and what its instances said last.
-    async fn failed(&self, name: &str, version: String, why: Option<String>) -> Stage {
-        let mut lines = self.tail(name, &version).await;
-        lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
-        let mut why = why.unwrap_or_else(|| String::from("another version took its place"));
-        let wanted = self.known(name).ok();
-        if let Some(of) = wanted.as_ref().and_then(|wanted| wanted.version(&version))
-            && let Some(advice) = programs::too_old(&of.service, &self.options.dir).await
-        {
-            why = format!("{why}; {advice}");
-        }
-        Stage::Failed {
-            version: Some(version),
-            why,
-            lines,
-        }
-    }
-}
-
-/// A version as it is seen, and how many of its instances are ready.
-fn progress(views: &[ServiceView], name: &str, version: &str) -> Option<(VersionView, usize)> {
-    let service = views.iter().find(|service| service.name == name)?;
-    let of = service.versions.iter().find(|one| one.name == version)?;
-    let instances = service.instances.iter();
-    let ready = instances.filter(|one| one.version == version && one.state == "ready");
-    Some((of.clone(), ready.count()))
 }
 
 /// Why a folder is deployed.
@@ -459,61 +334,52 @@ enum Added {
 pub(super) struct Copying(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Copying {
-    fn of(&self, service: &str) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn of(&self, service: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(service.to_owned()).or_default())
     }
 }
 
-/// Reads and checks the file of a service.
-pub(super) fn read_service(folder: &Path, name: &str) -> Result<Service, DeployError> {
+/// Reads and checks the file of a service, beside others where it is to start after some.
+pub(super) fn read_service(
+    folder: &Path,
+    name: &str,
+    others: Option<&Others>,
+) -> Result<Service, DeployError> {
     let file = folder.join(service::FILE);
-    let text = std::fs::read_to_string(&file).map_err(|_| DeployError::NoFile {
-        name: name.to_owned(),
-        file: file.clone(),
+    let text = std::fs::read_to_string(&file).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => DeployError::NoFile {
+            name: name.to_owned(),
+            file: file.clone(),
+        },
+        _ => DeployError::Unreadable {
+            file: file.clone(),
+            source,
+        },
     })?;
     let shown = format!("services/{name}/{}", service::FILE);
-    service::read(&shown, name, &text).map_err(DeployError::File)
+    let read = match others {
+        Some(others) => service::read_beside(&shown, name, &text, others),
+        None => service::read(&shown, name, &text),
+    };
+    read.map_err(DeployError::File)
 }
 
-async fn run_build(
-    service: &Service,
-    build: &[String],
-    env: &BTreeMap<String, String>,
-    folder: &Path,
-) -> Result<(), DeployError> {
-    let failed = |why: String, lines| DeployError::Build {
-        service: service.name.clone(),
-        why,
-        lines,
-    };
-    let Some((program, arguments)) = build.split_first() else {
-        return Ok(());
-    };
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .envs(env)
-        .envs(&service.env)
-        .envs(folder::env_file(folder))
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| failed(format!("{program}: {error}"), Vec::new()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
-    Err(failed(output.status.to_string(), lines))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn tell(stages: &mpsc::Sender<Stage>, stage: Stage) {
-    // Whoever asked may have gone; the version goes on.
-    if stages.send(stage).await.is_err() {
-        tracing::debug!("nobody follows a deploy any more");
+    #[test]
+    fn only_a_file_that_is_not_there_is_said_to_be_missing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = || read_service(folder.path(), "x", None).expect_err("not readable");
+        assert!(matches!(error(), DeployError::NoFile { .. }));
+        let file = folder.path().join(service::FILE);
+        std::fs::write(&file, [b'r', 0xff]).expect("written");
+        let said = sentence(&error());
+        assert!(
+            said.contains("cannot read") && said.contains("UTF-8"),
+            "{said}"
+        );
     }
 }

@@ -112,12 +112,15 @@ pub(super) struct Guest {
 /// Holds a guest until it is dropped.
 pub struct Held {
     runtime: Arc<Runtime>,
-    instance: String,
+    /// None once it may stay.
+    instance: Option<String>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.runtime.forget_guest(&self.instance);
+        if let Some(instance) = &self.instance {
+            self.runtime.forget_guest(instance);
+        }
     }
 }
 
@@ -134,13 +137,13 @@ impl Runtime {
             return Err(GuestError::Percent(percent));
         }
         let dir = self.options.dir.join("services").join(name);
-        let service = read_service(&dir, name)?;
+        let service = read_service(&dir, name, None)?;
         let port = port_of(&service).map_err(GuestError::Folder)?;
         let member = self.enter_guest(&service, port, &dir, &wish)?;
         // From here on it is forgotten when something fails, or when whoever asked goes away.
         let held = Held {
             runtime: Arc::clone(self),
-            instance: member.instance.clone(),
+            instance: Some(member.instance.clone()),
         };
         self.let_in(&member).await?;
         let env = environment(&self.options, &service, &member, &dir, port);
@@ -259,7 +262,20 @@ impl Runtime {
     }
 
     async fn probe_guest(self: Arc<Runtime>, guest: Guest) {
-        let is_ready = probe::is_ready(&guest.service.ready, guest.port, &guest.dir).await;
+        let Guest {
+            service,
+            member,
+            dir,
+            port,
+            ..
+        } = &guest;
+        let is_ready = match environment(&self.options, service, member, dir, *port) {
+            Ok(env) => probe::is_ready(&service.ready, *port, dir, &env).await,
+            Err(error) => {
+                tracing::warn!(%error, instance = member.instance, "cannot ask a guest");
+                false
+            }
+        };
         // What takes work needs no second look at once, and what does not is soon asked again.
         tokio::time::sleep(PROBED_EVERY).await;
         let now_us = (self.options.now_us)();
@@ -277,7 +293,7 @@ impl Runtime {
 impl Held {
     /// Lets it stay without anybody who holds it.
     fn release(mut self) {
-        self.instance.clear();
+        self.instance = None;
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod act;
+mod build;
 mod deploy;
 mod folder;
 mod forward;
@@ -13,23 +14,27 @@ mod guest;
 mod hear;
 mod idempotent;
 mod kill;
+mod orders;
+mod perform;
 mod plan;
 mod probe;
 mod programs;
 mod reconcile;
 mod saved;
 mod seen;
+mod stage;
 mod told;
 mod view;
 mod wanted;
 
 pub use access::{Access, Member};
-pub use deploy::{DeployError, Stage};
+pub use deploy::DeployError;
 pub use guest::{GuestError, Held, Pass, Wish};
 pub use kill::{KillError, Replaced};
 pub use plan::{Action, plan};
 pub use reconcile::{Runtime, RuntimeError, RuntimeOptions};
 pub use seen::{Seen, SeenInstance};
+pub use stage::Stage;
 pub use told::Reason;
 pub use view::{InstanceView, ServiceView, VersionView};
 pub use wanted::{Phase, Version, Wanted};

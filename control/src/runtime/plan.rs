@@ -103,12 +103,10 @@ fn phases(
             }
             Phase::Starting if service.is_stopped => {}
             Phase::Starting if version.service.is_job => {
-                if of
-                    .clone()
-                    .any(|one| one.status.exit.is_some_and(|exit| exit.code == Some(0)))
-                {
+                let mut ends = attempt(service, version, seen).filter_map(|one| one.status.exit);
+                if ends.clone().any(|exit| exit.code == Some(0)) {
                     enter(version, Phase::Retired, None);
-                } else if let Some(exit) = of.find_map(|one| one.status.exit) {
+                } else if let Some(exit) = ends.next() {
                     enter(
                         version,
                         Phase::Failed,
@@ -136,9 +134,15 @@ fn phases(
                     }
                     enter(version, Phase::Serving, None);
                 } else if let Some(since_us) = free_since_us
-                    && let Some(why) = failure(version, seen, &service.name, now_us - since_us)
+                    && let Some(why) = failure(service, version, seen, now_us - since_us)
                 {
-                    enter(version, Phase::Failed, Some(why));
+                    let before = made_room(service);
+                    let again =
+                        before.map(|before| format!("{why}; {} is started again", before.name));
+                    enter(version, Phase::Failed, Some(again.unwrap_or(why)));
+                    if let Some(before) = before {
+                        enter(before, Phase::Starting, None);
+                    }
                 }
             }
             Phase::Draining if !of.any(SeenInstance::is_running) => {
@@ -149,11 +153,33 @@ fn phases(
     }
 }
 
+/// The instances of a version that count for it now: while it starts, those of this attempt. A shim
+/// remembers instances of earlier ones, and of a version that had the same name.
+fn attempt<'a>(
+    service: &Wanted,
+    version: &'a Version,
+    seen: &'a Seen,
+) -> impl Iterator<Item = &'a SeenInstance> + Clone {
+    let since_us = match version.phase {
+        Phase::Starting => version.since_us,
+        _ => i64::MIN,
+    };
+    let of = seen.of(&service.name, &version.name);
+    of.filter(move |one| one.status.started_us >= since_us)
+}
+
+/// The version that served until it made room for one on the same port; none while one serves.
+fn made_room(service: &Wanted) -> Option<&Version> {
+    if service.serving().is_some() {
+        return None;
+    }
+    let before = service.version(service.drained.as_deref()?)?;
+    matches!(before.phase, Phase::Draining | Phase::Retired).then_some(before)
+}
+
 /// Why a version that could start so long ago will not get ready.
-fn failure(version: &Version, seen: &Seen, service: &str, waited_us: i64) -> Option<String> {
-    let of = seen.of(service, &version.name);
-    let crashes: Vec<_> = of
-        .clone()
+fn failure(service: &Wanted, version: &Version, seen: &Seen, waited_us: i64) -> Option<String> {
+    let crashes: Vec<_> = attempt(service, version, seen)
         .filter(|one| !one.status.is_ready && !one.status.is_stopping)
         .filter_map(|one| one.status.exit)
         .collect();
@@ -167,6 +193,7 @@ fn failure(version: &Version, seen: &Seen, service: &str, waited_us: i64) -> Opt
     if waited_us <= within_us {
         return None;
     }
+    let of = seen.of(&service.name, &version.name);
     let ready = of.filter(|one| one.is_ready()).count();
     Some(format!(
         "{ready} of {} instances were ready within {} s",
@@ -177,13 +204,45 @@ fn failure(version: &Version, seen: &Seen, service: &str, waited_us: i64) -> Opt
 
 /// Since when all that this version waits for is there; `None` while something is not.
 fn free_since_us(version: &Version, wanted: &BTreeMap<String, Wanted>) -> Option<i64> {
-    let since_us = version.service.after.iter().map(|name| {
-        let other = wanted.get(name).filter(|other| !other.is_stopped)?;
-        Some(other.serving()?.since_us)
-    });
+    let after = version.service.after.iter();
+    let since_us = after.map(|name| wanted.get(name)?.there_since_us());
     since_us
         .chain([Some(version.since_us)])
         .try_fold(i64::MIN, |latest, since_us| Some(latest.max(since_us?)))
+}
+
+/// The services that a version which starts still waits for.
+pub(super) fn waits_for(version: &Version, wanted: &BTreeMap<String, Wanted>) -> Vec<String> {
+    let is_there = |name: &&String| {
+        let other = wanted.get(*name);
+        other.is_some_and(|other| other.there_since_us().is_some())
+    };
+    let after = version.service.after.iter();
+    after.filter(|name| !is_there(name)).cloned().collect()
+}
+
+/// Whether a version that serves holds its first start back for a service of its `after:` that is
+/// about to get ready: when everything starts again, all versions serve and no instance is there.
+/// Whoever ends later is replaced at once, and nobody waits for what takes too long.
+fn keeps_order(
+    service: &Wanted,
+    version: &Version,
+    wanted: &BTreeMap<String, Wanted>,
+    seen: &Seen,
+    now_us: i64,
+) -> bool {
+    let was_started = seen.of(&service.name, &version.name).next().is_some();
+    let is_coming = |name: &String| {
+        let other = wanted.get(name).filter(|other| !other.is_stopped)?;
+        let serving = other.serving()?;
+        let mut of = seen.of(name, &serving.name);
+        let first_us = of.clone().map(|one| one.status.started_us).min();
+        let since_us = first_us.map_or(seen.since_us, |first_us| first_us.max(seen.since_us));
+        let within_us = i64::try_from(serving.service.ready_within_ms).ok()? * 1_000;
+        Some(!of.any(SeenInstance::is_ready) && now_us - since_us < within_us)
+    };
+    let mut after = version.service.after.iter();
+    !was_started && after.any(|name| is_coming(name) == Some(true))
 }
 
 /// Instances come and go as their versions want.
@@ -204,7 +263,6 @@ fn instances(
             let of = seen.of(&service.name, &version.name);
             of.filter(|one| one.is_running() && !one.status.is_stopping)
         };
-        let is_serving = version.phase == Phase::Serving;
         let keeps = match version.phase {
             _ if service.is_stopped => 0,
             Phase::Starting | Phase::Serving => version.service.instances.min as usize,
@@ -237,10 +295,14 @@ fn instances(
                 .filter_map(|one| stop(&service.name, one, 0, SILENT)),
         );
         let missing = keeps.saturating_sub(running().count());
-        let waits = !is_serving && free_since_us(version, wanted).is_none()
+        let is_held_back = match version.phase {
+            Phase::Serving => keeps_order(service, version, wanted, seen, now_us),
+            _ => free_since_us(version, wanted).is_none(),
+        };
+        let waits = is_held_back
             || is_port_taken(service, version, seen)
-            || now_us < starts_again_us(version, seen, &service.name)
-            || (version.service.is_job && seen.of(&service.name, &version.name).next().is_some());
+            || now_us < starts_again_us(service, version, seen)
+            || (version.service.is_job && attempt(service, version, seen).next().is_some());
         if missing > 0 && !waits {
             start(service, version, seen, missing, actions);
         }
@@ -259,9 +321,9 @@ fn start(
     actions: &mut Vec<Action>,
 ) {
     let of = seen.of(&service.name, &version.name);
-    let last = of.clone().map(|one| one.status.number).max().unwrap_or(0);
+    let last = of.map(|one| one.status.number).max().unwrap_or(0);
     // The dead whose places are taken, the latest first.
-    let mut dead: Vec<_> = of
+    let mut dead: Vec<_> = attempt(service, version, seen)
         .filter(|one| one.status.exit.is_some() && !one.status.is_stopping)
         .map(|one| (one.status.number, one.status.instance.clone()))
         .collect();
@@ -276,7 +338,7 @@ fn start(
     }
 }
 
-/// A fixed port takes one instance at a time, whatever its version.
+/// A fixed port takes one instance at a time, whatever its version; also one that is about to end.
 fn is_port_taken(service: &Wanted, version: &Version, seen: &Seen) -> bool {
     matches!(version.service.port, Some(Port::Fixed(_)))
         && seen
@@ -284,13 +346,12 @@ fn is_port_taken(service: &Wanted, version: &Version, seen: &Seen) -> bool {
             .get(&service.name)
             .into_iter()
             .flatten()
-            .any(|one| one.is_running() && one.status.version != version.name)
+            .any(SeenInstance::is_running)
 }
 
 /// From when an instance may be started again: at once after a first end, later in a crash loop.
-fn starts_again_us(version: &Version, seen: &Seen, service: &str) -> i64 {
-    let mut ends: Vec<_> = seen
-        .of(service, &version.name)
+fn starts_again_us(service: &Wanted, version: &Version, seen: &Seen) -> i64 {
+    let mut ends: Vec<_> = attempt(service, version, seen)
         .filter(|one| !one.status.is_stopping)
         .filter_map(|one| Some((one.status.exit?.time_us, one.status.started_us)))
         .collect();

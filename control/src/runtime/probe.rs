@@ -1,7 +1,8 @@
-//! Asks an instance whether it takes work: by its port, or by a command.
+//! Asks an instance whether it takes work: by its port, or by a command in its environment.
 //!
 //! Beats are not asked for, they come by themselves.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,12 +13,19 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::service::Ready;
+use crate::shim::inherited;
 
 /// One question takes no longer; the next follows at once.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether the instance takes work now; `false` where it cannot be asked.
-pub(super) async fn is_ready(ready: &Ready, port: Option<u16>, folder: &Path) -> bool {
+/// Whether the instance takes work now; `false` where it cannot be asked. A command is run in the
+/// instance's folder and environment.
+pub(super) async fn is_ready(
+    ready: &Ready,
+    port: Option<u16>,
+    folder: &Path,
+    env: &BTreeMap<String, String>,
+) -> bool {
     let asked = async {
         match (ready, port) {
             (Ready::Started, _) => true,
@@ -25,7 +33,7 @@ pub(super) async fn is_ready(ready: &Ready, port: Option<u16>, folder: &Path) ->
             (Ready::Http(path), Some(port)) => {
                 status(path, port).await.is_some_and(|status| status < 500)
             }
-            (Ready::Run(command), _) => ends_well(command, folder).await,
+            (Ready::Run(command), _) => ends_well(command, folder, env).await,
             (Ready::Beat | Ready::Tcp | Ready::Http(_), _) => false,
         }
     };
@@ -52,13 +60,16 @@ async fn status(path: &str, port: u16) -> Option<u16> {
         .ok()
 }
 
-async fn ends_well(command: &[String], folder: &Path) -> bool {
+async fn ends_well(command: &[String], folder: &Path, env: &BTreeMap<String, String>) -> bool {
     let Some((program, arguments)) = command.split_first() else {
         return false;
     };
     let status = Command::new(program)
         .args(arguments)
         .current_dir(folder)
+        .env_clear()
+        .envs(inherited())
+        .envs(env)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -86,6 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_is_asked() {
+        let env = BTreeMap::new();
         let http = Ready::Http(String::from("/"));
         for (answer, expected) in [
             ("HTTP/1.1 404 Not Found\r\n\r\n", true),
@@ -96,19 +108,23 @@ mod tests {
         ] {
             let port = answering(answer).await;
             assert_eq!(
-                is_ready(&http, Some(port), Path::new(".")).await,
+                is_ready(&http, Some(port), Path::new("."), &env).await,
                 expected,
                 "{answer}"
             );
         }
-        assert!(!is_ready(&http, None, Path::new(".")).await);
+        assert!(!is_ready(&http, None, Path::new("."), &env).await);
     }
 
     #[tokio::test]
-    async fn a_command_is_run() {
+    async fn a_command_is_run_in_the_environment_of_its_instance() {
+        let env = BTreeMap::from([(String::from("PORT"), String::from("7"))]);
         let run = |program: &str| Ready::Run(vec![program.to_owned()]);
-        assert!(is_ready(&run("true"), None, Path::new(".")).await);
-        assert!(!is_ready(&run("false"), None, Path::new(".")).await);
-        assert!(!is_ready(&run("no-such-program"), None, Path::new(".")).await);
+        let line = "[ \"$PORT\" = 7 ] && [ -z \"$CARGO_PKG_NAME\" ]";
+        let asks = ["sh", "-c", line].map(str::to_owned);
+        assert!(is_ready(&Ready::Run(asks.to_vec()), None, Path::new("."), &env).await);
+        assert!(is_ready(&run("true"), None, Path::new("."), &env).await);
+        assert!(!is_ready(&run("false"), None, Path::new("."), &env).await);
+        assert!(!is_ready(&run("no-such-program"), None, Path::new("."), &env).await);
     }
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::service::Service;
+use crate::service::{Ready, Service};
 
 /// Programs that people may have to install, and how.
 const KNOWN: [(&str, &str); 5] = [
@@ -36,7 +36,7 @@ const NODE_MIN: u32 = 20;
 /// A program that a service needs and nobody finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
-    /// Which command of its file: `run`, `build`.
+    /// Which command of its file: `build`, `run`, `ready`.
     pub(super) key: &'static str,
     pub(super) program: String,
     pub(super) advice: &'static str,
@@ -44,9 +44,14 @@ pub(super) struct Missing {
 
 /// The first program that is not on `PATH`; one with a path is made by the build, or part of the folder.
 pub(super) fn missing(service: &Service, env: &BTreeMap<String, String>) -> Option<Missing> {
+    let asked = match &service.ready {
+        Ready::Run(command) => Some(command),
+        _ => None,
+    };
     let commands = [
         ("build", service.build.as_ref()),
         ("run", Some(&service.run)),
+        ("ready", asked),
     ];
     let programs = commands
         .into_iter()
@@ -117,5 +122,8 @@ mod tests {
             missing("build: gcc x.c\nrun: ./a.out\n").as_deref(),
             Some(gcc)
         );
+        let asks = "ready pg_isredy: install it, or write its path";
+        let yaml = "run: serin serve\nready: {run: pg_isredy -q}\n";
+        assert_eq!(missing(yaml).as_deref(), Some(asks));
     }
 }

@@ -3,6 +3,7 @@
 //! One task owns acting. What is wanted is behind a lock that is held for moments and never while
 //! something is waited for. Start at [`Runtime::run`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,11 +23,11 @@ use super::forward::forward;
 use super::guest::Guest;
 use super::hear::Heard;
 use super::idempotent;
-use super::plan::{Action, SILENT, plan};
+use super::orders;
+use super::plan::{Action, plan, waits_for};
 use super::seen::{Seen, SeenInstance};
-use super::told::{Act, Reason};
 use super::view::ServiceView;
-use super::wanted::{Phase, Wanted};
+use super::wanted::Wanted;
 use crate::shim::ShimError;
 
 /// How often is looked even though nothing was heard.
@@ -84,11 +85,9 @@ pub enum RuntimeError {
     /// There is no older version to go back to.
     #[error("{0:?} has no earlier version to go back to")]
     NoEarlier(String),
-    /// What is wanted could not be read.
-    #[error(
-        "the catalogue holds a service {0:?} that cannot be understood; `serin deploy {0}` writes it anew"
-    )]
-    Damaged(String, #[source] serde_json::Error),
+    /// What is wanted has no text.
+    #[error("cannot write down what is wanted of {0:?}")]
+    Unwritable(String, #[source] serde_json::Error),
     /// What is wanted could not be kept.
     #[error("cannot keep what is wanted of a service")]
     Lake(#[from] LakeError),
@@ -101,10 +100,14 @@ pub enum RuntimeError {
 pub struct Runtime {
     pub(super) options: RuntimeOptions,
     wanted: Mutex<BTreeMap<String, Wanted>>,
-    shims: Shims,
+    /// Since when it looks.
+    since_us: i64,
+    pub(super) shims: Shims,
     heard: Heard,
     pub(super) changed: Notify,
     pub(super) copying: Copying,
+    /// Services that were removed and whose copies are still there.
+    pub(super) left: Mutex<BTreeSet<String>>,
     /// Builds that run at a time: each takes what cores there are by itself.
     pub(super) builds: Semaphore,
     /// Who was let onto the bus last.
@@ -120,21 +123,19 @@ pub struct Runtime {
 impl Runtime {
     /// Reads what is wanted and finds the shims that an earlier Serin left.
     pub async fn open(options: RuntimeOptions) -> Result<Arc<Runtime>, RuntimeError> {
-        let mut wanted = BTreeMap::new();
-        for (name, text) in options.lake.services()? {
-            let one = serde_json::from_str::<Wanted>(&text);
-            let one = one.map_err(|error| RuntimeError::Damaged(name.clone(), error))?;
-            wanted.insert(name, one);
-        }
+        let wanted = Wanted::read_all(options.lake.services()?);
         let heard = Heard::new(options.client.clone());
         let shims = Shims::find(&options).await;
+        let left = orders::left(&options.versions_dir, &wanted);
         let runtime = Arc::new(Runtime {
+            since_us: (options.now_us)(),
             options,
             wanted: Mutex::new(wanted),
             shims,
             heard,
             changed: Notify::new(),
             copying: Copying::default(),
+            left: Mutex::new(left),
             builds: Semaphore::new(BUILDS_MAX),
             members: watch::Sender::default(),
             guests: Mutex::default(),
@@ -272,117 +273,22 @@ impl Runtime {
         self.mark_ready(&seen);
         self.look_at_guests(&self.heard);
         let now_us = (self.options.now_us)();
-        let actions = plan(&self.wanted(), &seen, now_us);
+        self.remove_left(&seen);
+        let actions = plan(&self.as_run(&self.wanted()), &seen, now_us);
         self.admit(&seen, &actions).await;
         if actions.is_empty() {
             return self.show_seen(&seen);
         }
         for action in actions {
             if let Err(error) = self.act(&action).await {
-                self.tell(&action, &error);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    ?action,
+                    "a step for a service did not work"
+                );
             }
         }
         self.show();
-    }
-
-    async fn act(self: &Arc<Runtime>, action: &Action) -> Result<(), RuntimeError> {
-        match action {
-            Action::Enter {
-                service,
-                version,
-                phase,
-                why,
-            } => self.enter(service, version, *phase, why.clone()),
-            Action::Start {
-                service,
-                version,
-                number,
-                replaces,
-            } => {
-                let of = self.wanted().get(service).and_then(|wanted| {
-                    let version = wanted.version(version)?;
-                    Some((version.service.clone(), version.hash.clone()))
-                });
-                let Some((of, hash)) = of else { return Ok(()) };
-                let member = member(service, version, *number);
-                let seen = self.seen();
-                let started = self
-                    .shims
-                    .start(&self.options, &of, &member, &hash, *number);
-                let status = started.await?;
-                self.options.serin.emit(
-                    "serin.instance_started",
-                    &serde_json::json!({
-                        "of": service, "version": version, "instance": status.instance,
-                        "replaces": replaces,
-                    }),
-                );
-                if let Some(dead) = replaces {
-                    let exit = seen.exit_of(service, dead).map(|exit| exit.to_string());
-                    let act = Act::Replaces {
-                        version,
-                        instance: &status.instance,
-                        dead,
-                        exit: exit.as_deref(),
-                    };
-                    self.tell_act(service, act);
-                }
-                Ok(())
-            }
-            Action::Stop {
-                service,
-                instance,
-                grace_ms,
-                why,
-            } => {
-                let grace = Duration::from_millis(*grace_ms);
-                self.shims.stop(service, instance, grace).await?;
-                self.options.serin.emit(
-                    "serin.instance_stopped",
-                    &serde_json::json!({"of": service, "instance": instance, "why": why}),
-                );
-                if *why == SILENT {
-                    self.tell_act(service, Act::IsSilent(instance));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn tell(&self, action: &Action, error: &RuntimeError) {
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            ?action,
-            "a step for a service did not work"
-        );
-    }
-
-    fn enter(
-        &self,
-        service: &str,
-        version: &str,
-        phase: Phase,
-        why: Option<String>,
-    ) -> Result<(), RuntimeError> {
-        let now_us = (self.options.now_us)();
-        let told = why.clone();
-        let (reason, gone) = self.change(service, |wanted| {
-            wanted.enter(version, phase, now_us, why);
-            let reason = wanted.version(version).map(|version| version.reason);
-            (reason.unwrap_or_default(), wanted.forget_old())
-        })?;
-        for hash in gone {
-            self.remove_copy(service, &hash);
-        }
-        match phase {
-            Phase::Serving => self.tell_act(service, Act::Serves(version, reason)),
-            Phase::Failed => {
-                let why = told.as_deref().unwrap_or("it ended");
-                self.tell_act(service, Act::Fails(Some(version), why));
-            }
-            Phase::Starting | Phase::Draining | Phase::Retired => {}
-        }
-        Ok(())
     }
 
     /// Changes what is wanted of a service and keeps it before anyone sees it.
@@ -398,7 +304,7 @@ impl Runtime {
             .unwrap_or_else(|| Wanted::new(service));
         let changed = change(&mut wanted);
         let text = serde_json::to_string(&wanted)
-            .map_err(|error| RuntimeError::Damaged(service.to_owned(), error))?;
+            .map_err(|error| RuntimeError::Unwritable(service.to_owned(), error))?;
         self.options.lake.keep_service(service, Some(&text))?;
         all.insert(service.to_owned(), wanted);
         drop(all);
@@ -406,7 +312,27 @@ impl Runtime {
         Ok(changed)
     }
 
-    fn wanted(&self) -> MutexGuard<'_, BTreeMap<String, Wanted>> {
+    /// What is wanted as this Serin runs it.
+    fn as_run<'a>(
+        &self,
+        wanted: &'a BTreeMap<String, Wanted>,
+    ) -> Cow<'a, BTreeMap<String, Wanted>> {
+        if !self.options.is_single {
+            return Cow::Borrowed(wanted);
+        }
+        let single = wanted.iter();
+        let single = single.map(|(name, wanted)| (name.clone(), wanted.clone().single()));
+        Cow::Owned(single.collect())
+    }
+
+    /// The services that a version which starts still waits for.
+    pub(super) fn waits_for(&self, service: &str, version: &str) -> Vec<String> {
+        let all = self.wanted();
+        let of = all.get(service).and_then(|wanted| wanted.version(version));
+        of.map_or_else(Vec::new, |version| waits_for(version, &all))
+    }
+
+    pub(super) fn wanted(&self) -> MutexGuard<'_, BTreeMap<String, Wanted>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -419,7 +345,7 @@ impl Runtime {
         })
     }
 
-    fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> Seen {
         let now_us = (self.options.now_us)();
         let instances = self
             .shims
@@ -434,6 +360,7 @@ impl Runtime {
             });
         Seen {
             instances: instances.collect(),
+            since_us: self.since_us,
         }
     }
 
@@ -448,9 +375,9 @@ impl Runtime {
             for one in waiting {
                 if let Some(version) = of.version(&one.status.version) {
                     let folder = self.copy_of(name, &version.hash);
-                    let ready = &version.service.ready;
+                    let (options, service) = (&self.options, &version.service);
                     self.shims
-                        .probe(name, &one.status, ready, &folder, &self.heard);
+                        .probe(options, service, &one.status, &folder, &self.heard);
                 }
             }
         }
@@ -462,7 +389,8 @@ impl Runtime {
     }
 
     fn show_seen(&self, seen: &Seen) {
-        let wanted = self.wanted();
+        let kept = self.wanted();
+        let wanted = self.as_run(&kept);
         let guests = self.guests();
         let mut views = Vec::new();
         let mut services = BTreeMap::new();
@@ -486,6 +414,7 @@ impl Runtime {
         views.sort_by(|a, b| a.name.cmp(&b.name));
         drop(guests);
         drop(wanted);
+        drop(kept);
         // Routes first: who sees a version serve waits for routes that have it.
         let now_us = u64::try_from((self.options.now_us)()).unwrap_or_default();
         self.routes.send_if_modified(|shown| {
@@ -506,48 +435,6 @@ impl Runtime {
         });
     }
 
-    /// Stops the instances of a service; it stays known.
-    pub fn stop(&self, name: &str) -> Result<(), RuntimeError> {
-        self.known(name)?;
-        let was_stopped = self.change(name, |wanted| {
-            std::mem::replace(&mut wanted.is_stopped, true)
-        })?;
-        if !was_stopped {
-            self.tell_act(name, Act::Stops);
-        }
-        Ok(())
-    }
-
-    /// Goes back to the version before; its name.
-    pub fn rollback(&self, name: &str) -> Result<String, RuntimeError> {
-        let wanted = self.known(name)?;
-        let serving = wanted.serving().map(|version| version.name.clone());
-        let earlier = wanted
-            .versions
-            .iter()
-            .rev()
-            .skip_while(|version| serving.as_ref().is_some_and(|name| *name != version.name))
-            .find(|version| matches!(version.phase, Phase::Retired | Phase::Draining))
-            .map(|version| version.name.clone());
-        let earlier = earlier.ok_or_else(|| RuntimeError::NoEarlier(name.to_owned()))?;
-        let now_us = (self.options.now_us)();
-        self.change(name, |wanted| {
-            wanted.is_stopped = false;
-            wanted.start(&earlier, Reason::Back, now_us);
-        })?;
-        Ok(earlier)
-    }
-
-    /// Forgets a service; its instances end, its folder stays.
-    pub fn remove(&self, name: &str) -> Result<(), RuntimeError> {
-        self.known(name)?;
-        self.options.lake.keep_service(name, None)?;
-        self.wanted().remove(name);
-        self.changed.notify_one();
-        self.tell_act(name, Act::IsRemoved);
-        Ok(())
-    }
-
     /// The last lines of the instances of a version.
     pub async fn tail(&self, service: &str, version: &str) -> Vec<String> {
         self.shims.tail(service, version).await
@@ -561,15 +448,6 @@ impl Runtime {
     /// Where the copy of a version is.
     pub(super) fn copy_of(&self, service: &str, hash: &str) -> PathBuf {
         self.options.versions_dir.join(service).join(hash)
-    }
-
-    fn remove_copy(&self, service: &str, hash: &str) {
-        let copy = self.copy_of(service, hash);
-        if let Err(error) = std::fs::remove_dir_all(&copy)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, copy = %copy.display(), "cannot remove an old version");
-        }
     }
 }
 
@@ -587,7 +465,7 @@ fn running(seen: &Seen) -> Vec<Member> {
 }
 
 /// The instance of a number.
-fn member(service: &str, version: &str, number: u64) -> Member {
+pub(super) fn member(service: &str, version: &str, number: u64) -> Member {
     Member {
         service: service.to_owned(),
         version: version.to_owned(),

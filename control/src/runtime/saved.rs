@@ -13,9 +13,10 @@ use std::time::Duration;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc};
 
-use super::deploy::{Cause, Stage};
+use super::deploy::Cause;
 use super::folder;
 use super::reconcile::Runtime;
+use super::stage::Stage;
 use crate::service;
 
 /// How often is looked without a notice.

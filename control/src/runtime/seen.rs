@@ -9,6 +9,8 @@ use crate::shim::{Exit, Status};
 pub struct Seen {
     /// By service, every instance its shim knows.
     pub instances: BTreeMap<String, Vec<SeenInstance>>,
+    /// Since when this Serin looks.
+    pub since_us: i64,
 }
 
 /// One instance.

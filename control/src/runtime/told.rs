@@ -21,6 +21,8 @@ pub enum Reason {
     Started,
     /// Somebody went back to it.
     Back,
+    /// The version for which it made room failed.
+    Restored,
 }
 
 /// Something that was done to a service.
@@ -112,6 +114,11 @@ impl Reason {
             Reason::Saved => ("watch", "deploy", "serves: its folder was saved"),
             Reason::Started => ("start", "deploy", "serves: deployed when Serin started"),
             Reason::Back => ("person", "rollback", "serves again: rolled back by hand"),
+            Reason::Restored => (
+                "runtime",
+                "rollback",
+                "serves again: the version that took its port failed",
+            ),
         }
     }
 }
@@ -147,6 +154,10 @@ mod tests {
             (
                 serves(Reason::Back),
                 "person rollback: v2 serves again: rolled back by hand",
+            ),
+            (
+                serves(Reason::Restored),
+                "runtime rollback: v2 serves again: the version that took its port failed",
             ),
             (
                 fails(Some("v2")),

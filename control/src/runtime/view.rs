@@ -121,11 +121,13 @@ fn state(wanted: &Wanted, seen: &Seen) -> &'static str {
         Some(version) if ready(version) < version.service.instances.min as usize => "degraded",
         Some(_) => "serving",
         None => match wanted.versions.last().map(|version| version.phase) {
+    let is_starting = |version: &Version| version.phase == Phase::Starting;
             Some(Phase::Failed) | None => "down",
             Some(Phase::Retired) => "stopped",
             Some(_) => "starting",
         },
     }
+        None if wanted.versions.iter().any(is_starting) => "starting",
 }
 
 impl VersionView {

@@ -1,11 +1,12 @@
 //! What a service is: its `service.yaml` as written, and as it is run.
 //!
 //! `raw` mirrors the file and refuses what it does not know; `resolve` turns it into a [`Service`]
-//! or into problems with line and column; `command` takes a command line apart. Pure. Start at
-//! [`read`].
+//! or into problems with line and column; `command` takes a command line apart; `order` is
+//! who waits for whom. Pure. Start at [`read`].
 
 mod command;
 mod raw;
+mod order;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub struct Service {
     /// Environment of an instance, beside what Serin gives.
     pub env: BTreeMap<String, String>,
     /// The path under which the gateway serves it.
+    /// How long the build may take.
+    #[serde(default = "resolve::build_within_ms")]
+    pub build_within_ms: u64,
     pub web: Option<String>,
     /// Where an unmodified HTTP program listens; absent for services on the bus.
     pub port: Option<Port>,
@@ -120,7 +124,18 @@ pub const SCHEMA: &str = include_str!("../../schema/service.json");
 /// Reads the text of a `service.yaml`; `file` names it in problems, `folder` is its folder's name.
 pub fn read(file: &str, folder: &str, text: &str) -> Result<Service, Vec<Problem>> {
     let raw = serin_yaml::read(file, text).map_err(|problem| vec![problem])?;
-    resolve::resolve(file, folder, raw)
+    resolve::resolve(file, folder, raw, None)
+}
+
+/// The same beside other services: those that it waits for must be among them, and not wait for it.
+pub fn read_beside(
+    file: &str,
+    folder: &str,
+    text: &str,
+    others: &Others,
+) -> Result<Service, Vec<Problem>> {
+    let raw = serin_yaml::read(file, text).map_err(|problem| vec![problem])?;
+    resolve::resolve(file, folder, raw, Some(others))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub(super) struct RawService {
     pub(super) service: Option<Spanned<String>>,
     pub(super) run: Spanned<RawCommand>,
     pub(super) build: Option<Spanned<RawCommand>>,
+    pub(super) build_within: Option<Spanned<Span>>,
     #[serde(default)]
     pub(super) env: Entries<RawValue>,
     pub(super) web: Option<Spanned<String>>,

@@ -6,16 +6,19 @@ use serin_wire::name;
 use serin_yaml::{Place, Problem, Span, Spanned, code};
 
 use super::command::split;
+use super::order;
 use super::raw::{
     RawCommand, RawLimits, RawPort, RawReady, RawScale, RawScrape, RawService, RawSticky,
 };
-use super::{Instances, OWN_NAMES, Port, Ready, Scrape, Service, Sticky};
+use super::{Instances, OWN_NAMES, Others, Port, Ready, Scrape, Service, Sticky};
 use crate::confine::Limits;
 
 /// A pair, so that one may die.
 const INSTANCES: Instances = Instances { min: 2, max: 2 };
 /// More instances of one service than this nobody runs on one machine.
 const INSTANCES_MAX: u32 = 64;
+/// A first build of a large package takes minutes; one that hangs takes for ever.
+const BUILD_WITHIN_MS: u64 = 600_000;
 const READY_WITHIN_MS: u64 = 30_000;
 const STOP_WITHIN_MS: u64 = 10_000;
 const HANG_AFTER_MS: u64 = 10_000;
@@ -35,7 +38,18 @@ struct Resolver<'a> {
     problems: Vec<Problem>,
 }
 
-pub(super) fn resolve(file: &str, folder: &str, raw: RawService) -> Result<Service, Vec<Problem>> {
+/// How long the build may take of a service that was kept before it could say so.
+pub(super) fn build_within_ms() -> u64 {
+    BUILD_WITHIN_MS
+}
+
+/// `others` are the services beside it, where they are known.
+pub(super) fn resolve(
+    file: &str,
+    folder: &str,
+    raw: RawService,
+    others: Option<&Others>,
+) -> Result<Service, Vec<Problem>> {
     let mut to = Resolver {
         file,
         problems: Vec::new(),
@@ -55,7 +69,7 @@ pub(super) fn resolve(file: &str, folder: &str, raw: RawService) -> Result<Servi
         instances: to.instances(raw.instances.as_ref(), raw.scale.as_ref(), &raw, port),
         stop_within_ms: millis(raw.stop_within.as_ref(), STOP_WITHIN_MS),
         hang_after_ms: millis(raw.hang_after.as_ref(), HANG_AFTER_MS),
-        after: to.after(&name, &raw),
+        after: to.after(&name, &raw, others),
         idempotent: raw.idempotent.0.clone(),
         sticky: to.sticky(raw.sticky.as_ref()),
         is_job: raw.job,
@@ -66,6 +80,7 @@ pub(super) fn resolve(file: &str, folder: &str, raw: RawService) -> Result<Servi
     };
     match to.problems.is_empty() {
         true => Ok(service),
+        build_within_ms: millis(raw.build_within.as_ref(), BUILD_WITHIN_MS),
         false => Err(to.problems),
     }
 }
@@ -90,6 +105,11 @@ impl Resolver<'_> {
             self.problem(place, error.to_string(), "");
         } else if OWN_NAMES.contains(&name) {
             let message = format!("{name:?} is a part of Serin");
+/// Whether it can stand in a request as it is.
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
             self.problem(place, message, "give the service another name");
         } else if name != folder {
             let message = format!("the service is named {name:?}, its folder {folder:?}");
@@ -188,7 +208,7 @@ impl Resolver<'_> {
                 Ready::Beat
             }
             RawReady::Tcp => Ready::Tcp,
-            RawReady::Http(path) if !path.starts_with('/') => {
+            RawReady::Http(path) if !is_path(path) => {
                 let message = format!("{path:?} is no path");
                 self.problem(place, message, "write ready: {http: /healthz}");
                 Ready::Beat
@@ -281,15 +301,26 @@ impl Resolver<'_> {
         }
     }
 
-    fn after(&mut self, name: &str, raw: &RawService) -> Vec<String> {
+    fn after(&mut self, name: &str, raw: &RawService, others: Option<&Others>) -> Vec<String> {
         let Some(after) = &raw.after else {
             return Vec::new();
         };
-        if after.value.0.iter().any(|other| other == name) {
+        let (place, names) = (Place::of(after), &after.value.0);
+        if names.iter().any(|other| other == name) {
             let message = format!("{name} cannot wait for itself");
-            self.problem(Place::of(after), message, "");
+            self.problem(place, message, "");
+        } else if let Some(others) = others {
+            if let Some(unknown) = order::unknown(names, others) {
+                let known = others.keys().map(String::as_str);
+                let meant = serin_yaml::meant(unknown, known.filter(|other| *other != name));
+                self.problem(place, format!("after: no service {unknown:?}"), &meant);
+            } else if let Some(circle) = order::circle(name, names, others) {
+                let message = format!("after: {} wait for each other", circle.join(" → "));
+                let hint = "none of them would ever start; take one `after:` away";
+                self.problem(place, message, hint);
+            }
         }
-        after.value.0.clone()
+        names.clone()
     }
 
     fn scrape(&mut self, raw: Option<&Spanned<RawScrape>>, port: Option<Port>) -> Option<Scrape> {
@@ -297,11 +328,10 @@ impl Resolver<'_> {
         let place = Place::of(raw);
         let RawScrape { path, every } = &raw.value;
         let every_ms = every.map_or(SCRAPE_EVERY_MS, |every| every.0.unsigned_abs() / 1_000);
-        let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
         if port.is_none() {
             let message = String::from("the service has no port to read metrics from");
             self.problem(place, message, "add port: auto, and listen on $PORT");
-        } else if !is_path {
+        } else if !is_path(path) {
             let message = format!("{path:?} is no path");
             self.problem(place, message, "write scrape: /metrics");
         } else if every_ms < SCRAPE_EVERY_MS_MIN {

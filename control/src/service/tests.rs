@@ -166,3 +166,9 @@ fn what_is_wrong_has_its_place() {
         ],
     );
 }
+    wrong(
+        "run: x\nport: auto\nready: {http: \"/ HTTP/1.1\\r\\nX: y\"}",
+        expect![[
+            r#"service.yaml:3:8: "/ HTTP/1.1\r\nX: y" is no path; write ready: {http: /healthz}"#
+        ]],
+    );

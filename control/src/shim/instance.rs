@@ -3,6 +3,7 @@
 //! The group gets the signals, so that children go with their parent; after the main process has
 //! ended, whatever is left of the group is killed.
 
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -44,6 +45,12 @@ const OURSELVES: &str = "/proc/self/exe";
 /// How an instance ends whose program cannot be started; the shells' number for it.
 pub(super) const NOT_STARTED: i32 = 127;
 
+/// What of this process's environment an instance gets, and whatever is run for one.
+pub(crate) fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
+    let names = INHERITED.into_iter();
+    names.filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
 /// Starts the process of an instance in a process group of its own, and within its limits.
 pub(super) fn spawn(launch: &Launch, group: Option<&Group>) -> std::io::Result<Child> {
     let command = match group {
@@ -55,14 +62,11 @@ pub(super) fn spawn(launch: &Launch, group: Option<&Group>) -> std::io::Result<C
     let (program, arguments) = command.split_first().ok_or_else(|| {
         std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty")
     })?;
-    let inherited = INHERITED
-        .iter()
-        .filter_map(|name| Some((name, std::env::var_os(name)?)));
     Command::new(program)
         .args(arguments)
         .current_dir(&launch.dir)
         .env_clear()
-        .envs(inherited)
+        .envs(inherited())
         .envs(&launch.env)
         .process_group(0)
         .stdin(Stdio::null())

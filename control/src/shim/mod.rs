@@ -15,6 +15,8 @@ mod teller;
 mod usage;
 
 pub use client::{Client, ShimError};
+pub(crate) use instance::inherited;
 pub use left::end_left;
+pub(crate) use output::{Tail, read_tail};
 pub use protocol::{Exit, Launch, Status};
 pub use run::{ShimOptions, run};

@@ -22,7 +22,7 @@ const BURST_LINES: f64 = 5_000.0;
 
 /// The last lines of an instance.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
     pub(super) fn push(&self, line: &str) {
@@ -33,7 +33,7 @@ impl Tail {
         lines.push_back(line.to_owned());
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().cloned().collect()
     }
@@ -104,6 +104,16 @@ pub(super) async fn read(
                 bucket.dropped += dropped + 1;
             }
         }
+    }
+}
+
+/// Reads a pipe to its end and keeps its last lines.
+pub(crate) async fn read_tail(pipe: impl AsyncRead + Unpin, tail: Tail) {
+    let mut reader = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while let Ok(true) = next_line(&mut reader, &mut line).await {
+        tail.push(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+        line.clear();
     }
 }
 

@@ -23,6 +23,10 @@ enum Stage {
     Note {
         text: String,
     },
+    Waiting {
+        version: String,
+        after: Vec<String>,
+    },
     Starting {
         version: String,
         ready: u32,
@@ -112,6 +116,9 @@ fn tell(name: &str, stage: &Stage) {
             &hash[..hash.len().min(8)]
         )),
         Stage::Building => remark("building"),
+        Stage::Waiting { version, after } => {
+            remark(&format!("{name} {version} waits for {}", after.join(", ")));
+        }
         Stage::Starting { version, ready, of } => {
             remark(&format!("starting {name} {version}: {ready} of {of} ready"));
         }

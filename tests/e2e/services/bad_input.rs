@@ -16,7 +16,7 @@ use super::{SOON, instances, write};
 const LATER: Duration = Duration::from_secs(120);
 
 /// What a deploy that must fail says.
-async fn refused(serin: &Serin, name: &str) -> Result<String> {
+pub(super) async fn refused(serin: &Serin, name: &str) -> Result<String> {
     let output = serin.output(&["deploy", name]).await?;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())

@@ -1,11 +1,12 @@
 //! Services from a folder to running instances.
 //!
 //! `lifecycle` is the usual life, `dying` what callers notice of a death, `scaffolds` what `serin new`
-//! writes, `saved` deploys on save, `load` deploys and deaths under load, `busy` what a busy machine
-//! makes of the living, `upgrade` what Serin's own death and upgrade do to visitors, `bad_input` what
-//! services should not do, `install` the unit of systemd, `by_hand` joins instances from a terminal,
-//! `rolling` and `many` are measured.
+//! writes, `saved` deploys on save, `load` deploys and deaths under load, `attempts` versions that do
+//! not get ready, `busy` what a busy machine makes of the living, `upgrade` what Serin's own death and
+//! upgrade do to visitors, `bad_input` what services should not do, `install`
+//! the unit of systemd, `by_hand` joins instances from a terminal, `rolling` and `many` are measured.
 
+mod attempts;
 mod bad_input;
 mod busy;
 mod by_hand;

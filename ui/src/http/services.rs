@@ -40,7 +40,7 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::NoEarlier(_) => {
                 ApiError::new(StatusCode::CONFLICT, "SER-HTTP-008", message)
             }
-            RuntimeError::Damaged(..) | RuntimeError::Lake(_) | RuntimeError::Shim(_) => {
+            RuntimeError::Unwritable(..) | RuntimeError::Lake(_) | RuntimeError::Shim(_) => {
                 ApiError::internal(message)
             }
         }

@@ -12,6 +12,8 @@ const S: i64 = 1_000_000;
 struct Case {
     wanted: BTreeMap<String, Wanted>,
     seen: Seen,
+    /// When the next instances were started.
+    started_us: i64,
 }
 
 impl Case {
@@ -19,7 +21,21 @@ impl Case {
         Case {
             wanted: BTreeMap::new(),
             seen: Seen::default(),
+            started_us: 0,
         }
+    }
+
+    /// The instances that follow were started then.
+    fn at(mut self, started_us: i64) -> Case {
+        self.started_us = started_us;
+        self
+    }
+
+    /// The version of a service that was drained last.
+    fn drained(mut self, name: &str, version: &str) -> Case {
+        let wanted = self.wanted.get_mut(name).expect("there");
+        wanted.drained = Some(version.to_owned());
+        self
     }
 
     fn version(
@@ -53,7 +69,8 @@ impl Case {
             How::Starting => (false, false, None),
             How::Ready | How::Silent(_) => (true, false, None),
             How::Stopping => (true, true, None),
-            How::Ended(time_us, is_ready) => (is_ready, false, Some(time_us)),
+            How::Ended(time_us, is_ready) => (is_ready, false, Some((time_us, 1))),
+            How::Done(time_us) => (false, false, Some((time_us, 0))),
         };
         of.push(SeenInstance {
             status: Status {
@@ -62,14 +79,14 @@ impl Case {
                 number,
                 pid: 1,
                 port: None,
-                started_us: 0,
+                started_us: self.started_us,
                 is_ready,
                 is_stopping,
                 limits: String::new(),
                 limits_missing: None,
-                exit: exit.map(|time_us| Exit {
+                exit: exit.map(|(time_us, code)| Exit {
                     time_us,
-                    code: Some(1),
+                    code: Some(code),
                     signal: None,
                     was_out_of_memory: false,
                 }),
@@ -102,6 +119,8 @@ enum How {
     Stopping,
     Silent(i64),
     Ended(i64, bool),
+    /// Ended well.
+    Done(i64),
 }
 
 fn line(action: &Action) -> String {
@@ -249,6 +268,144 @@ fn one_port_is_listened_on_by_one_version_at_a_time() {
         .version("a", "v2", Phase::Starting, S, "run: z\nport: 8000")
         .instance("a", "v1", 1, How::Ready);
     case.plans(S, expect!["a v1 is Draining "]);
+}
+
+#[test]
+fn a_version_that_made_room_is_started_again_when_the_new_one_fails() {
+    let old = "run: x\nport: 8000";
+    let new = "run: z\nport: 8000\nready_within: 5s";
+    let case = || {
+        Case::new()
+            .version("a", "v1", Phase::Retired, 2 * S, old)
+            .version("a", "v2", Phase::Starting, S, new)
+            .drained("a", "v1")
+    };
+    let crashes = case().at(2 * S);
+    let crashes = crashes.instance("a", "v2", 1, How::Ended(3 * S, false));
+    let crashes = crashes.instance("a", "v2", 2, How::Ended(3 * S, false));
+    crashes
+        .instance("a", "v2", 3, How::Ended(3 * S, false))
+        .plans(
+            3 * S,
+            expect![[r#"
+            a v2 is Failed its instances ended before they were ready, the last with code 1; v1 is started again
+            a v1 is Starting "#]],
+        );
+    let slow = case().at(2 * S).instance("a", "v2", 1, How::Starting);
+    slow.plans(
+        7 * S,
+        expect![[r#"
+        a v2 is Failed 0 of 1 instances were ready within 5 s; v1 is started again
+        a v1 is Starting "#]],
+    );
+    // It gets its port once the other has left it.
+    let again = |how| {
+        Case::new()
+            .version("a", "v1", Phase::Starting, 7 * S, old)
+            .version("a", "v2", Phase::Failed, 7 * S, new)
+            .drained("a", "v1")
+            .instance("a", "v1", 1, How::Ended(2 * S, true))
+            .instance("a", "v2", 1, how)
+    };
+    again(How::Starting).plans(7 * S, expect!["stop a-v2-1 within 10000 ms: not needed"]);
+    again(How::Stopping).plans(7 * S, expect![[""]]);
+    again(How::Done(8 * S)).plans(8 * S, expect!["start a-v1-2"]);
+    // Where it fails as well nothing goes round in a circle.
+    let both = Case::new()
+        .version(
+            "a",
+            "v1",
+            Phase::Starting,
+            8 * S,
+            "run: x\nport: 8000\nready_within: 5s",
+        )
+        .version("a", "v2", Phase::Failed, 7 * S, new)
+        .drained("a", "v1")
+        .at(9 * S)
+        .instance("a", "v1", 2, How::Starting);
+    both.plans(
+        20 * S,
+        expect!["a v1 is Failed 0 of 1 instances were ready within 5 s"],
+    );
+}
+
+#[test]
+fn ends_of_earlier_attempts_do_not_count() {
+    let again = |yaml| {
+        Case::new()
+            .version("a", "v1", Phase::Starting, 10 * S, yaml)
+            .instance("a", "v1", 1, How::Ended(S, false))
+            .instance("a", "v1", 2, How::Ended(S, false))
+            .instance("a", "v1", 3, How::Ended(S, false))
+    };
+    again("run: x\ninstances: 1").plans(10 * S, expect!["start a-v1-4"]);
+    let job = || {
+        Case::new()
+            .version("a", "v1", Phase::Starting, 10 * S, "run: x\njob: true")
+            .instance("a", "v1", 1, How::Done(S))
+    };
+    job().plans(10 * S, expect!["start a-v1-2"]);
+    let runs = job().at(10 * S).instance("a", "v1", 2, How::Starting);
+    runs.plans(11 * S, expect![[""]]);
+    let done = job().at(10 * S).instance("a", "v1", 2, How::Done(12 * S));
+    done.plans(12 * S, expect!["a v1 is Retired "]);
+}
+
+#[test]
+fn a_job_that_ended_well_is_waited_for_no_more() {
+    let case = |phase| {
+        Case::new()
+            .version(
+                "a",
+                "v1",
+                Phase::Starting,
+                0,
+                "run: x\ninstances: 1\nafter: seed",
+            )
+            .version("seed", "v1", phase, 9 * S, "run: x\njob: true")
+            .at(9 * S)
+            .instance("seed", "v1", 1, How::Done(9 * S))
+    };
+    let waits = case(Phase::Starting);
+    waits.plans(10 * S, expect!["seed v1 is Retired "]);
+    let version = waits.wanted["a"].version("v1").expect("there");
+    assert_eq!(waits_for(version, &waits.wanted), ["seed"]);
+    case(Phase::Retired).plans(10 * S, expect!["start a-v1-1"]);
+    case(Phase::Failed).plans(10 * S, expect![[""]]);
+}
+
+#[test]
+fn the_order_is_kept_when_everything_starts_again() {
+    let one = "run: x\ninstances: 1";
+    let case = || {
+        Case::new()
+            .version(
+                "a",
+                "v1",
+                Phase::Serving,
+                0,
+                "run: x\ninstances: 1\nafter: db",
+            )
+            .version("db", "v1", Phase::Serving, 0, one)
+            .at(99 * S)
+    };
+    let mut anew = case();
+    anew.seen.since_us = 99 * S;
+    anew.plans(99 * S, expect!["start db-v1-1"]);
+    let mut starts = case().instance("db", "v1", 1, How::Starting);
+    starts.seen.since_us = 99 * S;
+    starts.plans(100 * S, expect![[""]]);
+    // What takes too long holds nobody up.
+    starts.plans(130 * S, expect!["start a-v1-1"]);
+    let ready = case().instance("db", "v1", 1, How::Ready);
+    ready.plans(100 * S, expect!["start a-v1-1"]);
+    // Whoever ran before is replaced at once.
+    let ended = case().instance("a", "v1", 1, How::Ended(100 * S, true));
+    let ended = ended.instance("db", "v1", 1, How::Starting);
+    ended.plans(100 * S, expect!["start a-v1-2 for a-v1-1"]);
+    let mut stopped = case();
+    stopped.wanted.get_mut("db").expect("there").is_stopped = true;
+    stopped.plans(99 * S, expect!["start a-v1-1"]);
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! What people have done to a service that is known: it stops, goes back, or is removed; and what is
+//! left of one that was removed goes once its instances have ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::reconcile::{Runtime, RuntimeError};
+use super::seen::{Seen, SeenInstance};
+use super::told::{Act, Reason};
+use super::wanted::{Phase, Wanted};
+use crate::service::{self, Others};
+
+impl Runtime {
+    /// Stops the instances of a service; it stays known.
+    pub fn stop(&self, name: &str) -> Result<(), RuntimeError> {
+        self.known(name)?;
+        let was_stopped = self.change(name, |wanted| {
+            std::mem::replace(&mut wanted.is_stopped, true)
+        })?;
+        if !was_stopped {
+            self.tell_act(name, Act::Stops);
+        }
+        Ok(())
+    }
+
+    /// Goes back to the version before; its name.
+    pub fn rollback(&self, name: &str) -> Result<String, RuntimeError> {
+        let wanted = self.known(name)?;
+        let serving = wanted.serving().map(|version| version.name.clone());
+        let earlier = wanted
+            .versions
+            .iter()
+            .rev()
+            .skip_while(|version| serving.as_ref().is_some_and(|name| *name != version.name))
+            .find(|version| matches!(version.phase, Phase::Retired | Phase::Draining))
+            .map(|version| version.name.clone());
+        let earlier = earlier.ok_or_else(|| RuntimeError::NoEarlier(name.to_owned()))?;
+        let now_us = (self.options.now_us)();
+        self.change(name, |wanted| {
+            wanted.is_stopped = false;
+            wanted.start(&earlier, Reason::Back, now_us);
+        })?;
+        Ok(earlier)
+    }
+
+    /// Forgets a service; its instances end, its folder stays.
+    pub fn remove(&self, name: &str) -> Result<(), RuntimeError> {
+        self.known(name)?;
+        self.options.lake.keep_service(name, None)?;
+        self.wanted().remove(name);
+        self.left().insert(name.to_owned());
+        self.changed.notify_one();
+        self.tell_act(name, Act::IsRemoved);
+        Ok(())
+    }
+
+    /// Who waits for whom, of all that are deployed or have a folder; that of a folder is newer.
+    pub(super) fn others(&self) -> Others {
+        let mut others: Others = self
+            .wanted()
+            .values()
+            .map(|wanted| {
+                let newest = wanted.serving().or(wanted.versions.last());
+                let after = newest.map(|version| version.service.after.clone());
+                (wanted.name.clone(), after.unwrap_or_default())
+            })
+            .collect();
+        let folders = std::fs::read_dir(self.options.dir.join("services"));
+        for folder in folders.into_iter().flatten().flatten() {
+            let Ok(name) = folder.file_name().into_string() else {
+                continue;
+            };
+            // One with faults is told by its own deploy, and will be there once they are mended.
+            if let Ok(text) = std::fs::read_to_string(folder.path().join(service::FILE)) {
+                let read = service::read(service::FILE, &name, &text);
+                others.insert(
+                    name,
+                    read.map_or_else(|_| Vec::new(), |service| service.after),
+                );
+            }
+        }
+        others
+    }
+
+    fn left(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the copies of services that were removed, with the secrets in them, once nothing runs
+    /// in them any more.
+    pub(super) fn remove_left(&self, seen: &Seen) {
+        let wanted = self.wanted();
+        self.left().retain(|name| {
+            if wanted.contains_key(name) {
+                return false;
+            }
+            let mut instances = seen.instances.get(name).into_iter().flatten();
+            if instances.any(SeenInstance::is_running) {
+                return true;
+            }
+            // A deploy that is about to want it again has its copies.
+            let Ok(copying) = self.copying.of(name).try_lock_owned() else {
+                return true;
+            };
+            let copies = self.options.versions_dir.join(name);
+            tokio::task::spawn_blocking(move || {
+                remove_folder(&copies);
+                drop(copying);
+            });
+            false
+        });
+    }
+
+    /// Removes the copy of a version that nobody needs any more.
+    pub(super) fn remove_copy(&self, service: &str, hash: &str) {
+        remove_folder(&self.copy_of(service, hash));
+    }
+}
+
+/// Removes a folder of ours, where it is there.
+pub(super) fn remove_folder(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, folder = %folder.display(), "cannot remove an old version");
+    }
+}
+
+/// Services of which there are copies and nothing is wanted: an earlier Serin ended before it removed
+/// them.
+pub(super) fn left(versions_dir: &Path, wanted: &BTreeMap<String, Wanted>) -> BTreeSet<String> {
+    let folders = std::fs::read_dir(versions_dir).into_iter().flatten();
+    let names = folders.flatten();
+    let names = names.filter_map(|folder| folder.file_name().into_string().ok());
+    names.filter(|name| !wanted.contains_key(name)).collect()
+}

@@ -1,0 +1,189 @@
+//! How far a deploy is: a version is followed until it serves, has ended as a job, or has failed.
+//!
+//! What is told goes to whoever asked for the deploy; the version goes on without them. Start at
+//! [`Runtime::follow`].
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::programs;
+use super::reconcile::Runtime;
+use super::view::{ServiceView, VersionView};
+use super::wanted::Phase;
+
+/// Lines of an instance that are shown when it fails.
+const LINES_SHOWN: usize = 20;
+
+/// How far a deploy is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "stage", rename_all = "lowercase")]
+pub enum Stage {
+    /// The folder was copied.
+    Copied {
+        /// What it is made of.
+        hash: String,
+    },
+    /// Its build runs.
+    Building,
+    /// It starts once the services of its `after:` are there.
+    Waiting {
+        /// Its name.
+        version: String,
+        /// Those that are not there yet.
+        after: Vec<String>,
+    },
+    /// Its instances are started.
+    Starting {
+        /// Its name.
+        version: String,
+        /// Instances that are ready.
+        ready: usize,
+        /// Instances it wants.
+        of: u32,
+    },
+    /// Something that whoever deploys should know, though it goes on.
+    Note {
+        /// For people.
+        text: String,
+    },
+    /// It takes the calls.
+    Serving {
+        /// Its name.
+        version: String,
+        /// Since the command, milliseconds.
+        took_ms: i64,
+    },
+    /// It was a job, and ended well.
+    Ended {
+        /// Its name.
+        version: String,
+        /// Since the command, milliseconds.
+        took_ms: i64,
+    },
+    /// Nothing changed: this version serves it already.
+    Unchanged {
+        /// Its name.
+        version: String,
+    },
+    /// It did not get ready; the version before serves on, or again where it made room for it.
+    Failed {
+        /// Its name, where it got one.
+        version: Option<String>,
+        /// Why.
+        why: String,
+        /// The last lines it logged.
+        lines: Vec<String>,
+    },
+}
+
+impl Runtime {
+    /// Waits until every caller goes to a version that serves; for people, what is not as it should
+    /// be: callers who do not in time, limits that are not held.
+    async fn shortcomings(&self, name: &str, version: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        let missing = self.views().borrow().iter().find_map(|service| {
+            let mut of = service.instances.iter();
+            let of = of.find(|one| service.name == name && one.version == version)?;
+            of.limits_missing.clone()
+        });
+        notes.extend(missing);
+        if !self.routes_taken().await {
+            notes.push(String::from(
+                "the bus has not taken over the routes: calls without a version, from clients \
+                 without an SDK, may go where they went before; `serin doctor` looks at the bus",
+            ));
+        }
+        if !self.is_reached(name, version).await {
+            notes.push(String::from(
+                "the gateway does not send requests to it yet; `serin status` says how it is",
+            ));
+        }
+        notes
+    }
+
+    /// Tells how a version gets on until it serves or will not.
+    pub(super) async fn follow(
+        &self,
+        name: &str,
+        version: &str,
+        began_us: i64,
+        stages: &mpsc::Sender<Stage>,
+    ) {
+        let took_ms = || ((self.options.now_us)() - began_us) / 1_000;
+        let mut views = self.views();
+        let (mut told_ready, mut told_after) = (None, Vec::new());
+        loop {
+            // Absent until the reconciler has seen the version.
+            let seen = progress(&views.borrow_and_update(), name, version);
+            let version = version.to_owned();
+            match seen {
+                Some((of, ready)) if of.phase == Phase::Starting => {
+                    let after = self.waits_for(name, &version);
+                    if !after.is_empty() {
+                        if told_after != after {
+                            told_after.clone_from(&after);
+                            tell(stages, Stage::Waiting { version, after }).await;
+                        }
+                    } else if told_ready.replace(ready) != Some(ready) {
+                        let of = of.instances.min;
+                        tell(stages, Stage::Starting { version, ready, of }).await;
+                    }
+                }
+                Some((of, _)) if of.phase == Phase::Serving => {
+                    for text in self.shortcomings(name, &version).await {
+                        tell(stages, Stage::Note { text }).await;
+                    }
+                    let took_ms = took_ms();
+                    return tell(stages, Stage::Serving { version, took_ms }).await;
+                }
+                Some((of, _)) if of.is_job && of.phase == Phase::Retired => {
+                    let took_ms = took_ms();
+                    return tell(stages, Stage::Ended { version, took_ms }).await;
+                }
+                Some((of, _)) => {
+                    let failed = self.failed(name, version, of.why).await;
+                    return tell(stages, failed).await;
+                }
+                None => {}
+            }
+            if stages.is_closed() || views.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What to tell of a version that will not serve: why, and what its instances said last.
+    async fn failed(&self, name: &str, version: String, why: Option<String>) -> Stage {
+        let mut lines = self.tail(name, &version).await;
+        lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+        let mut why = why.unwrap_or_else(|| String::from("another version took its place"));
+        let wanted = self.known(name).ok();
+        if let Some(of) = wanted.as_ref().and_then(|wanted| wanted.version(&version))
+            && let Some(advice) = programs::too_old(&of.service, &self.options.dir).await
+        {
+            why = format!("{why}; {advice}");
+        }
+        Stage::Failed {
+            version: Some(version),
+            why,
+            lines,
+        }
+    }
+}
+
+/// A version as it is seen, and how many of its instances are ready.
+fn progress(views: &[ServiceView], name: &str, version: &str) -> Option<(VersionView, usize)> {
+    let service = views.iter().find(|service| service.name == name)?;
+    let of = service.versions.iter().find(|one| one.name == version)?;
+    let instances = service.instances.iter();
+    let ready = instances.filter(|one| one.version == version && one.state == "ready");
+    Some((of.clone(), ready.count()))
+}
+
+/// Tells whoever follows.
+pub(super) async fn tell(stages: &mpsc::Sender<Stage>, stage: Stage) {
+    // Whoever asked may have gone; the version goes on.
+    if stages.send(stage).await.is_err() {
+        tracing::debug!("nobody follows a deploy any more");
+    }
+}

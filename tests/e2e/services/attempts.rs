@@ -1,0 +1,155 @@
+//! Versions that do not get ready, and what is tried after them: only the attempt itself counts, what
+//! served before serves on, and who waits for whom is said.
+
+use std::fs;
+use std::net::TcpListener;
+
+use anyhow::Result;
+use serin_tests::Serin;
+use serin_tests::wait::until;
+
+use super::bad_input::refused;
+use super::{SOON, TICKS, write};
+
+#[tokio::test]
+async fn the_version_before_serves_again_where_a_new_one_fails_on_its_port() -> Result<()> {
+    let serin = Serin::start().await?;
+    let port = {
+        let free = TcpListener::bind("127.0.0.1:0")?;
+        free.local_addr()?.port()
+    };
+    let yaml = format!("run: python3 -m http.server {port}\nport: {port}\n");
+    write(&serin, "web", &yaml)?;
+    serin.run(&["deploy", "web"]).await?;
+    write(
+        &serin,
+        "web",
+        &format!("run: sh -c 'exit 3'\nport: {port}\n"),
+    )?;
+    let said = refused(&serin, "web").await?;
+    assert!(said.contains("code 3; v1 is started again"), "{said}");
+    until("the first version answers again", SOON, async || {
+        let service = serin.get("/api/v1/services/web").await?;
+        let serves = service["route"]["versions"][0]["version"] == "v1";
+        let answer = reqwest::get(format!("http://127.0.0.1:{port}/")).await?;
+        Ok((serves && answer.status().is_success()).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_removed_service_did_does_not_count_and_its_copies_go() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "again", "run: sh -c 'exit 3'\n")?;
+    fs::write(serin.dir().join("services/again/.env"), "KEY=hidden\n")?;
+    let said = refused(&serin, "again").await?;
+    assert!(said.contains("code 3"), "{said}");
+    serin.run(&["rm", "again"]).await?;
+    let copies = serin.dir().join(".serin/versions/again");
+    until("its copies are gone", SOON, async || {
+        Ok((!copies.exists()).then_some(()))
+    })
+    .await?;
+    write(&serin, "again", TICKS)?;
+    let said = serin.run(&["deploy", "again"]).await?;
+    assert!(said.contains("again v1 serves"), "{said}");
+
+    let job = "run: sh -c 'echo run >> \"$SERIN_DATA/runs\"'\njob: true\nready: started\n";
+    write(&serin, "once", job)?;
+    for _ in 0..2 {
+        let said = serin.run(&["deploy", "once"]).await?;
+        assert!(said.contains("once v1 ended well"), "{said}");
+        serin.run(&["rm", "once"]).await?;
+    }
+    let runs = fs::read_to_string(serin.dir().join(".serin/kept/once/runs"))?;
+    assert_eq!(runs.lines().count(), 2, "it ran each time");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_waits_for_whom_is_checked_and_said() -> Result<()> {
+    let serin = Serin::start().await?;
+    let after = |names: &str| format!("{TICKS}after: {names}\n");
+    write(&serin, "db", TICKS)?;
+    write(&serin, "shop", &after("dbb"))?;
+    let said = refused(&serin, "shop").await?;
+    let expected = "services/shop/service.yaml:3:8: after: no service \"dbb\"";
+    assert!(said.contains(expected), "{said}");
+    write(&serin, "shop", &after("db"))?;
+    write(&serin, "db", &after("shop"))?;
+    let said = refused(&serin, "shop").await?;
+    assert!(
+        said.contains("shop → db → shop wait for each other"),
+        "{said}"
+    );
+    write(&serin, "db", TICKS)?;
+    let other = async {
+        until("the one that waits is there", SOON, async || {
+            let shop = serin.get("/api/v1/services/shop").await?;
+            Ok((shop["state"] == "starting").then_some(()))
+        })
+        .await?;
+        serin.run(&["deploy", "db"]).await
+    };
+    let (output, deployed) = tokio::join!(serin.output(&["deploy", "shop"]), other);
+    deployed?;
+    let output = output?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("shop v1 waits for db"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_build_that_hangs_is_ended_and_leaves_nothing() -> Result<()> {
+    let serin = Serin::start().await?;
+    let yaml = format!("{TICKS}build: sh -c 'echo compiling; sleep 1000'\nbuild_within: 500ms\n");
+    write(&serin, "slow", &yaml)?;
+    let said = refused(&serin, "slow").await?;
+    assert!(said.contains("it was ended after 0.5 s"), "{said}");
+    assert!(said.contains("compiling"), "{said}");
+    let copies = fs::read_dir(serin.dir().join(".serin/versions/slow"))?;
+    assert_eq!(copies.count(), 0, "half a copy is left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_reach_the_instance_and_its_question_and_nobody_else() -> Result<()> {
+    const SECRET: &str = "hidden-2f61a9";
+    let mut serin = Serin::start().await?;
+    serin.stop().await?;
+    serin.set("OF_SERIN_ALONE", "yes");
+    serin.start_again().await?;
+    let yaml = format!(
+        "run: sh -c 'exec sleep 1000'\nport: auto\nenv: {{GREETING: hi}}\n\
+         ready:\n  run: sh -c '[ \"${{#KEY}}\" = {} ] && [ \"$GREETING\" = hi ] && \
+         [ -n \"$PORT\" ] && [ -n \"$SERIN_INSTANCE\" ] && [ -z \"$OF_SERIN_ALONE\" ]'\n",
+        SECRET.len()
+    );
+    write(&serin, "vault", &yaml)?;
+    fs::write(
+        serin.dir().join("services/vault/.env"),
+        format!("KEY={SECRET}\n"),
+    )?;
+    serin.run(&["deploy", "vault"]).await?;
+    let mut told = serin.get("/api/v1/services").await?.to_string();
+    told += &serin.get("/api/v1/services/vault").await?.to_string();
+    told += &serin.get("/api/v1/instances").await?.to_string();
+    told += &serin.run(&["status", "--json"]).await?;
+    told += &serin.said();
+    for entry in fs::read_dir("/proc")? {
+        let line = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        told += &String::from_utf8_lossy(&line);
+    }
+    assert!(told.contains("vault-v1-1"), "something was looked at");
+    assert!(!told.contains(SECRET), "a secret is shown");
+
+    let typo = "run: sh -c 'exec sleep 1000'\nready: {run: pg_isredy -q}\n";
+    write(&serin, "typo", typo)?;
+    let said = refused(&serin, "typo").await?;
+    assert!(
+        said.contains("typo needs \"pg_isredy\" for `ready:`"),
+        "{said}"
+    );
+    Ok(())
+}
