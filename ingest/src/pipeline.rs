@@ -473,9 +473,6 @@ mod tests {
             pipeline.shared.counters.read().refused,
             [("clock-skew", 1)].into()
         );
-        let fresh = &pipeline.shared.buffer.rows(0).tables["a"];
-        assert_eq!(fresh.live_from_us, Some(1));
-        assert_eq!(fresh.imported_us, Some((far_us, far_us)));
         let flush = pipeline.cut(0).expect("rows");
         let mut parts: Vec<_> = flush
             .tables

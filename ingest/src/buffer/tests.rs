@@ -230,6 +230,31 @@ fn rows_are_in_the_buffer_until_they_are_forgotten() {
     assert_eq!((count(3), buffer.hold().fill().total), (0, 0));
 }
 
+/// In open rows, in closed ones, and in both.
+#[test]
+fn times_of_live_and_of_imported_rows_are_told_apart() {
+    let buffer = Buffer::new([]);
+    let append = |time_us, is_import| {
+        let event = Event {
+            time_us,
+            ..event("a", "{}")
+        };
+        let limits = Limits::default();
+        buffer.hold().append(&event, &limits, is_import, 0).unwrap();
+    };
+    let times = || {
+        let fresh = &buffer.rows(0).tables["a"];
+        (fresh.live_from_us, fresh.imported_us)
+    };
+    append(30, false);
+    append(20, true);
+    assert_eq!(times(), (Some(30), Some((20, 20))));
+    buffer.hold().cut();
+    append(25, false);
+    append(10, true);
+    assert_eq!(times(), (Some(25), Some((10, 20))));
+}
+
 /// Arbitrary JSON whose keys meet standard columns, each other's case, and each other's joined form.
 fn object() -> impl Strategy<Value = Map<String, Value>> {
     let leaf = prop_oneof![
