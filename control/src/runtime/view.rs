@@ -115,19 +115,19 @@ fn state(wanted: &Wanted, seen: &Seen) -> &'static str {
         let of = seen.of(&wanted.name, &version.name);
         of.filter(|one| one.is_ready()).count()
     };
+    let is_starting = |version: &Version| version.phase == Phase::Starting;
     match wanted.serving() {
         _ if wanted.is_stopped => "stopped",
         Some(version) if ready(version) == 0 => "down",
         Some(version) if ready(version) < version.service.instances.min as usize => "degraded",
         Some(_) => "serving",
+        None if wanted.versions.iter().any(is_starting) => "starting",
         None => match wanted.versions.last().map(|version| version.phase) {
-    let is_starting = |version: &Version| version.phase == Phase::Starting;
             Some(Phase::Failed) | None => "down",
             Some(Phase::Retired) => "stopped",
             Some(_) => "starting",
         },
     }
-        None if wanted.versions.iter().any(is_starting) => "starting",
 }
 
 impl VersionView {

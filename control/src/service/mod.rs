@@ -5,8 +5,8 @@
 //! who waits for whom. Pure. Start at [`read`].
 
 mod command;
-mod raw;
 mod order;
+mod raw;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ use crate::confine::Limits;
 
 /// The file in a service's folder.
 pub const FILE: &str = "service.yaml";
+pub use order::Others;
 pub use serin_wire::name::OWN_SERVICES as OWN_NAMES;
 
 /// A service as it is run, with every default filled in.
@@ -29,12 +30,12 @@ pub struct Service {
     pub run: Vec<String>,
     /// Program and arguments that build a version, run once in its copy.
     pub build: Option<Vec<String>>,
-    /// Environment of an instance, beside what Serin gives.
-    pub env: BTreeMap<String, String>,
-    /// The path under which the gateway serves it.
     /// How long the build may take.
     #[serde(default = "resolve::build_within_ms")]
     pub build_within_ms: u64,
+    /// Environment of an instance, beside what Serin gives.
+    pub env: BTreeMap<String, String>,
+    /// The path under which the gateway serves it.
     pub web: Option<String>,
     /// Where an unmodified HTTP program listens; absent for services on the bus.
     pub port: Option<Port>,

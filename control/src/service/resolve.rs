@@ -62,6 +62,7 @@ pub(super) fn resolve(
     let service = Service {
         run: to.command("run", &raw.run),
         build: raw.build.as_ref().map(|build| to.command("build", build)),
+        build_within_ms: millis(raw.build_within.as_ref(), BUILD_WITHIN_MS),
         env: to.env(&raw),
         web: raw.web.as_ref().map(|web| to.web(web)),
         ready: to.ready(raw.ready.as_ref(), port),
@@ -80,9 +81,13 @@ pub(super) fn resolve(
     };
     match to.problems.is_empty() {
         true => Ok(service),
-        build_within_ms: millis(raw.build_within.as_ref(), BUILD_WITHIN_MS),
         false => Err(to.problems),
     }
+}
+
+/// Whether it can stand in a request as it is.
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn millis(span: Option<&Spanned<Span>>, default: u64) -> u64 {
@@ -105,11 +110,6 @@ impl Resolver<'_> {
             self.problem(place, error.to_string(), "");
         } else if OWN_NAMES.contains(&name) {
             let message = format!("{name:?} is a part of Serin");
-/// Whether it can stand in a request as it is.
-fn is_path(path: &str) -> bool {
-    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
             self.problem(place, message, "give the service another name");
         } else if name != folder {
             let message = format!("the service is named {name:?}, its folder {folder:?}");

@@ -44,6 +44,41 @@ fn a_program_with_a_port_is_asked_by_http() {
 }
 
 #[test]
+fn who_it_waits_for_must_be_there_and_not_wait_for_it() {
+    let others = |all: &[(&str, &[&str])]| -> Others {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let all = all.iter();
+        all.map(|(name, after)| ((*name).to_owned(), names(after)))
+            .collect()
+    };
+    let said = |text: &str, others: &Others| {
+        let read = read_beside("service.yaml", "cart", text, others);
+        let problems = read.expect_err("a wrong file");
+        let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        lines.join("\n")
+    };
+    let known = others(&[
+        ("cart", &[]),
+        ("postgres", &[]),
+        ("shop", &["stock"]),
+        ("stock", &["cart"]),
+    ]);
+    let good = read_beside("service.yaml", "cart", "run: x\nafter: postgres\n", &known);
+    assert_eq!(good.expect("a right file").after, ["postgres"]);
+    expect![[r#"service.yaml:2:8: after: no service "postgre"; did you mean "postgres"?"#]]
+        .assert_eq(&said("run: x\nafter: postgre\n", &known));
+    expect!["service.yaml:2:8: after: cart → shop → stock → cart wait for each other; none of them would ever start; take one `after:` away"]
+        .assert_eq(&said("run: x\nafter: [postgres, shop]\n", &known));
+}
+
+#[test]
+fn a_build_has_ten_minutes_unless_said() {
+    assert_eq!(good("run: x\nbuild: make\n").build_within_ms, 600_000);
+    let service = good("run: x\nbuild: make\nbuild_within: 90s\n");
+    assert_eq!(service.build_within_ms, 90_000);
+}
+
+#[test]
 fn limits_are_sizes_and_parts_of_a_core() {
     let service = good("run: x\nlimits: {memory: 256MiB, cpu: 0.5}\n");
     let expected = Limits {
@@ -142,6 +177,12 @@ fn what_is_wrong_has_its_place() {
         ],
     );
     wrong(
+        "run: x\nport: auto\nready: {http: \"/ HTTP/1.1\\r\\nX: y\"}",
+        expect![[
+            r#"service.yaml:3:8: "/ HTTP/1.1\r\nX: y" is no path; write ready: {http: /healthz}"#
+        ]],
+    );
+    wrong(
         "run: x\nready: soon",
         expect![[
             r#"service.yaml:2:8: "soon" is not known here; there are beat, tcp, started, http, run"#
@@ -166,9 +207,3 @@ fn what_is_wrong_has_its_place() {
         ],
     );
 }
-    wrong(
-        "run: x\nport: auto\nready: {http: \"/ HTTP/1.1\\r\\nX: y\"}",
-        expect![[
-            r#"service.yaml:3:8: "/ HTTP/1.1\r\nX: y" is no path; write ready: {http: /healthz}"#
-        ]],
-    );
