@@ -125,7 +125,7 @@ impl Refusal {
                 service, message, ..
             } => format!("{service:?} failed: {message}"),
             Refusal::TooLarge { most } => {
-                format!("the request is larger than {most} bytes; send it in parts")
+                format!("the request is larger than {most} bytes, the `body_max` of its service")
             }
             Refusal::BodyTooSlow => "the body of the request came too slowly; send it again".into(),
             Refusal::BodyBroken => "the body of the request ended too early; send it again".into(),

@@ -142,6 +142,9 @@ pub(crate) struct Up {
     /// Do not make and deploy the service `hello` in an empty folder.
     #[arg(long)]
     pub(crate) no_hello: bool,
+    /// Do not open the browser on an empty folder's first steps.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
 }
 
 /// Print the JSON Schema of the YAML files, so that an editor completes and checks them. `serin up`
@@ -496,7 +499,7 @@ pub(crate) struct Copy {
     pub(crate) dashboard: String,
 }
 
-/// Make a new service in services/NAME, with a test, an event, a KPI and a dashboard.
+/// Make a new service in services/NAME, with an event, a KPI, a dashboard and, in a language, a test.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

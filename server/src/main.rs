@@ -3,6 +3,7 @@
 //! `serin up` wires all parts together (`up`); every other command talks to it over HTTP. Exit
 //! codes: 0 done, 1 refused or failed, 2 usage.
 
+mod browser;
 mod cli;
 mod client;
 mod commands;

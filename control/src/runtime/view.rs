@@ -21,6 +21,10 @@ pub struct ServiceView {
     pub has_port: bool,
     /// What keeps a web user on one version.
     pub sticky: Option<Sticky>,
+    /// How long the gateway waits for its answers; the usual time where nothing is said.
+    pub answer_within_ms: Option<u64>,
+    /// The longest body that the gateway takes for it; the usual length where nothing is said.
+    pub body_bytes_max: Option<u64>,
     /// Who is called, and how much.
     pub route: Route,
     /// Its versions, newest first.
@@ -103,6 +107,8 @@ impl ServiceView {
             web: service.and_then(|service| service.web.clone()),
             has_port: service.is_some_and(|service| service.port.is_some()),
             sticky: service.and_then(|service| service.sticky.clone()),
+            answer_within_ms: service.map(|service| service.answer_within_ms),
+            body_bytes_max: service.map(|service| service.body_bytes_max),
             route,
             versions: wanted.versions.iter().rev().map(VersionView::of).collect(),
             instances: instances.chain(by_hand).collect(),

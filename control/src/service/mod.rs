@@ -4,6 +4,7 @@
 //! or into problems with line and column; `command` takes a command line apart; `order` is
 //! who waits for whom. Pure. Start at [`read`].
 
+mod check;
 mod command;
 mod order;
 mod raw;
@@ -18,6 +19,7 @@ use crate::confine::Limits;
 
 /// The file in a service's folder.
 pub const FILE: &str = "service.yaml";
+pub use check::{Checked, check};
 pub use order::Others;
 pub use serin_wire::name::OWN_SERVICES as OWN_NAMES;
 
@@ -55,6 +57,12 @@ pub struct Service {
     pub idempotent: Vec<String>,
     /// What keeps a web user on one version.
     pub sticky: Option<Sticky>,
+    /// How long the gateway waits for an answer to begin, and for each next piece of it.
+    #[serde(default = "resolve::answer_within_ms")]
+    pub answer_within_ms: u64,
+    /// The longest body of a request that the gateway takes.
+    #[serde(default = "resolve::body_bytes_max")]
+    pub body_bytes_max: u64,
     /// Whether it runs once, to its end.
     pub is_job: bool,
     /// Where it tells its metrics as Prometheus reads them.

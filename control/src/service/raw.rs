@@ -27,6 +27,8 @@ pub(super) struct RawService {
     #[serde(default)]
     pub(super) idempotent: Names,
     pub(super) sticky: Option<RawSticky>,
+    pub(super) answer_within: Option<Spanned<Span>>,
+    pub(super) body_max: Option<Spanned<RawSize>>,
     #[serde(default)]
     pub(super) job: bool,
     pub(super) scrape: Option<Spanned<RawScrape>>,

@@ -8,7 +8,7 @@ use serin_yaml::{Place, Problem, Span, Spanned, code};
 use super::command::split;
 use super::order;
 use super::raw::{
-    RawCommand, RawLimits, RawPort, RawReady, RawScale, RawScrape, RawService, RawSticky,
+    RawCommand, RawLimits, RawPort, RawReady, RawScale, RawScrape, RawService, RawSize, RawSticky,
 };
 use super::{Instances, OWN_NAMES, Others, Port, Ready, Scrape, Service, Sticky};
 use crate::confine::Limits;
@@ -22,6 +22,14 @@ const BUILD_WITHIN_MS: u64 = 600_000;
 const READY_WITHIN_MS: u64 = 30_000;
 const STOP_WITHIN_MS: u64 = 10_000;
 const HANG_AFTER_MS: u64 = 10_000;
+const ANSWER_WITHIN_MS: u64 = 30_000;
+/// Who waits longer has gone.
+const ANSWER_WITHIN_MS_MAX: u64 = 3_600_000;
+const BODY_BYTES_MAX: u64 = 1 << 20;
+/// A body over the bus is one message, which our bus bounds at 8 MiB with all its headers.
+const BODY_BYTES_MAX_BUS: u64 = 7 << 20;
+/// One to a program's port passes through in pieces.
+const BODY_BYTES_MAX_PORT: u64 = 16 << 30;
 /// How often an endpoint is read, as Prometheus has it; more often is of no use to charts.
 const SCRAPE_EVERY_MS: u64 = 15_000;
 const SCRAPE_EVERY_MS_MIN: u64 = 1_000;
@@ -32,6 +40,16 @@ const CPU_MIN: f64 = 0.01;
 const CPU_MAX: f64 = 1_024.0;
 /// A line that a service's path must not pass: an operating system's environment is bounded.
 const ENV_BYTES_MAX: usize = 32 << 10;
+
+/// What is taken where a version was stored before it could be said.
+pub(super) fn answer_within_ms() -> u64 {
+    ANSWER_WITHIN_MS
+}
+
+/// The same.
+pub(super) fn body_bytes_max() -> u64 {
+    BODY_BYTES_MAX
+}
 
 struct Resolver<'a> {
     file: &'a str,
@@ -73,6 +91,8 @@ pub(super) fn resolve(
         after: to.after(&name, &raw, others),
         idempotent: raw.idempotent.0.clone(),
         sticky: to.sticky(raw.sticky.as_ref()),
+        answer_within_ms: to.answer_within(raw.answer_within.as_ref()),
+        body_bytes_max: to.body_max(raw.body_max.as_ref(), port),
         is_job: raw.job,
         scrape: to.scrape(raw.scrape.as_ref(), port),
         limits: to.limits(raw.limits.as_ref()),
@@ -342,6 +362,35 @@ impl Resolver<'_> {
             path: path.clone(),
             every_ms,
         })
+    }
+
+    fn answer_within(&mut self, raw: Option<&Spanned<Span>>) -> u64 {
+        let millis = millis(raw, ANSWER_WITHIN_MS);
+        if let Some(raw) = raw
+            && !(1..=ANSWER_WITHIN_MS_MAX).contains(&millis)
+        {
+            let message = format!("an answer within {millis} ms");
+            self.problem(Place::of(raw), message, "from 1ms to 1h");
+        }
+        millis
+    }
+
+    fn body_max(&mut self, raw: Option<&Spanned<RawSize>>, port: Option<Port>) -> u64 {
+        let Some(raw) = raw else {
+            return BODY_BYTES_MAX;
+        };
+        let (most, hint) = match port {
+            Some(_) => (BODY_BYTES_MAX_PORT, "at most 16GiB"),
+            None => (
+                BODY_BYTES_MAX_BUS,
+                "a body over the bus has at most 7MiB; a service with a `port:` takes larger ones",
+            ),
+        };
+        if raw.value.0 > most {
+            let message = format!("bodies of {} MiB", raw.value.0 >> 20);
+            self.problem(Place::of(raw), message, hint);
+        }
+        raw.value.0
     }
 
     fn sticky(&mut self, raw: Option<&RawSticky>) -> Option<Sticky> {

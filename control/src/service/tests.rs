@@ -44,6 +44,31 @@ fn a_program_with_a_port_is_asked_by_http() {
 }
 
 #[test]
+fn a_web_service_says_how_long_and_how_large() {
+    let usual = good("run: x\nweb: /x\n");
+    assert_eq!(
+        (usual.answer_within_ms, usual.body_bytes_max),
+        (30_000, 1 << 20)
+    );
+    let service = good("run: x\nweb: /x\nport: auto\nanswer_within: 2m\nbody_max: 1GiB\n");
+    assert_eq!(
+        (service.answer_within_ms, service.body_bytes_max),
+        (120_000, 1 << 30)
+    );
+    for (yaml, place) in [
+        ("run: x\nanswer_within: 2h", "2:16"),
+        ("run: x\nbody_max: 8MiB", "2:11"),
+        ("run: x\nbody_max: 8", "2:1"),
+    ] {
+        let problems = read("service.yaml", "x", yaml).expect_err(yaml);
+        assert_eq!(
+            format!("{}:{}", problems[0].line, problems[0].column),
+            place
+        );
+    }
+}
+
+#[test]
 fn who_it_waits_for_must_be_there_and_not_wait_for_it() {
     let others = |all: &[(&str, &[&str])]| -> Others {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use serin_dashboards::Report;
 use serin_lake::check::Audit;
 use serin_lake::{Column, Known, Snapshot, TableView};
 
@@ -19,16 +20,11 @@ pub(crate) fn run(global: &Global, check: &Check) -> Result<ExitCode> {
     if !check.dir.is_dir() {
         bail!("{} is not a folder", check.dir.display());
     }
-    let mut report = match tables(&check.dir)? {
+    let report = match tables(&check.dir)? {
         Some(snapshot) => serin_dashboards::check_with(&check.dir, &snapshot),
         None => serin_dashboards::check(&check.dir),
     };
-    if check.dir.join(settings::FILE).exists() {
-        report.files += 1;
-    }
-    if let Err(problems) = Settings::load(&check.dir) {
-        report.problems.extend(problems);
-    }
+    let report = with_the_rest(report, &check.dir);
     if global.json {
         print(&serde_json::to_string(&report.problems)?);
     } else {
@@ -50,6 +46,20 @@ pub(crate) fn run(global: &Global, check: &Check) -> Result<ExitCode> {
         true => ExitCode::from(1),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Services and settings beside KPIs and dashboards.
+pub(super) fn with_the_rest(mut report: Report, dir: &Path) -> Report {
+    let services = serin_control::service::check(dir);
+    report.files += services.files;
+    report.problems.extend(services.problems);
+    if dir.join(settings::FILE).exists() {
+        report.files += 1;
+    }
+    if let Err(problems) = Settings::load(dir) {
+        report.problems.extend(problems);
+    }
+    report
 }
 
 /// The tables of the folder's lake with their columns, as of the last flush; none where nothing ran

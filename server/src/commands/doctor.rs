@@ -21,12 +21,12 @@ use serin_lake::check::Audit;
 
 use self::gateway::gateway;
 use self::ports::ports;
-use super::{print, remark};
+use super::{check, print, remark};
 use crate::cli::{Doctor, Global};
 use crate::client::Client;
 use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir};
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 
 /// Less free disk than this is no room for a flush and the bus's stream.
 const FREE_BYTES_MIN: u64 = 1 << 30;
@@ -247,17 +247,9 @@ fn clock(data: &Path, report: &mut Report) {
 }
 
 fn files_people_write(dir: &Path, report: &mut Report) {
-    let mut faults = match Settings::load(dir) {
-        Ok(_) => 0,
-        Err(problems) => problems.len(),
-    };
-    let checked = serin_dashboards::check(dir);
-    faults += checked.problems.iter().filter(|p| !p.is_warning).count();
-    match faults {
-        0 => report.ok(
-            "YAML",
-            format!("{} and {} files are right", settings::FILE, checked.files),
-        ),
+    let checked = check::with_the_rest(serin_dashboards::check(dir), dir);
+    match checked.problems.iter().filter(|p| !p.is_warning).count() {
+        0 => report.ok("YAML", format!("{} files are right", checked.files)),
         count => report.bad(
             "YAML",
             format!("{count} faults"),

@@ -1,7 +1,6 @@
 //! `serin open`: hands a file to the server, which imports it and proposes a dashboard; shows it.
 
 use std::io::IsTerminal;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
@@ -11,6 +10,7 @@ use tokio_util::io::ReaderStream;
 
 use super::import::{bar, draw};
 use super::{print, remark};
+use crate::browser;
 use crate::cli::{Global, Open};
 use crate::client::Client;
 use crate::edge;
@@ -66,7 +66,7 @@ pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
     }
     print(&link);
     if !open.no_browser && std::io::stdout().is_terminal() {
-        show(&link);
+        browser::open(&link);
     }
     Ok(())
 }
@@ -142,23 +142,5 @@ impl Shown {
         if self.is_terminal && !self.is_quiet {
             draw("");
         }
-    }
-}
-
-/// Opens the browser where there is one; the link is printed in any case.
-fn show(link: &str) {
-    let program = if cfg!(target_os = "macos") {
-        "open"
-    } else {
-        "xdg-open"
-    };
-    let started = Command::new(program)
-        .arg(link)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    if let Err(error) = started {
-        tracing::debug!(%error, program, "cannot open a browser");
     }
 }

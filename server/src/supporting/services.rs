@@ -171,6 +171,8 @@ mod tests {
             web: None,
             has_port: false,
             sticky: None,
+            answer_within_ms: None,
+            body_bytes_max: None,
             route: Route::default(),
             versions: Vec::new(),
             instances: instances.iter().map(instance).collect(),

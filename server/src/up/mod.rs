@@ -15,6 +15,7 @@ mod tidy;
 mod visitors;
 mod web;
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::browser;
 use crate::cli::{Global, Up};
 use crate::client::sign_in_link;
 use crate::commands::{print, remark};
@@ -123,9 +125,12 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         "serin.started",
         &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
     );
-    announce(global, &dir, &run, &running, ready_ms);
+    let link = announce(global, &dir, &run, &running, ready_ms);
     let is_empty = |name: &&str| !dir.join(name).exists();
     let makes_hello = !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty);
+    if makes_hello && !up.no_browser && !global.json && std::io::stdout().is_terminal() {
+        browser::open(&link);
+    }
     let runtime = Arc::clone(&running.runtime);
     running.until_stop(deploys::run(
         runtime,
@@ -190,20 +195,25 @@ fn own_name() -> Who {
     }
 }
 
-fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready_ms: i64) {
+/// Says where everything is; the link that signs in.
+fn announce(
+    global: &Global,
+    dir: &Path,
+    run: &RunFile,
+    running: &Running,
+    ready_ms: i64,
+) -> String {
     let link = sign_in_link(&run.http, &running.doors.sign_in_code());
     if global.json {
         let ready = serde_json::json!({"http": run.http, "signin": link, "ready_ms": ready_ms});
         print(&ready.to_string());
-        return;
+        return link;
     }
     print(&format!(
         "Serin is ready after {ready_ms} ms, in {}",
         dir.display()
     ));
-    print(&format!(
-        "  sign in      {link}  (once, within ten minutes)"
-    ));
+    print(&format!("  sign in      {link}"));
     print(&format!(
         "  API          {}  (the token is in .serin/run.json)",
         run.http
@@ -221,6 +231,7 @@ fn announce(global: &Global, dir: &Path, run: &RunFile, running: &Running, ready
         running.lake.attach_statement()
     ));
     print("Ctrl-C or `serin down` stops it.");
+    link
 }
 
 /// The signals that ask for the end: Ctrl-C and SIGTERM.

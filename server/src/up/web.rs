@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serin_control::runtime::{InstanceView, Runtime, ServiceView};
@@ -50,7 +51,8 @@ pub(super) async fn follow(runtime: Arc<Runtime>, tables: watch::Sender<Arc<Tabl
 
 /// A service with a path, as the gateway sees it.
 fn service(view: &ServiceView) -> Option<Service> {
-    let prefix = view.web.clone()?;
+    let usual = Service::new(&view.name, view.web.clone()?);
+    let body_bytes_max = view.body_bytes_max.map(|bytes| bytes as usize);
     Some(Service {
         route: view.route.clone(),
         instances: view.instances.iter().filter_map(instance).collect(),
@@ -58,7 +60,9 @@ fn service(view: &ServiceView) -> Option<Service> {
             Sticky::Cookie(name) => serin_gateway::Sticky::Cookie(name.clone()),
             Sticky::Header(name) => serin_gateway::Sticky::Header(name.clone()),
         }),
-        ..Service::new(&view.name, prefix)
+        timeout: (view.answer_within_ms).map_or(usual.timeout, Duration::from_millis),
+        body_bytes_max: body_bytes_max.unwrap_or(usual.body_bytes_max),
+        ..usual
     })
 }
 
