@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 
+use serin_wire::name::check_service;
+
 use super::reconcile::{Runtime, RuntimeError};
 use super::seen::{Seen, SeenInstance};
 use super::told::{Act, Reason};
@@ -133,5 +135,23 @@ pub(super) fn left(versions_dir: &Path, wanted: &BTreeMap<String, Wanted>) -> BT
     let folders = std::fs::read_dir(versions_dir).into_iter().flatten();
     let names = folders.flatten();
     let names = names.filter_map(|folder| folder.file_name().into_string().ok());
-    names.filter(|name| !wanted.contains_key(name)).collect()
+    // What else lies there, such as the way back to the SDKs, is no service's.
+    let is_left = |name: &String| check_service(name).is_ok() && !wanted.contains_key(name);
+    names.filter(is_left).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_copies_of_services_are_left() {
+        let versions = tempfile::tempdir().expect("a folder");
+        for name in ["cart", "gone", ".serin"] {
+            std::fs::create_dir(versions.path().join(name)).expect("a folder");
+        }
+        let wanted = BTreeMap::from([("cart".to_owned(), Wanted::new("cart"))]);
+        let left = left(versions.path(), &wanted);
+        assert_eq!(left, BTreeSet::from(["gone".to_owned()]));
+    }
 }
