@@ -3,6 +3,8 @@
 //! Start at [`Ingest::start`]; what the loop then does is in `run`.
 
 use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use serin_bus::{Bus, BusError, EventStream};
@@ -14,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::buffer::Buffer;
 use crate::door::Post;
+use crate::heard::Heard;
 use crate::options::{Edge, IngestOptions};
 use crate::pipeline::{Identities, Pipeline, Shared};
 use crate::producer::Producers;
@@ -73,6 +76,9 @@ impl Ingest {
         let telemetry_end = telemetry.ensure().await.map_err(bus_error)?.last;
         let (position, taken_us) = (recovered.position, recovered.taken_us);
         let shared = Arc::new(shared_of(&lake, recovered, &options));
+        let heard = Heard::open(lake.catalogue_path().parent().unwrap_or(Path::new(".")));
+        let heard_before = heard.of(position.incarnation);
+        shared.counters.last_heard.store(heard_before, Relaxed);
         lake.plug_fresh(Arc::clone(&shared.buffer) as Arc<dyn Fresh>);
         let door = Arc::new(Post::new(events.clone(), Arc::clone(&shared), edge.clone()));
         let teller = Arc::new(Teller::new(telemetry.clone(), Arc::clone(&shared)));
@@ -92,6 +98,8 @@ impl Ingest {
             waiting: Vec::new(),
             committing: None,
             purging: None,
+            heard: Arc::new(Mutex::new(heard)),
+            heard_before,
             progress: progress_in,
             stopping,
             ticks: 0,

@@ -14,6 +14,7 @@ mod own_numbers;
 mod tell;
 
 // What is on the bus is read, behind the committed position.
+mod heard;
 mod ingest;
 mod lineage;
 mod reader;

@@ -57,6 +57,7 @@ impl Loop {
         let known = Known {
             position: self.pipeline.taken(),
             last_heard: self.shared.counters.last_heard.load(Relaxed),
+            heard_before: self.heard_before,
             shared: self.shared_with(&state).await.map_err(bus_error)?,
         };
         match compare(known, &state) {
@@ -84,7 +85,9 @@ impl Loop {
                     sequence: last,
                 };
                 alarm(&self.shared, gap.reason, gap.first, gap.last);
-                self.start_lineage(start, &[gap], "regressed")?;
+                // One whose record was cut off by a crash, with nothing of it left to tell.
+                let gaps = Some(gap).filter(|gap| !gap.is_empty());
+                self.start_lineage(start, gaps.as_slice(), "regressed")?;
             }
             Resume::Wiped { start, gaps } => {
                 let position = known.position.sequence;
@@ -93,6 +96,7 @@ impl Loop {
                 self.start_lineage(start, &gaps, "wiped")?;
             }
         }
+        self.heard_before = 0;
         let next = self.pipeline.taken().sequence + 1;
         self.events.messages_from(next).await.map_err(bus_error)
     }

@@ -33,6 +33,8 @@ pub(crate) struct Known {
     pub(crate) position: Position,
     /// The last message that was heard of, taken or not.
     pub(crate) last_heard: u64,
+    /// The last message of this life that an earlier run of ours heard of; 0 where that is not known.
+    pub(crate) heard_before: u64,
     /// The last message of the stream that we have taken, where the one at our position is not the
     /// one we took: publishers were quicker than we in filling up what the bus had lost.
     pub(crate) shared: Option<u64>,
@@ -79,8 +81,14 @@ pub(crate) fn compare(known: Known, state: &StreamState) -> Resume {
         let gaps = gaps.into_iter().filter(|gap| !gap.is_empty()).collect();
         return Resume::Wiped { start, gaps };
     }
-    if state.last < position.sequence {
-        return regressed(state.last, false);
+    let heard = position.sequence.max(known.heard_before);
+    if state.last < heard {
+        return Resume::Regressed {
+            gap: gap(incarnation, state.last + 1, heard, "regressed"),
+            // What was not taken yet and is still there is read on.
+            last: state.last.min(position.sequence),
+            is_renewed: false,
+        };
     }
     if let Some(shared) = known.shared {
         return regressed(shared, false);
@@ -107,15 +115,16 @@ mod tests {
     #[test]
     fn the_table_of_decision_001() {
         let mut out = String::new();
-        for (name, ours, heard, shared, theirs, renewed, first, last) in [
-            ("same, ahead", (1, 5), 9, None, 1, None, 3, 9),
-            ("same, even", (1, 5), 5, None, 1, None, 6, 5),
-            ("lost its tail", (1, 5), 5, None, 1, None, 1, 3),
-            ("lost and filled up", (1, 5), 5, Some(3), 1, None, 1, 9),
+        for (name, ours, heard, before, shared, theirs, renewed, first, last) in [
+            ("same, ahead", (1, 5), 9, 0, None, 1, None, 3, 9),
+            ("same, even", (1, 5), 5, 0, None, 1, None, 6, 5),
+            ("lost its tail", (1, 5), 5, 0, None, 1, None, 1, 3),
+            ("lost and filled up", (1, 5), 5, 0, Some(3), 1, None, 1, 9),
             (
                 "renewed, then killed",
                 (1, 5),
                 5,
+                0,
                 None,
                 2,
                 Some((1, 3)),
@@ -126,16 +135,19 @@ mod tests {
                 "renewed from another",
                 (1, 5),
                 5,
+                0,
                 None,
                 2,
                 Some((3, 3)),
                 1,
                 9,
             ),
-            ("wiped", (1, 5), 5, None, 2, None, 1, 3),
-            ("wiped with more in it", (1, 5), 8, None, 2, None, 4, 6),
-            ("messages gone", (1, 5), 5, None, 1, None, 9, 12),
-            ("never read", (0, 0), 0, None, 2, None, 4, 9),
+            ("wiped", (1, 5), 5, 0, None, 2, None, 1, 3),
+            ("wiped with more in it", (1, 5), 8, 0, None, 2, None, 4, 6),
+            ("lost what nobody took", (1, 5), 5, 9, None, 1, None, 3, 7),
+            ("lost all behind", (1, 5), 5, 9, None, 1, None, 1, 3),
+            ("messages gone", (1, 5), 5, 0, None, 1, None, 9, 12),
+            ("never read", (0, 0), 0, 0, None, 2, None, 4, 9),
         ] {
             let known = Known {
                 position: Position {
@@ -143,6 +155,7 @@ mod tests {
                     sequence: ours.1,
                 },
                 last_heard: heard,
+                heard_before: if ours.0 == theirs { before } else { 0 },
                 shared,
             };
             let state = StreamState {
@@ -186,6 +199,8 @@ mod tests {
             renewed from another: new lineage behind 0
             wiped: new lineage behind 0
             wiped with more in it: new lineage behind 3, lost 6 to 8 of 1, lost 1 to 3 of 2
+            lost what nobody took: lost 8 to 9, new lineage behind 5, renewed=false
+            lost all behind: lost 4 to 9, new lineage behind 3, renewed=false
             messages gone: skip 6 to 8
             never read: begin behind 3
         "#]]

@@ -5,8 +5,8 @@
 //! events rather than losing any. After a commit the stream is purged up to the position; its own
 //! acknowledgement floor is never asked. Start at [`Loop::run`].
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serin_bus::{BusError, Delivery, EventStream, Message};
@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use crate::decode::Incoming;
 use crate::door::Post;
 use crate::flush::{commit, is_due};
+use crate::heard::Heard;
 use crate::ingest::IngestError;
 use crate::lineage::alarm;
 use crate::options::{Edge, IngestOptions};
@@ -77,6 +78,9 @@ pub(crate) struct Loop {
     pub(crate) waiting: Vec<Request>,
     pub(crate) committing: Option<Committing>,
     pub(crate) purging: Option<JoinHandle<()>>,
+    pub(crate) heard: Arc<Mutex<Heard>>,
+    /// The last message of the stream's life that an earlier run heard of; 0 once it was compared.
+    pub(crate) heard_before: u64,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) ticks: u64,
@@ -207,6 +211,7 @@ impl Loop {
         let (events, door) = (self.events.clone(), Arc::clone(&self.door));
         let shared = Arc::clone(&self.shared);
         let (taken, committed) = (self.pipeline.taken(), self.committed);
+        let heard = Arc::clone(&self.heard);
         self.purging = Some(tokio::spawn(async move {
             door.fill_holes().await;
             let Ok(state) = events.state().await else {
@@ -216,7 +221,12 @@ impl Loop {
             let lag = state.last.saturating_sub(taken.sequence);
             shared.counters.lag_messages.store(lag, Relaxed);
             if is_same {
-                shared.counters.last_heard.fetch_max(state.last, Relaxed);
+                let before = shared.counters.last_heard.fetch_max(state.last, Relaxed);
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.keep(Position {
+                    incarnation: committed.incarnation,
+                    sequence: before,
+                });
             }
             // The message at the position stays: it is the witness that the stream is still ours.
             // Where room is short it goes too; the next commit leaves another one.
