@@ -115,7 +115,7 @@ impl fmt::Display for Problem {
 /// "did you mean …?" when a known name is near, else a list of all that are known.
 pub fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     /// More names than this do not help a reader.
-    const LISTED_MAX: usize = 30;
+    const LISTED_MAX: usize = 24;
     /// Shorter names are near to nearly everything.
     const CHARS_MIN: usize = 4;
     let near = nearest(name, known.clone());

@@ -1,5 +1,8 @@
 //! The life of a service: deployed, replaced by a new version, adopted after a crash, ended.
 
+use std::fs;
+use std::process::Command;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 use serin_tests::Serin;
@@ -148,4 +151,31 @@ async fn a_job_runs_once_and_says_how_it_ended() -> Result<()> {
         "{said}"
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn an_instance_that_falls_silent_is_replaced() -> Result<()> {
+    let serin = Serin::start().await?;
+    let yaml = "run: serin serve\ninstances: 1\nhang_after: 1s\n";
+    write(&serin, "still", yaml)?;
+    let script = serin.dir().join("services/still/main.rhai");
+    fs::write(script, "fn on_greet(data) { #{} }\n")?;
+    serin.run(&["deploy", "still"]).await?;
+    let beats = "SELECT count(*) FROM beats WHERE service = 'still'";
+    until("it was heard for a while", SOON, async || {
+        Ok((serin.sql_number(beats).await? >= 2).then_some(()))
+    })
+    .await?;
+    let before = instances(&serin, "still", "ready").await?;
+    let (_, pid) = before.first().context("an instance")?;
+    let stopped = Command::new("kill")
+        .args(["-STOP", &pid.to_string()])
+        .status()?;
+    assert!(stopped.success());
+    until("another one takes its place", SOON, async || {
+        let now = instances(&serin, "still", "ready").await?;
+        let is_another = now.len() == 1 && now.is_disjoint(&before);
+        Ok((is_another && !is_running(*pid)).then_some(()))
+    })
+    .await
 }
