@@ -102,6 +102,45 @@ pub(crate) enum Command {
     QueryWorker,
 }
 
+/// Where and how a folder is served: what `serin up` is told, and a unit tells it.
+#[derive(Debug, Args)]
+pub(crate) struct At {
+    /// Where the API and the dashboards are served. Other than loopback only if you say so here.
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Where the gateway serves web services.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub(crate) gateway: SocketAddr,
+    /// A port for our own bus, or the URL of one to join; one with credentials is better said by the
+    /// environment, since everybody on the machine can read command lines. A unit reads it from a file for
+    /// its owner alone.
+    #[arg(
+        long,
+        value_name = "PORT|URL",
+        env = "SERIN_BUS",
+        hide_env_values = true
+    )]
+    pub(crate) bus: Option<String>,
+    /// Run one instance of each service, to save memory.
+    #[arg(long)]
+    pub(crate) single: bool,
+    /// Deploy what is under services/, and each service again when its folder is saved.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+impl At {
+    /// The port for our own bus, where one is said.
+    pub(crate) fn bus_port(&self) -> Option<u16> {
+        self.bus.as_ref().and_then(|bus| bus.parse().ok())
+    }
+
+    /// The bus to join, where one is said.
+    pub(crate) fn joined(&self) -> Option<&String> {
+        self.bus.as_ref().filter(|_| self.bus_port().is_none())
+    }
+}
+
 /// Start everything in a folder and stay until Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -118,27 +157,8 @@ pub(crate) struct Up {
     /// The folder; made where it is missing.
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
-    /// Where the API and the dashboards are served. Other than loopback only if you say so here.
-    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
-    pub(crate) listen: SocketAddr,
-    /// Where the gateway serves web services.
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
-    pub(crate) gateway: SocketAddr,
-    /// A port for our own bus, or the URL of one to join; one with credentials is better said by the
-    /// environment, since everybody on the machine can read command lines.
-    #[arg(
-        long,
-        value_name = "PORT|URL",
-        env = "SERIN_BUS",
-        hide_env_values = true
-    )]
-    pub(crate) bus: Option<String>,
-    /// Run one instance of each service, to save memory.
-    #[arg(long)]
-    pub(crate) single: bool,
-    /// Deploy what is under services/, and each service again when its folder is saved.
-    #[arg(long)]
-    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
     /// Do not make and deploy the service `hello` in an empty folder.
     #[arg(long)]
     pub(crate) no_hello: bool,
@@ -444,26 +464,8 @@ pub(crate) struct Install {
     /// Write over a unit that says something else.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Where the API and the dashboards are served.
-    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
-    pub(crate) listen: SocketAddr,
-    /// Where the gateway serves web services.
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
-    pub(crate) gateway: SocketAddr,
-    /// A port for our own bus, or the URL of one to join, which goes into a file for its owner alone.
-    #[arg(
-        long,
-        value_name = "PORT|URL",
-        env = "SERIN_BUS",
-        hide_env_values = true
-    )]
-    pub(crate) bus: Option<String>,
-    /// Run one instance of each service.
-    #[arg(long)]
-    pub(crate) single: bool,
-    /// Deploy what is under services/, and each service again when its folder is saved.
-    #[arg(long)]
-    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 /// What a shim starts instead of a program that has limits.

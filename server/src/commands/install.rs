@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serin_control::confine::MAIN;
 
 use super::{print, remark};
-use crate::cli::{Global, Install};
+use crate::cli::{At, Global, Install};
 
 /// What of our environment the unit keeps: programs that run in this shell run there too.
 const KEPT: [&str; 2] = ["PATH", "SERIN_NATS_SERVER"];
@@ -35,13 +35,12 @@ pub(crate) fn run(global: &Global, install: &Install) -> Result<()> {
     });
     let name = format!("serin-{}", name_of(&dir));
     let places = Places::of(install.system)?;
-    let joins = |bus: &&String| bus.parse::<u16>().is_err();
-    let secret = install.bus.as_ref().filter(joins).map(|bus| Secret {
+    let secret = install.at.joined().map(|bus| Secret {
         file: places.secrets.join(format!("{name}.env")),
         text: format!("SERIN_BUS={}\n", quoted_secret(bus)),
     });
     let wanted = Wanted {
-        options: options(install),
+        options: options(&install.at),
         secrets: secret.as_ref().map(|secret| secret.file.clone()),
         program: std::env::current_exe().context("cannot tell where this program is")?,
         environment: kept.collect(),
@@ -137,15 +136,14 @@ fn write(file: &Path, text: &str, mode: u32, is_forced: bool) -> Result<()> {
 }
 
 /// The options of `serin up` that the unit has; none of them is a secret.
-fn options(install: &Install) -> Vec<String> {
+fn options(at: &At) -> Vec<String> {
     let mut options = vec![
-        format!("--listen {}", install.listen),
-        format!("--gateway {}", install.gateway),
+        format!("--listen {}", at.listen),
+        format!("--gateway {}", at.gateway),
     ];
-    let port = install.bus.as_ref().and_then(|bus| bus.parse::<u16>().ok());
-    options.extend(port.map(|port| format!("--bus {port}")));
-    options.extend(install.single.then(|| String::from("--single")));
-    options.extend(install.watch.then(|| String::from("--watch")));
+    options.extend(at.bus_port().map(|port| format!("--bus {port}")));
+    options.extend(at.single.then(|| String::from("--single")));
+    options.extend(at.watch.then(|| String::from("--watch")));
     options
 }
 
@@ -340,7 +338,7 @@ mod tests {
         let parsed = |args: &[&str]| {
             let args = ["serin", "install", "--watch", "--bus"].iter().chain(args);
             match crate::cli::Cli::parse_from(args).command {
-                crate::cli::Command::Install(install) => options(&install).join(" "),
+                crate::cli::Command::Install(install) => options(&install.at).join(" "),
                 other => panic!("{other:?}"),
             }
         };

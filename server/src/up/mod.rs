@@ -85,14 +85,14 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let begun_us = edge::now_us();
     let settings = Settings::load(&up.dir).map_err(settings::in_words)?;
     let deploys = Deploys {
-        on_start: settings.deploys.on_start || up.watch,
-        on_save: settings.deploys.on_save || up.watch,
+        on_start: settings.deploys.on_start || up.at.watch,
+        on_save: settings.deploys.on_save || up.at.watch,
     };
     let dir = prepare(&up.dir)?;
     let lock = RunLock::take(&dir).await?;
     schemas::write(&data_dir(&dir)).context("cannot write .serin/schema")?;
-    let listener = bind(up.listen, "--listen").await?;
-    let web = Place::take(up.gateway, gateway_socket(&data_dir(&dir))?);
+    let listener = bind(up.at.listen, "--listen").await?;
+    let web = Place::take(up.at.gateway, gateway_socket(&data_dir(&dir))?);
     let web = web
         .await
         .with_context(|| "choose another address with --gateway, or 127.0.0.1:0 for a free port")?;
@@ -109,7 +109,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let bound = Bound {
         doors: listener,
         web,
-        exporters: otlp::Listeners::bind(settings.otlp, up.listen).await,
+        exporters: otlp::Listeners::bind(settings.otlp, up.at.listen).await,
     };
     let start = Start::new(&dir, up, &token, stop.clone())?;
     let mut running = start.run(settings, bound).await?;

@@ -213,7 +213,7 @@ impl<'a> Start<'a> {
             serin: flow.serin.clone(),
             env: env.into_iter().chain(otlp.env()).collect(),
             build_env: build_env(&self.data),
-            is_single: self.up.single,
+            is_single: self.up.at.single,
             now_us: edge::now_us,
         });
         match opened.await.context("cannot take up the services") {
@@ -295,11 +295,10 @@ async fn open_lake(options: LakeOptions, dir: PathBuf) -> Result<(Lake, Recovere
 }
 
 fn bus_options(up: &Up, data_dir: PathBuf, events_bytes_max: u64) -> BusOptions {
-    let port = up.bus.as_ref().and_then(|bus| bus.parse().ok());
     BusOptions {
         data_dir,
-        joined: up.bus.clone().filter(|_| port.is_none()),
-        port,
+        joined: up.at.joined().cloned(),
+        port: up.at.bus_port(),
         events_bytes_max,
         server_binary: std::env::var_os("SERIN_NATS_SERVER").map(PathBuf::from),
         search_path: std::env::var_os("PATH"),

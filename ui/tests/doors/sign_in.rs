@@ -5,6 +5,10 @@ use super::*;
 #[tokio::test]
 async fn only_those_with_the_token_come_in() {
     let server = serve().await;
+    let as_nobody = async |path: &str| {
+        let request = server.client.get(server.url(path));
+        request.send().await.expect("an answer")
+    };
     for path in [
         "/healthz",
         "/readyz",
@@ -14,12 +18,7 @@ async fn only_those_with_the_token_come_in() {
         "/explore",
         "/schema/kpis.json",
     ] {
-        let answer = server
-            .client
-            .get(server.url(path))
-            .send()
-            .await
-            .expect("an answer");
+        let answer = as_nobody(path).await;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let policy = answer.headers()["content-security-policy"]
             .to_str()
@@ -34,12 +33,7 @@ async fn only_those_with_the_token_come_in() {
         "/api/v1/session",
         "/d/a/b.svg",
     ] {
-        let answer = server
-            .client
-            .get(server.url(path))
-            .send()
-            .await
-            .expect("an answer");
+        let answer = as_nobody(path).await;
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
         let wrong = server.client.get(server.url(path)).bearer_auth("wrong");
         let answer = wrong.send().await.expect("an answer");
