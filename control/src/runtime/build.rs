@@ -128,10 +128,20 @@ mod tests {
         );
         assert_eq!(fault.lines, ["begun"]);
         let child = std::fs::read_to_string(folder.path().join("child")).expect("its child");
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
-        // Gone, or dead and not yet buried by whoever adopted it.
-        let is_over = stat.map_or(true, |stat| stat.contains(") Z "));
-        assert!(is_over, "{child} is left");
+        // A signal is sent before it has ended anybody.
+        let ends = async {
+            while is_alive(child.trim()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(10), ends).await;
+        assert!(ended.is_ok(), "{child} is left");
+    }
+
+    /// Neither gone, nor dead and not yet buried by whoever adopted it.
+    fn is_alive(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
     }
 
     #[tokio::test]

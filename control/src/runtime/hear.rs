@@ -15,10 +15,10 @@ use tokio::sync::watch;
 
 use super::idempotent::{self, Names};
 
-/// Without any pulse for this long it is the bus that is silent, not the instances.
+/// Without any sign for this long it is the bus that is silent, not the instances.
 const BUS_SILENT_US: i64 = 1_000_000;
-/// A shim tells beats for an instance whose last pulse is older (`shim::teller`).
-const OWN_PULSE_US: i64 = 3_000_000;
+/// An SDK beats so often; only its pulses come oftener.
+const BEAT_EVERY_US: i64 = 1_000_000;
 /// Whoever was silent for so long has ended.
 const FORGET_US: i64 = 600_000_000;
 /// An instance that does not answer which endpoints may be called twice is asked so often, once with
@@ -38,65 +38,77 @@ pub(super) struct Heard {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Of each instance, the last pulse.
-    pulses_us: BTreeMap<String, i64>,
-    /// Of each instance, the last beat; a shim tells some for those that tell none.
-    beats_us: BTreeMap<String, i64>,
-    /// The last pulse of any.
+    instances: BTreeMap<String, Voice>,
+    /// The last sign of any instance's own.
     last_us: i64,
-    /// Since when pulses come without a pause.
+    /// Since when such signs come without a pause.
     since_us: i64,
-    /// Instances whose last beat said that they take work.
-    ready: BTreeMap<String, bool>,
-    /// Of each instance that takes work, what it was asked.
-    asked: BTreeMap<String, Asked>,
 }
 
-/// What an instance was asked.
+/// What one instance said.
 #[derive(Debug, Default)]
-struct Asked {
-    times: u8,
-    /// What it answered: its endpoints that may be called twice.
+struct Voice {
+    /// When it was told of last, by itself or by its shim.
+    told_us: i64,
+    /// Its own last pulse or beat; none where it has no SDK.
+    own_us: Option<i64>,
+    /// Its own last beat.
+    own_beat_us: Option<i64>,
+    /// Whether its last beat said that it takes work.
+    is_ready: bool,
+    /// How often it was asked which of its endpoints may be called twice.
+    asked: u8,
+    /// What it answered.
     idempotent: Option<Names>,
+}
+
+impl Voice {
+    /// Takes whether it takes work; whether it is to be asked something now.
+    fn take_ready(&mut self, is_ready: bool) -> bool {
+        self.is_ready = is_ready;
+        if !is_ready {
+            (self.asked, self.idempotent) = (0, None);
+            return false;
+        }
+        self.asked = self.asked.saturating_add(1);
+        self.idempotent.is_none() && self.asked <= ASKED_MAX
+    }
 }
 
 impl Inner {
     fn heard_us(&self, instance: &str, now_us: i64) -> Option<i64> {
-        let pulse_us = *self.pulses_us.get(instance)?;
+        let voice = self.instances.get(instance)?;
+        let own_us = voice.own_us?;
         if now_us - self.last_us > BUS_SILENT_US {
             return None;
         }
-        // While its pulses come its beats are its own, and one that pulses without a beat hangs too.
-        let beat_us = self.beats_us.get(instance);
-        let beat_us = beat_us.filter(|_| now_us - pulse_us < OWN_PULSE_US);
-        let at_us = beat_us.map_or(pulse_us, |beat_us| pulse_us.min(*beat_us));
+        // One that pulses without a beat hangs too.
+        let beat_us = voice.own_beat_us.map(|at_us| at_us + BEAT_EVERY_US);
+        let at_us = beat_us.map_or(own_us, |beat_us| own_us.min(beat_us));
         Some(at_us.max(self.since_us))
     }
 
-    /// Forgets who was not heard for long.
-    fn forget(&mut self, now_us: i64) {
-        self.pulses_us
-            .retain(|_, at_us| now_us - *at_us < FORGET_US);
-        self.beats_us.retain(|_, at_us| now_us - *at_us < FORGET_US);
-        let beats_us = &self.beats_us;
-        self.ready
-            .retain(|instance, _| beats_us.contains_key(instance));
-        self.asked
-            .retain(|instance, _| beats_us.contains_key(instance));
+    /// Who is told of at this moment, by itself or not.
+    fn voice(&mut self, instance: &str, is_own: bool, now_us: i64) -> &mut Voice {
+        if !self.instances.contains_key(instance) {
+            self.forget(now_us);
+        }
+        let voice = self.instances.entry(instance.to_owned()).or_default();
+        voice.told_us = now_us;
+        if is_own {
+            voice.own_us = Some(now_us);
+            if now_us - self.last_us > BUS_SILENT_US {
+                self.since_us = now_us;
+            }
+            self.last_us = now_us;
+        }
+        voice
     }
 
-    /// Takes whether an instance takes work; whether it is to be asked something now.
-    fn take_ready(&mut self, instance: String, is_ready: bool) -> bool {
-        let is_to_ask = if is_ready {
-            let asked = self.asked.entry(instance.clone()).or_default();
-            asked.times = asked.times.saturating_add(1);
-            asked.idempotent.is_none() && asked.times <= ASKED_MAX
-        } else {
-            self.asked.remove(&instance);
-            false
-        };
-        self.ready.insert(instance, is_ready);
-        is_to_ask
+    /// Forgets who was not heard of for long.
+    fn forget(&mut self, now_us: i64) {
+        self.instances
+            .retain(|_, voice| now_us - voice.told_us < FORGET_US);
     }
 }
 
@@ -127,19 +139,7 @@ impl Heard {
             let Some((_, _, instance)) = subject::parse_pulse(&message.subject) else {
                 continue;
             };
-            let now = now_us();
-            let mut inner = self.inner();
-            if now - inner.last_us > BUS_SILENT_US {
-                inner.since_us = now;
-            }
-            inner.last_us = now;
-            match inner.pulses_us.get_mut(instance) {
-                Some(at_us) => *at_us = now,
-                None => {
-                    inner.forget(now);
-                    inner.pulses_us.insert(instance.to_owned(), now);
-                }
-            }
+            self.inner().voice(instance, true, now_us());
         }
     }
 
@@ -155,9 +155,15 @@ impl Heard {
                     format!("{}.{}", self.inbox, beat.instance),
                 );
                 let is_to_ask = {
+                    // Only who emits has something to seal: a shim's beats for others have not.
+                    let is_own = beat.sealed.is_some();
+                    let now = now_us();
                     let mut inner = self.inner();
-                    inner.beats_us.insert(beat.instance.clone(), now_us());
-                    inner.take_ready(beat.instance, is_ready)
+                    let voice = inner.voice(&beat.instance, is_own, now);
+                    if is_own {
+                        voice.own_beat_us = Some(now);
+                    }
+                    voice.take_ready(is_ready)
                 };
                 if is_to_ask {
                     let client = &self.client;
@@ -178,21 +184,25 @@ impl Heard {
         while let Some(answer) = answers.next().await {
             let instance = answer.subject.rsplit('.').next().unwrap_or_default();
             if let Some(said) = idempotent::read(&answer.payload)
-                && let Some(asked) = self.inner().asked.get_mut(instance)
+                && let Some(voice) = self.inner().instances.get_mut(instance)
             {
-                asked.idempotent = Some(said);
+                voice.idempotent = Some(said);
             }
         }
     }
 
     /// The endpoints that an instance says may be called twice; `None` before it has answered.
     pub(super) fn idempotent(&self, instance: &str) -> Option<Names> {
-        self.inner().asked.get(instance)?.idempotent.clone()
+        self.inner().instances.get(instance)?.idempotent.clone()
     }
 
     /// Whether the last beat of an instance said that it takes work.
     pub(super) fn is_ready(&self, instance: &str) -> bool {
-        self.inner().ready.get(instance) == Some(&true)
+        let inner = self.inner();
+        inner
+            .instances
+            .get(instance)
+            .is_some_and(|voice| voice.is_ready)
     }
 
     /// Since when an instance with an SDK is silent, or the moment since when it could have been heard;
@@ -234,40 +244,47 @@ mod tests {
 
     #[test]
     fn an_instance_that_takes_work_is_asked_until_it_answers_but_not_for_ever() {
-        let mut inner = Inner::default();
-        let mut asks = |is_ready| inner.take_ready("a".to_owned(), is_ready);
-        assert!(!asks(false));
-        let asked = (0..20).filter(|_| asks(true)).count();
+        let mut voice = Voice::default();
+        assert!(!voice.take_ready(false));
+        let asked = (0..20).filter(|_| voice.take_ready(true)).count();
         assert_eq!(asked, usize::from(ASKED_MAX));
-        assert!(!asks(false));
-        assert!(asks(true), "another life of the name");
-        let told = inner.asked.get_mut("a").expect("it was asked");
-        told.idempotent = Some(Names::new());
-        assert!(!inner.take_ready("a".to_owned(), true));
+        assert!(!voice.take_ready(false));
+        assert!(voice.take_ready(true), "another life of the name");
+        voice.idempotent = Some(Names::new());
+        assert!(!voice.take_ready(true));
     }
 
     #[test]
     fn silence_is_that_of_pulses_or_of_beats_while_the_bus_is_heard() {
         const S: i64 = 1_000_000;
         let mut inner = Inner::default();
-        inner.pulses_us.insert("a".to_owned(), 100 * S);
-        inner.last_us = 100 * S;
+        inner.voice("a", true, 100 * S);
         let heard = |inner: &Inner, now_us| inner.heard_us("a", now_us);
         assert_eq!(heard(&inner, 100 * S), Some(100 * S));
         assert_eq!(inner.heard_us("b", 100 * S), None, "never heard");
         assert_eq!(heard(&inner, 102 * S), None, "nobody is heard");
-        inner.beats_us.insert("a".to_owned(), 80 * S);
-        assert_eq!(heard(&inner, 100 * S), Some(80 * S), "pulses without beats");
+        inner.since_us = 0;
+        inner.voice("a", true, 100 * S).own_beat_us = Some(80 * S);
+        assert_eq!(heard(&inner, 100 * S), Some(81 * S), "pulses without beats");
         inner.since_us = 90 * S;
         assert_eq!(heard(&inner, 100 * S), Some(90 * S), "the bus was away");
-        inner.last_us = 110 * S;
-        inner.beats_us.insert("a".to_owned(), 110 * S);
+        inner.voice("a", true, 101 * S).own_beat_us = Some(101 * S);
+        inner.voice("a", false, 102 * S);
         assert_eq!(
-            heard(&inner, 110 * S),
-            Some(100 * S),
+            heard(&inner, 102 * S),
+            Some(101 * S),
             "a shim's beats count nothing"
         );
         inner.forget(1_000 * S);
-        assert_eq!(heard(&inner, 110 * S), None);
+        assert_eq!(heard(&inner, 102 * S), None);
+    }
+
+    #[test]
+    fn who_beat_once_and_never_pulsed_is_heard_too() {
+        let mut inner = Inner::default();
+        inner.voice("a", true, 5).own_beat_us = Some(5);
+        assert_eq!(inner.heard_us("a", 5), Some(5));
+        inner.voice("b", false, 6);
+        assert_eq!(inner.heard_us("b", 6), None, "its shim speaks for it");
     }
 }

@@ -75,6 +75,24 @@ pub fn plan(wanted: &BTreeMap<String, Wanted>, seen: &Seen, now_us: i64) -> Vec<
     actions
 }
 
+/// Whether nothing is under way: then ends and commands wake us, and only silence has to be looked for.
+pub(super) fn is_settled(wanted: &BTreeMap<String, Wanted>, seen: &Seen) -> bool {
+    let mut all = seen.instances.values().flatten();
+    all.all(|one| one.is_ready() || !one.is_running())
+        && wanted.values().all(|service| {
+            service.versions.iter().all(|version| match version.phase {
+                Phase::Starting => service.is_stopped,
+                Phase::Draining => false,
+                Phase::Serving => {
+                    let running = seen.of(&service.name, &version.name);
+                    let running = running.filter(|one| one.is_running()).count();
+                    service.is_stopped || running >= version.service.instances.min as usize
+                }
+                Phase::Retired | Phase::Failed => true,
+            })
+        })
+}
+
 /// Versions go on when their instances have.
 fn phases(
     service: &Wanted,

@@ -14,7 +14,6 @@ use serin_sdk::Serin;
 use serin_wire::Routes;
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::MissedTickBehavior;
 
 use super::access::{Access, Member, spread_weights};
 use super::act::Shims;
@@ -24,14 +23,16 @@ use super::guest::Guest;
 use super::hear::Heard;
 use super::idempotent;
 use super::orders;
-use super::plan::{Action, plan, waits_for};
+use super::plan::{Action, is_settled, plan, waits_for};
 use super::seen::{Seen, SeenInstance};
 use super::view::ServiceView;
 use super::wanted::Wanted;
 use crate::shim::ShimError;
 
-/// How often is looked even though nothing was heard.
+/// How often is looked even though nothing was heard, while something is under way.
 const TICK: Duration = Duration::from_millis(100);
+/// How often while nothing is: an instance falls silent for seconds before it is replaced.
+const SETTLED_TICK: Duration = Duration::from_millis(500);
 /// How long the bus may take to take over routes before it is said that it has not.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// The pause before a bus that did not take them over is asked again.
@@ -168,16 +169,17 @@ impl Runtime {
         let hearing = self.heard.listen(self.options.now_us);
         let answering = self.heard.answer_routes(self.routes());
         let spreading = self.spread();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let reconciling = async {
             loop {
+                let pause = match self.reconcile().await {
+                    true => SETTLED_TICK,
+                    false => TICK,
+                };
                 tokio::select! {
-                    _ = ticks.tick() => {}
+                    () = tokio::time::sleep(pause) => {}
                     () = self.changed.notified() => {}
                     () = self.shims.changed() => {}
                 }
-                self.reconcile().await;
             }
         };
         tokio::join!(hearing, answering, spreading, reconciling);
@@ -266,18 +268,25 @@ impl Runtime {
         }
     }
 
-    /// One look and what follows from it.
-    async fn reconcile(self: &Arc<Runtime>) {
+    /// One look and what follows from it; whether nothing is under way.
+    async fn reconcile(self: &Arc<Runtime>) -> bool {
         self.shims.connect_lost(&self.options).await;
         let seen = self.seen();
         self.mark_ready(&seen);
         self.look_at_guests(&self.heard);
         let now_us = (self.options.now_us)();
         self.remove_left(&seen);
-        let actions = plan(&self.as_run(&self.wanted()), &seen, now_us);
+        let (actions, is_settled) = {
+            let wanted = self.wanted();
+            let wanted = self.as_run(&wanted);
+            let actions = plan(&wanted, &seen, now_us);
+            let is_settled = actions.is_empty() && is_settled(&wanted, &seen);
+            (actions, is_settled && self.guests().is_empty())
+        };
         self.admit(&seen, &actions).await;
         if actions.is_empty() {
-            return self.show_seen(&seen);
+            self.show_seen(&seen);
+            return is_settled;
         }
         for action in actions {
             if let Err(error) = self.act(&action).await {
@@ -289,6 +298,7 @@ impl Runtime {
             }
         }
         self.show();
+        false
     }
 
     /// Changes what is wanted of a service and keeps it before anyone sees it.

@@ -422,3 +422,19 @@ fn what_was_stopped_or_removed_ends() {
         stop gone-v1-1 within 10000 ms: removed"#]],
     );
 }
+
+#[test]
+fn nothing_is_under_way_once_all_that_is_wanted_is_ready() {
+    let serving = || Case::new().version("a", "v1", Phase::Serving, 0, "run: x\ninstances: 1\n");
+    let settled = |case: &Case| is_settled(&case.wanted, &case.seen);
+    assert!(settled(&serving().instance("a", "v1", 1, How::Ready)));
+    assert!(!settled(&serving()), "one is missing");
+    for how in [How::Starting, How::Stopping] {
+        let case = serving().instance("a", "v1", 1, How::Ready);
+        assert!(!settled(&case.instance("a", "v1", 2, how)));
+    }
+    for phase in [Phase::Starting, Phase::Draining] {
+        let case = serving().instance("a", "v1", 1, How::Ready);
+        assert!(!settled(&case.version("a", "v2", phase, 0, "run: x\n")));
+    }
+}
