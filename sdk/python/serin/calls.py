@@ -114,6 +114,7 @@ async def _attempts(
     slot = slot_of(asked.service, asked.key) if asked.key else clock.random_slot(SLOTS)
     avoid: Optional[str] = None
     is_last = False
+    lost: Optional[Lost] = None
     for attempt in itertools.count(1):
         if attempt > 1:
             attributes["attempts"] = attempt
@@ -126,7 +127,7 @@ async def _attempts(
         try:
             message = await link.request(to, body, headers, within_s, may_repeat)
             if is_last or wire.NOT_RUN not in (message.headers or {}):
-                return _reply(message, sent_at, asked.target, attributes)
+                return _reply(message, sent_at, asked.target, attributes, lost is not None)
         except (LinkError, MaxPayloadError) as error:
             is_absent = isinstance(error, NoResponders)
             if is_absent and link.is_settling and left_s > SETTLE_EVERY_S:
@@ -135,7 +136,10 @@ async def _attempts(
             may_retry = may_repeat if isinstance(error, Lost) else is_absent
             if is_last or not may_retry:
                 waited_ms = int((clock.monotonic() - began) * 1000)
-                raise _explained(error, asked, len(body), waited_ms) from None
+                # The try before may have run, whatever became of this one.
+                raise _explained(lost or error, asked, len(body), waited_ms) from None
+            if isinstance(error, Lost):
+                lost = error
             if is_absent:
                 avoid = version
                 await link.ask_routes(deadline - clock.monotonic())
@@ -198,7 +202,10 @@ def _headers(core: Core, asked: Call, context: Context, left_s: float) -> Dict[s
     return headers
 
 
-def _reply(message: Msg, sent_at: float, target: str, attributes: Dict[str, Any]) -> Reply:
+def _reply(
+    message: Msg, sent_at: float, target: str, attributes: Dict[str, Any], was_lost: bool
+) -> Reply:
+    """The answer to a call, of which a try before this one ``was_lost`` or not."""
     headers = message.headers or {}
     total_us = clock.since_us(sent_at)
     queue_us, handler_us = _number(headers, wire.QUEUE_US), _number(headers, wire.HANDLER_US)
@@ -217,7 +224,7 @@ def _reply(message: Msg, sent_at: float, target: str, attributes: Dict[str, Any]
     if is_error:
         number = int(code) if code and code.isdigit() else wire.CODE_FAILED
         text = headers.get(wire.ERROR, "it gave no reason")
-        raise CallError(number, text, data, may_have_run=wire.NOT_RUN not in headers)
+        raise CallError(number, text, data, was_lost or wire.NOT_RUN not in headers)
     version, instance = headers.get(wire.VERSION), headers.get(wire.INSTANCE)
     for key, value in (("peer_version", version), ("peer_instance", instance)):
         if value:

@@ -143,23 +143,35 @@ class Server:
     async def _handle(self, taken: _Taken) -> None:
         """From taking a call to answering it."""
         if self._is_draining:
-            return await self._refuse(taken, "the instance drains", is_told=False)
-        if not self._admission.has_room():
-            return await self._refuse(taken, "too many calls are being handled", is_told=True)
+            # Not a request of ours: the caller asks another instance.
+            await self._answer(taken, Answer.unrun(wire.CODE_BUSY, "the instance drains"), None)
+            return
         self._core.requests.start()
         try:
+            if not self._admission.has_room():
+                await self._refuse(taken, wire.CODE_BUSY, "too many calls are being handled")
+                return
             try:
                 await asyncio.wait_for(self._admission.enter(), taken.remaining_s())
             except asyncio.TimeoutError:
-                answer = Answer.unrun(wire.CODE_TIMEOUT, "the time was over before the handler ran")
-                return await self._answer(taken, answer, None)
+                why = "the time was over before the handler ran"
+                await self._refuse(taken, wire.CODE_TIMEOUT, why)
+                return
             await self._run(taken)
         finally:
             self._core.requests.finish(clock.since_us(taken.at), taken.has_failed)
 
+    async def _refuse(self, taken: _Taken, code: int, why: str) -> None:
+        """Answers without running the handler."""
+        span = self._begin(taken)
+        context = span.context(self._context(taken, cut_arm(taken.headers.get(wire.ARM))))
+        answer = await self._answer(taken, Answer.unrun(code, why), None)
+        self._tell(taken, answer, context, span)
+
     async def _run(self, taken: _Taken) -> None:
         """Runs the handler in the context of the call, no longer than the caller waits."""
-        context, span = self._context(taken)
+        span = self._begin(taken)
+        context = span.context(self._context(taken, self._arm(taken)))
         taken.started = clock.monotonic()
         work = asyncio.get_running_loop().create_task(self._work(taken, context))
         self._running.add(work)
@@ -176,41 +188,37 @@ class Server:
             answer = Answer.error(CallError(wire.CODE_FAILED, "the handler was cancelled"))
         else:
             answer = work.result()
-        await self._answer(taken, answer, context)
-        span.has_failed = answer.status >= wire.CODE_FAILED
-        span.attributes.update(
-            kind="server",
-            status=answer.status,
-            queue_us=int((taken.started - taken.at) * 1e6),
-            handler_us=clock.since_us(taken.started),
-        )
-        if context.caller:
-            span.attributes["caller"] = context.caller
-        if answer.message:
-            span.attributes["error"] = answer.message
-        self._core.spans.end(span)
+        answer = await self._answer(taken, answer, context)
+        self._tell(taken, answer, context, span)
 
     def _ends(self, work: "asyncio.Task[Any]") -> None:
         self._running.discard(work)
         self._admission.leave()
 
-    def _context(self, taken: _Taken) -> Tuple[Context, Span]:
-        headers, options = taken.headers, self._core.options
-        above = Trace.parse(headers.get(wire.TRACEPARENT))
+    def _begin(self, taken: _Taken) -> Span:
+        above = Trace.parse(taken.headers.get(wire.TRACEPARENT))
         span = self._core.spans.begin(taken.endpoint.name, above)
         span.began(taken.time_us, taken.at)
-        arm = cut_arm(headers.get(wire.ARM))
+        return span
+
+    def _arm(self, taken: _Taken) -> Optional[str]:
+        """The arms of the call, with ours where our service is under trial."""
+        options = self._core.options
+        arm = cut_arm(taken.headers.get(wire.ARM))
         route = self._link.route(options.service)
         if route and route.has_trial():
             arm = add_arm(arm, options.service, options.version)
-        around = Context(
+        return arm
+
+    def _context(self, taken: _Taken, arm: Optional[str]) -> Context:
+        headers = taken.headers
+        return Context(
             arm=arm,
             deadline=taken.deadline,
             caller=headers.get(wire.CALLER),
             depth=_count(headers.get(wire.DEPTH)),
             chain_depth=_count(headers.get(wire.CHAIN_DEPTH)),
         )
-        return span.context(around), span
 
     async def _work(self, taken: _Taken, context: Context) -> Answer:
         is_web = taken.endpoint.name == wire.WEB_ENDPOINT
@@ -246,16 +254,8 @@ class Server:
         result = await loop.run_in_executor(self._threads, lambda: copied.run(handler, *arguments))
         return await result if inspect.isawaitable(result) else result
 
-    async def _refuse(self, taken: _Taken, why: str, is_told: bool) -> None:
-        if is_told:
-            self._core.requests.start()
-        await self._answer(taken, Answer.unrun(wire.CODE_BUSY, why), None, is_told)
-        if is_told:
-            self._core.requests.finish(clock.since_us(taken.at), True)
-
-    async def _answer(
-        self, taken: _Taken, answer: Answer, context: Optional[Context], is_told: bool = True
-    ) -> None:
+    async def _answer(self, taken: _Taken, answer: Answer, context: Optional[Context]) -> Answer:
+        """What was answered in the end."""
         started = taken.started
         options = self._core.options
         headers = [(wire.INSTANCE, options.instance), (wire.VERSION, options.version)]
@@ -286,36 +286,42 @@ class Server:
                 await self._publish(taken.message.reply, answer.body, headers + answer.headers)
             except Away:
                 _log.debug("an answer is lost with its connection")
-        if answer.status >= wire.CODE_FAILED:
-            taken.has_failed = True
-        if is_told:
-            self._tell(taken, answer, context)
+        return answer
 
     async def _publish(self, reply: str, payload: bytes, headers: Any) -> None:
         await self._link.bus.publish(reply, payload, "", Repeated(headers) if headers else None)
 
-    def _tell(self, taken: _Taken, answer: Answer, context: Optional[Context]) -> None:
-        """A row of ``requests``; a web request's is told by the gateway alone."""
+    def _tell(self, taken: _Taken, answer: Answer, context: Context, span: Span) -> None:
+        """Counts the call, and tells its row and its span."""
         took_us = clock.since_us(taken.at)
+        taken.has_failed = span.has_failed = answer.status >= wire.CODE_FAILED
+        handler_us = 0 if taken.started is None else clock.since_us(taken.started)
+        queue_us = max(0, took_us - handler_us)
         taken.endpoint.count(took_us, answer.message if answer.status >= 400 else None)
-        if taken.endpoint.name == wire.WEB_ENDPOINT:
-            return
-        line: Dict[str, Any] = {
-            "time": taken.time_us,
-            "endpoint": taken.endpoint.name,
-            "status": answer.status,
-            "duration_us": took_us,
-            "bytes": len(answer.body),
-        }
-        if taken.started is not None:
-            line["queue_us"] = int((taken.started - taken.at) * 1e6)
-        if taken.headers.get(wire.CALLER):
-            line["caller"] = taken.headers[wire.CALLER]
-        if context:
-            line["trace_id"] = context.trace_id()
+        # The row of a web request is told by the gateway alone.
+        if taken.endpoint.name != wire.WEB_ENDPOINT:
+            line: Dict[str, Any] = {
+                "time": taken.time_us,
+                "endpoint": taken.endpoint.name,
+                "status": answer.status,
+                "duration_us": took_us,
+                "queue_us": queue_us,
+                "bytes": len(answer.body),
+                "trace_id": context.trace_id(),
+            }
+            if context.caller:
+                line["caller"] = context.caller
             if context.arm:
                 line["arm"] = context.arm
-        self._core.requests_told.push(line)
+            self._core.requests_told.push(line)
+        span.attributes.update(
+            kind="server", status=answer.status, queue_us=queue_us, handler_us=handler_us
+        )
+        if context.caller:
+            span.attributes["caller"] = context.caller
+        if answer.message:
+            span.attributes["error"] = answer.message
+        self._core.spans.end(span)
 
 
 def _count(text: Optional[str]) -> int:

@@ -20,7 +20,7 @@ pub enum CallError {
         message: String,
         /// What more it said.
         body: Bytes,
-        /// Whether its handler ran.
+        /// Whether its handler ran, or may have where a try before this answer was lost.
         has_run: bool,
     },
     /// Nobody takes it.

@@ -256,6 +256,7 @@ impl<R> Call<R> {
         };
         let mut avoid = None;
         let mut may_retry = true;
+        let mut was_lost = false;
         loop {
             *attempts += 1;
             let (subject, version, is_told) = self.destination(&link, slot, avoid.as_deref());
@@ -277,7 +278,7 @@ impl<R> Call<R> {
             });
             match sent.await {
                 Ok(message) if may_retry && is_not_run(&message) => may_retry = false,
-                Ok(message) => return answer(message, sent_at, target()),
+                Ok(message) => return answer(message, sent_at, target(), was_lost),
                 Err(Lost::NoResponders) if link.post.is_settling() && left > SETTLE_EVERY => {
                     tokio::time::sleep(SETTLE_EVERY).await;
                 }
@@ -286,9 +287,14 @@ impl<R> Call<R> {
                     link.routing.ask(&link.post, false, deadline).await;
                     avoid = version;
                 }
-                Err(Lost::Late | Lost::Broken) if may_repeat => may_retry = false,
+                Err(Lost::Late | Lost::Broken) if may_repeat => {
+                    may_retry = false;
+                    was_lost = true;
+                }
                 Err(lost) => {
                     let within_ms = began.elapsed().as_millis() as u64;
+                    // The try before may have run, whatever became of this one.
+                    let lost = if was_lost { Lost::Late } else { lost };
                     return Err(self.lost(lost, target(), within_ms, &body, &link));
                 }
             }
@@ -396,7 +402,13 @@ impl Timing {
     }
 }
 
-fn answer(message: Message, sent_at: Instant, target: String) -> Result<Reply, CallError> {
+/// The answer to a call, of which a try before this one `was_lost` or not.
+fn answer(
+    message: Message,
+    sent_at: Instant,
+    target: String,
+    was_lost: bool,
+) -> Result<Reply, CallError> {
     let total = sent_at.elapsed();
     let headers = message.headers.unwrap_or_default();
     if let Some(code) = read(&headers, call::ERROR_CODE) {
@@ -405,7 +417,7 @@ fn answer(message: Message, sent_at: Instant, target: String) -> Result<Reply, C
             code: code.parse().unwrap_or(call::CODE_FAILED),
             message: read(&headers, call::ERROR).unwrap_or_default().to_owned(),
             body: message.payload,
-            has_run: read(&headers, call::NOT_RUN).is_none(),
+            has_run: was_lost || read(&headers, call::NOT_RUN).is_none(),
         });
     }
     let owned = |name| read(&headers, name).map(str::to_owned);

@@ -57,6 +57,14 @@ interface Asked extends CallOptions {
   readonly isBytes: boolean;
 }
 
+/** A message that answers a call. */
+interface Answered {
+  readonly message: Msg;
+  readonly sentMs: number;
+  /** Whether a try before it got no answer, and may have run. */
+  readonly wasLost: boolean;
+}
+
 /** Makes a call and tells its span, with the `hop` of a chain that it is; rejects with {@link CallError}. */
 export async function call<T>(
   core: Core,
@@ -70,8 +78,7 @@ export async function call<T>(
   const span = core.beginSpan(`${service}.${endpoint}`, around.trace, { kind: "client", ...hop });
   try {
     const asked = prepare(service, endpoint, data, options, around);
-    const { message, sentMs } = await attempt(core, asked, span.context(around), span);
-    return readReply<T>(message, sentMs, asked.target, span);
+    return readReply<T>(await attempt(core, asked, span.context(around), span), asked.target, span);
   } catch (error) {
     span.fail(error);
     throw error;
@@ -100,7 +107,7 @@ function prepare(service: string, endpoint: string, data: unknown, options: Call
   }
 }
 
-async function attempt(core: Core, asked: Asked, context: Context, span: Span): Promise<{ message: Msg; sentMs: number }> {
+async function attempt(core: Core, asked: Asked, context: Context, span: Span): Promise<Answered> {
   const link = core.link();
   const beganMs = performance.now();
   const untilMs = Math.min(beganMs + (asked.timeoutMs ?? TIMEOUT_MS), context.deadline ?? Infinity);
@@ -108,6 +115,7 @@ async function attempt(core: Core, asked: Asked, context: Context, span: Span): 
   const slot = asked.key ? slotOf(asked.service, asked.key) : Math.floor(Math.random() * SLOTS);
   let avoided: string | undefined;
   let isLast = false;
+  let lost: LinkError | undefined;
   for (let attempts = 1; ; attempts++) {
     if (attempts > 1) span.attributes["attempts"] = attempts;
     const { subject, version, isIdempotent } = aim(link, asked, slot, avoided);
@@ -118,7 +126,9 @@ async function attempt(core: Core, asked: Asked, context: Context, span: Span): 
     const withinMs = mayRepeat ? leftMs / 2 : leftMs;
     try {
       const message = await link.request({ subject, payload: asked.body, headers, withinMs, givesUpWhenBroken: mayRepeat });
-      if (isLast || header(message, Header.notRun) === undefined) return { message, sentMs };
+      if (isLast || header(message, Header.notRun) === undefined) {
+        return { message, sentMs, wasLost: lost !== undefined };
+      }
     } catch (error) {
       const failure = error instanceof LinkError ? error.failure : undefined;
       if (failure === "no-responders" && link.isSettling && leftMs > SETTLE_EVERY_MS) {
@@ -127,9 +137,12 @@ async function attempt(core: Core, asked: Asked, context: Context, span: Span): 
       }
       const isLost = failure === "late" || failure === "broken";
       if (isLast || !(isLost ? mayRepeat : failure === "no-responders")) {
-        throw explain(error, asked, Math.round(performance.now() - beganMs));
+        // The try before may have run, whatever became of this one.
+        throw explain(lost ?? error, asked, Math.round(performance.now() - beganMs));
       }
-      if (!isLost) {
+      if (isLost && error instanceof LinkError) {
+        lost = error;
+      } else {
         avoided = version;
         await link.askRoutes();
       }
@@ -186,7 +199,7 @@ function explain(error: unknown, asked: Asked, waitedMs: number): unknown {
   }
 }
 
-function readReply<T>(message: Msg, sentMs: number, target: string, span: Span): Reply<T> {
+function readReply<T>({ message, sentMs, wasLost }: Answered, target: string, span: Span): Reply<T> {
   const totalUs = Math.round((performance.now() - sentMs) * 1000);
   const queueUs = wholeNumber(header(message, Header.queueUs));
   const handlerUs = wholeNumber(header(message, Header.handlerUs));
@@ -206,7 +219,7 @@ function readReply<T>(message: Msg, sentMs: number, target: string, span: Span):
   if (code !== undefined || text !== undefined) {
     throw new CallError(wholeNumber(code) || Code.failed, text ?? "it gave no reason", {
       body: data,
-      mayHaveRun: header(message, Header.notRun) === undefined,
+      mayHaveRun: wasLost || header(message, Header.notRun) === undefined,
     });
   }
   const version = header(message, Header.version);

@@ -14,6 +14,7 @@ import { addArm, Context } from "../context.js";
 import type { Core } from "../core.js";
 import { CallError } from "../errors.js";
 import { nowUs } from "../memory/clock.js";
+import type { Span } from "../span.js";
 import { call as subjectOf, callInstance } from "../subject.js";
 import { parseTrace } from "../trace.js";
 import { within } from "../within.js";
@@ -133,39 +134,37 @@ export class Server {
 
   async #admit(taken: Taken): Promise<number> {
     if (!this.#admission.hasRoom) {
-      return await this.#told(taken, answerUnrun(Code.busy, "too many calls are being handled"), new Context());
+      return await this.#refuse(taken, Code.busy, "too many calls are being handled");
     }
     const leftMs = taken.deadline === undefined ? undefined : taken.deadline - performance.now();
     if (!(await this.#admission.enter(leftMs))) {
-      return await this.#told(taken, answerUnrun(Code.timeout, "the time was over before the handler ran"), new Context());
+      return await this.#refuse(taken, Code.timeout, "the time was over before the handler ran");
     }
     return await this.#run(taken);
   }
 
+  /** Answers without running the handler; the status. */
+  async #refuse(taken: Taken, code: number, why: string): Promise<number> {
+    const span = this.#begin(taken);
+    const context = span.context(this.#contextOf(taken, header(taken.message, Header.arm)));
+    return await this.#told(taken, answerUnrun(code, why), context, span);
+  }
+
   /** Runs the handler in the context of the call, and answers no later than the caller waits. */
   async #run(taken: Taken): Promise<number> {
-    const { message, endpoint } = taken;
-    const above = parseTrace(header(message, Header.traceparent) ?? "");
-    const began = { us: taken.timeUs, ms: taken.atMs };
-    const span = this.#core.beginSpan(endpoint.name, above, { kind: "server" }, began);
-    const context = span.context(this.#contextOf(taken));
+    const span = this.#begin(taken);
+    const context = span.context(this.#contextOf(taken, this.#armOf(taken)));
     taken.startedMs = performance.now();
     const work = context.run(() => this.#work(taken, context));
     // A handler cannot be stopped: its place is given back when it ends.
     this.#track(work.finally(() => this.#admission.leave()));
     const answer = await this.#inTime(work, taken);
-    const status = await context.run(() => this.#told(taken, answer, context));
-    const { caller } = context;
-    Object.assign(span.attributes, {
-      status,
-      queue_us: Math.round((taken.startedMs - taken.atMs) * 1000),
-      handler_us: sinceUs(taken.startedMs),
-      ...(caller === undefined ? {} : { caller }),
-    });
-    if (answer.error !== undefined) span.attributes["error"] = answer.error;
-    span.hasFailed = status >= Code.failed;
-    this.#core.endSpan(span);
-    return status;
+    return await context.run(() => this.#told(taken, answer, context, span));
+  }
+
+  #begin({ endpoint, message, timeUs, atMs }: Taken): Span {
+    const above = parseTrace(header(message, Header.traceparent) ?? "");
+    return this.#core.beginSpan(endpoint.name, above, { kind: "server" }, { us: timeUs, ms: atMs });
   }
 
   async #inTime(work: Promise<Answer>, { deadline }: Taken): Promise<Answer> {
@@ -180,12 +179,17 @@ export class Server {
     return answer;
   }
 
-  #contextOf({ message, deadline }: Taken): Context {
+  /** The arms of the call, with ours where our service is under trial. */
+  #armOf({ message }: Taken): string | undefined {
     const { service, version } = this.#core.who;
     const route = this.#link.route(service);
     const arm = header(message, Header.arm);
+    return route && hasTrial(route) ? addArm(arm, service, version) : arm;
+  }
+
+  #contextOf({ message, deadline }: Taken, arm: string | undefined): Context {
     return new Context({
-      arm: route && hasTrial(route) ? addArm(arm, service, version) : arm,
+      arm,
       deadline,
       caller: header(message, Header.caller),
       depth: wholeNumber(header(message, Header.depth)),
@@ -213,26 +217,35 @@ export class Server {
     }
   }
 
-  /** Answers, and tells a row of `requests`; the status. A web request's row is told by the gateway alone. */
-  async #told(taken: Taken, answer: Answer, context: Context): Promise<number> {
-    const { endpoint, message, startedMs, atMs } = taken;
+  /** Answers, and tells the row of the call and its span; the status. */
+  async #told(taken: Taken, answer: Answer, context: Context, span: Span): Promise<number> {
+    const { endpoint, startedMs, atMs } = taken;
     const sent = await this.#answer(taken, answer, context);
+    const { status, error } = sent;
     const tookUs = sinceUs(atMs);
-    endpoint.count(tookUs, sent.status >= 400 ? (sent.error ?? `answered ${sent.status}`) : undefined);
-    if (endpoint.name === WEB_ENDPOINT) return sent.status;
-    const caller = header(message, Header.caller);
-    this.#core.tell("req", {
-      time: taken.timeUs,
-      endpoint: endpoint.name,
-      status: sent.status,
-      duration_us: tookUs,
-      bytes: sent.body.length,
-      ...(startedMs === undefined ? {} : { queue_us: Math.round((startedMs - atMs) * 1000) }),
-      ...(caller ? { caller } : {}),
-      ...(context.trace ? { trace_id: context.trace.traceId } : {}),
-      ...(context.arm ? { arm: context.arm } : {}),
-    });
-    return sent.status;
+    const handlerUs = startedMs === undefined ? 0 : sinceUs(startedMs);
+    const queueUs = Math.max(0, tookUs - handlerUs);
+    const caller = context.caller ? { caller: context.caller } : {};
+    endpoint.count(tookUs, status >= 400 ? (error ?? `answered ${status}`) : undefined);
+    // The row of a web request is told by the gateway alone.
+    if (endpoint.name !== WEB_ENDPOINT) {
+      this.#core.tell("req", {
+        time: taken.timeUs,
+        endpoint: endpoint.name,
+        status,
+        duration_us: tookUs,
+        queue_us: queueUs,
+        bytes: sent.body.length,
+        trace_id: span.trace.traceId,
+        ...caller,
+        ...(context.arm ? { arm: context.arm } : {}),
+      });
+    }
+    Object.assign(span.attributes, { status, queue_us: queueUs, handler_us: handlerUs, ...caller });
+    if (error !== undefined) span.attributes["error"] = error;
+    span.hasFailed = status >= Code.failed;
+    this.#core.endSpan(span);
+    return status;
   }
 
   /** What was answered in the end. */
