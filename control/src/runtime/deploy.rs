@@ -260,7 +260,7 @@ impl Runtime {
             Cause::Started => (Reason::Started, None),
         };
         let is_start = reason == Reason::Started;
-        self.change(&name, |wanted| {
+        let added = self.kept.change_or_make(&name, |wanted| {
             let is_same = |version: &&Version| version.hash == hash && version.service == service;
             // Whoever went back from a version does not want it again with the next start.
             if let Some(known) = wanted.versions.iter().rfind(is_same).filter(|_| is_start) {
@@ -309,7 +309,9 @@ impl Runtime {
                 why: None,
             });
             Ok(Added::New(version))
-        })?
+        })?;
+        self.changed.notify_one();
+        added
     }
 }
 

@@ -60,7 +60,7 @@ pub enum KillError {
 impl Runtime {
     /// Ends the oldest ready instance of a service with SIGKILL.
     pub async fn kill_one(&self, name: &str) -> Result<Replaced, KillError> {
-        self.known(name)?;
+        self.kept.of(name)?;
         let mut views = self.views();
         let before = views.borrow_and_update().clone();
         let ready = ready_of(&before, name);

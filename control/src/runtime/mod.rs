@@ -13,6 +13,7 @@ mod forward;
 mod guest;
 mod hear;
 mod idempotent;
+mod kept;
 mod kill;
 mod orders;
 mod perform;

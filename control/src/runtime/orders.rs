@@ -16,10 +16,10 @@ use crate::service::{self, Others};
 impl Runtime {
     /// Stops the instances of a service; it stays known.
     pub fn stop(&self, name: &str) -> Result<(), RuntimeError> {
-        self.known(name)?;
-        let was_stopped = self.change(name, |wanted| {
+        let was_stopped = self.kept.change(name, |wanted| {
             std::mem::replace(&mut wanted.is_stopped, true)
         })?;
+        self.changed.notify_one();
         if !was_stopped {
             self.tell_act(name, Act::Stops);
         }
@@ -28,7 +28,7 @@ impl Runtime {
 
     /// Goes back to the version before; its name.
     pub fn rollback(&self, name: &str) -> Result<String, RuntimeError> {
-        let wanted = self.known(name)?;
+        let wanted = self.kept.of(name)?;
         let serving = wanted.serving().map(|version| version.name.clone());
         let earlier = wanted
             .versions
@@ -39,18 +39,17 @@ impl Runtime {
             .map(|version| version.name.clone());
         let earlier = earlier.ok_or_else(|| RuntimeError::NoEarlier(name.to_owned()))?;
         let now_us = (self.options.now_us)();
-        self.change(name, |wanted| {
+        self.kept.change(name, |wanted| {
             wanted.is_stopped = false;
             wanted.start(&earlier, Reason::Back, now_us);
         })?;
+        self.changed.notify_one();
         Ok(earlier)
     }
 
     /// Forgets a service; its instances end, its folder stays.
     pub fn remove(&self, name: &str) -> Result<(), RuntimeError> {
-        self.known(name)?;
-        self.options.lake.keep_service(name, None)?;
-        self.wanted().remove(name);
+        self.kept.remove(name)?;
         self.left().insert(name.to_owned());
         self.changed.notify_one();
         self.tell_act(name, Act::IsRemoved);
@@ -60,7 +59,8 @@ impl Runtime {
     /// Who waits for whom, of all that are deployed or have a folder; that of a folder is newer.
     pub(super) fn others(&self) -> Others {
         let mut others: Others = self
-            .wanted()
+            .kept
+            .all()
             .values()
             .map(|wanted| {
                 let newest = wanted.serving().or(wanted.versions.last());
@@ -92,7 +92,7 @@ impl Runtime {
     /// Removes the copies of services that were removed, with the secrets in them, once nothing runs
     /// in them any more.
     pub(super) fn remove_left(&self, seen: &Seen) {
-        let wanted = self.wanted();
+        let wanted = self.kept.all();
         self.left().retain(|name| {
             if wanted.contains_key(name) {
                 return false;

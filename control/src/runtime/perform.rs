@@ -26,7 +26,7 @@ impl Runtime {
                 number,
                 replaces,
             } => {
-                let of = self.wanted().get(service).and_then(|wanted| {
+                let of = self.kept.all().get(service).and_then(|wanted| {
                     let version = wanted.version(version)?;
                     Some((version.service.clone(), version.hash.clone()))
                 });
@@ -85,14 +85,20 @@ impl Runtime {
     ) -> Result<(), RuntimeError> {
         let now_us = (self.options.now_us)();
         let told = why.clone();
-        let (reason, gone) = self.change(service, |wanted| {
+        let entered = self.kept.change(service, |wanted| {
             match phase {
                 Phase::Starting => wanted.start(version, Reason::Restored, now_us),
                 _ => wanted.enter(version, phase, now_us, why),
             }
             let reason = wanted.version(version).map(|version| version.reason);
             (reason.unwrap_or_default(), wanted.forget_old())
-        })?;
+        });
+        let (reason, gone) = match entered {
+            // Removed since this was planned: it has no phases any more.
+            Err(RuntimeError::Unknown { .. }) => return Ok(()),
+            entered => entered?,
+        };
+        self.changed.notify_one();
         for hash in gone {
             self.remove_copy(service, &hash);
         }

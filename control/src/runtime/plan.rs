@@ -152,7 +152,9 @@ fn phases(
                     }
                     enter(version, Phase::Serving, None);
                 } else if let Some(since_us) = free_since_us
-                    && let Some(why) = failure(service, version, seen, now_us - since_us)
+                    // One that an earlier Serin left starting is tried for its whole time again.
+                    && let Some(why) =
+                        failure(service, version, seen, now_us - since_us.max(seen.since_us))
                 {
                     let before = made_room(service);
                     let again =
@@ -195,8 +197,8 @@ fn made_room(service: &Wanted) -> Option<&Version> {
     matches!(before.phase, Phase::Draining | Phase::Retired).then_some(before)
 }
 
-/// Why a version that could start so long ago will not get ready.
-fn failure(service: &Wanted, version: &Version, seen: &Seen, waited_us: i64) -> Option<String> {
+/// Why a version that was tried for so long will not get ready.
+fn failure(service: &Wanted, version: &Version, seen: &Seen, tried_us: i64) -> Option<String> {
     let crashes: Vec<_> = attempt(service, version, seen)
         .filter(|one| !one.status.is_ready && !one.status.is_stopping)
         .filter_map(|one| one.status.exit)
@@ -208,7 +210,7 @@ fn failure(service: &Wanted, version: &Version, seen: &Seen, waited_us: i64) -> 
         ));
     }
     let within_us = i64::try_from(version.service.ready_within_ms).ok()? * 1_000;
-    if waited_us <= within_us {
+    if tried_us <= within_us {
         return None;
     }
     let of = seen.of(&service.name, &version.name);

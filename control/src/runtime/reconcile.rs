@@ -1,12 +1,11 @@
 //! The reconciler: looks, plans, acts; again at each tick and whenever something changed.
 //!
-//! One task owns acting. What is wanted is behind a lock that is held for moments and never while
-//! something is waited for. Start at [`Runtime::run`].
+//! One task owns acting. Start at [`Runtime::run`].
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serin_lake::{Lake, LakeError};
@@ -22,6 +21,7 @@ use super::forward::forward;
 use super::guest::Guest;
 use super::hear::Heard;
 use super::idempotent;
+use super::kept::Kept;
 use super::orders;
 use super::plan::{Action, is_settled, plan, waits_for};
 use super::seen::{Seen, SeenInstance};
@@ -100,7 +100,7 @@ pub enum RuntimeError {
 /// The services of this machine.
 pub struct Runtime {
     pub(super) options: RuntimeOptions,
-    wanted: Mutex<BTreeMap<String, Wanted>>,
+    pub(super) kept: Kept,
     /// Since when it looks.
     since_us: i64,
     pub(super) shims: Shims,
@@ -124,14 +124,14 @@ pub struct Runtime {
 impl Runtime {
     /// Reads what is wanted and finds the shims that an earlier Serin left.
     pub async fn open(options: RuntimeOptions) -> Result<Arc<Runtime>, RuntimeError> {
-        let wanted = Wanted::read_all(options.lake.services()?);
+        let kept = Kept::open(options.lake.clone())?;
         let heard = Heard::new(options.client.clone());
         let shims = Shims::find(&options).await;
-        let left = orders::left(&options.versions_dir, &wanted);
+        let left = orders::left(&options.versions_dir, &kept.all());
         let runtime = Arc::new(Runtime {
             since_us: (options.now_us)(),
             options,
-            wanted: Mutex::new(wanted),
+            kept,
             shims,
             heard,
             changed: Notify::new(),
@@ -226,7 +226,7 @@ impl Runtime {
     /// Returns once the gateway sends requests to a version, where it is one of a web service; `false`
     /// where it has not in time.
     pub(super) async fn is_reached(&self, service: &str, version: &str) -> bool {
-        let wanted = self.known(service).ok();
+        let wanted = self.kept.of(service).ok();
         let is_web = wanted.is_some_and(|wanted| {
             let version = wanted.version(version);
             version.is_some_and(|version| version.service.web.is_some())
@@ -277,7 +277,7 @@ impl Runtime {
         let now_us = (self.options.now_us)();
         self.remove_left(&seen);
         let (actions, is_settled) = {
-            let wanted = self.wanted();
+            let wanted = self.kept.all();
             let wanted = self.as_run(&wanted);
             let actions = plan(&wanted, &seen, now_us);
             let is_settled = actions.is_empty() && is_settled(&wanted, &seen);
@@ -301,27 +301,6 @@ impl Runtime {
         false
     }
 
-    /// Changes what is wanted of a service and keeps it before anyone sees it.
-    pub(super) fn change<T>(
-        &self,
-        service: &str,
-        change: impl FnOnce(&mut Wanted) -> T,
-    ) -> Result<T, RuntimeError> {
-        let mut all = self.wanted();
-        let mut wanted = all
-            .get(service)
-            .cloned()
-            .unwrap_or_else(|| Wanted::new(service));
-        let changed = change(&mut wanted);
-        let text = serde_json::to_string(&wanted)
-            .map_err(|error| RuntimeError::Unwritable(service.to_owned(), error))?;
-        self.options.lake.keep_service(service, Some(&text))?;
-        all.insert(service.to_owned(), wanted);
-        drop(all);
-        self.changed.notify_one();
-        Ok(changed)
-    }
-
     /// What is wanted as this Serin runs it.
     fn as_run<'a>(
         &self,
@@ -337,22 +316,9 @@ impl Runtime {
 
     /// The services that a version which starts still waits for.
     pub(super) fn waits_for(&self, service: &str, version: &str) -> Vec<String> {
-        let all = self.wanted();
+        let all = self.kept.all();
         let of = all.get(service).and_then(|wanted| wanted.version(version));
         of.map_or_else(Vec::new, |version| waits_for(version, &all))
-    }
-
-    pub(super) fn wanted(&self) -> MutexGuard<'_, BTreeMap<String, Wanted>> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is wanted of a service that is known.
-    pub(super) fn known(&self, name: &str) -> Result<Wanted, RuntimeError> {
-        let all = self.wanted();
-        all.get(name).cloned().ok_or_else(|| RuntimeError::Unknown {
-            name: name.to_owned(),
-            known: serin_yaml::meant(name, all.keys().map(String::as_str)),
-        })
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -376,7 +342,7 @@ impl Runtime {
 
     /// Finds out which instances have become ready.
     fn mark_ready(self: &Arc<Runtime>, seen: &Seen) {
-        let wanted = self.wanted();
+        let wanted = self.kept.all();
         for (name, instances) in &seen.instances {
             let Some(of) = wanted.get(name) else { continue };
             let waiting = instances
@@ -399,7 +365,7 @@ impl Runtime {
     }
 
     fn show_seen(&self, seen: &Seen) {
-        let kept = self.wanted();
+        let kept = self.kept.all();
         let wanted = self.as_run(&kept);
         let guests = self.guests();
         let mut views = Vec::new();

@@ -44,7 +44,7 @@ impl Runtime {
         let wake = Arc::new(Notify::new());
         let mut notices = Notices::new(&self.options.dir, &services, &wake);
         let deploy = |name: &str, cause| {
-            if self.known(name).is_ok_and(|wanted| wanted.is_stopped) {
+            if self.kept.of(name).is_ok_and(|wanted| wanted.is_stopped) {
                 tracing::info!(name, "saved, and not deployed: the service was stopped");
                 return;
             }

@@ -157,7 +157,7 @@ impl Runtime {
         let mut lines = self.tail(name, &version).await;
         lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
         let mut why = why.unwrap_or_else(|| String::from("another version took its place"));
-        let wanted = self.known(name).ok();
+        let wanted = self.kept.of(name).ok();
         if let Some(of) = wanted.as_ref().and_then(|wanted| wanted.version(&version))
             && let Some(advice) = programs::too_old(&of.service, &self.options.dir).await
         {

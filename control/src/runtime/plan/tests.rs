@@ -31,6 +31,12 @@ impl Case {
         self
     }
 
+    /// Serin looks since then.
+    fn looked(mut self, since_us: i64) -> Case {
+        self.seen.since_us = since_us;
+        self
+    }
+
     /// The version of a service that was drained last.
     fn drained(mut self, name: &str, version: &str) -> Case {
         let wanted = self.wanted.get_mut(name).expect("there");
@@ -437,4 +443,22 @@ fn nothing_is_under_way_once_all_that_is_wanted_is_ready() {
         let case = serving().instance("a", "v1", 1, How::Ready);
         assert!(!settled(&case.version("a", "v2", phase, 0, "run: x\n")));
     }
+}
+
+#[test]
+fn a_version_that_was_starting_when_serin_went_down_has_its_whole_time_again() {
+    const DAY: i64 = 86_400 * S;
+    let yaml = "run: x\ninstances: 1\nready_within: 5s";
+    let case = || {
+        Case::new()
+            .version("a", "v1", Phase::Starting, 0, yaml)
+            .looked(DAY)
+    };
+    case().plans(DAY, expect!["start a-v1-1"]);
+    let slow = case().at(DAY).instance("a", "v1", 1, How::Starting);
+    slow.plans(DAY + 5 * S, expect![[""]]);
+    slow.plans(
+        DAY + 6 * S,
+        expect!["a v1 is Failed 0 of 1 instances were ready within 5 s"],
+    );
 }
