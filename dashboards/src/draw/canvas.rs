@@ -169,8 +169,8 @@ where
     pub(crate) fn fill(&self, area: Area, color: Color, opacity: f64) -> Result<(), DrawError> {
         let (left, top) = self.at((area.x, area.y));
         let (right, bottom) = self.at((area.right(), area.bottom()));
-        // Both corners belong to the rectangle.
-        let corners = [(left, top), ((right - 1).max(left), (bottom - 1).max(top))];
+        // Neither backend paints the last column and row.
+        let corners = [(left, top), (right.max(left + 1), bottom.max(top + 1))];
         self.draw(&Rectangle::new(corners, color.0.mix(opacity).filled()))
     }
 

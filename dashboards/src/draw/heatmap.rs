@@ -123,10 +123,11 @@ where
     for step in 0..STEPS {
         let share = step as f64 / (STEPS - 1) as f64;
         let x = left + w * step as f64;
+        // Each to the end, under those that follow: side by side they would leave seams.
         canvas.fill(
             Area {
                 x,
-                w: w + 0.5,
+                w: left + width - x,
                 ..area
             },
             canvas.theme.heat(share),

@@ -170,7 +170,7 @@ where
     let high = bounds
         .filter(|bound| *bound <= 2.0 * high)
         .fold(high, f64::max);
-    let ticks = value_ticks(low, high, ((area.h / 45.0) as usize).clamp(2, 6));
+    let ticks = value_ticks(low, high, ((area.h / 38.0) as usize).clamp(2, 6));
     let font = canvas.muted(11.0);
     let labels: Vec<String> = ticks
         .iter()
