@@ -157,7 +157,7 @@ impl Refusal {
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (
                 header::CONTENT_SECURITY_POLICY,
-                "default-src 'none'; style-src 'unsafe-inline'",
+                "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
             ),
         ];
         for (name, value) in fixed {
@@ -191,11 +191,16 @@ impl Refusal {
             }
             links.push_str("</ul>");
         }
+        if self.is_passing() {
+            links.push_str("<p><a href=\"\">Try again</a></p>");
+        }
         format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\">\
-             <title>{number} {title}</title><style>{STYLE}</style>\
-             <main><h1>{title}</h1><p>{message}</p>{links}<p><small>{number} {code}</small></p></main>\n",
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+             <title>{number} {title}</title>\
+             <link rel=\"icon\" href=\"data:image/svg+xml,{ICON}\"><style>{STYLE}</style>\
+             <main><p class=\"status\">{number}</p><h1>{title}</h1><p>{message}</p>{links}\
+             <footer>The gateway of Serin · <code>{code}</code></footer></main>\n",
             number = status.as_u16(),
             message = escaped(&sentence(&self.message())),
             code = self.code(),
@@ -203,8 +208,21 @@ impl Refusal {
     }
 }
 
-const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;\
-    margin:15vh auto 0;max-width:36rem;padding:0 1rem}h1{font-size:1.5rem}small{opacity:.6}";
+/// The bird, as an address: without it browsers ask the services for one.
+const ICON: &str = "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E\
+    %3Crect width='32' height='32' rx='8' fill='%2320312a'/%3E\
+    %3Cpath fill='%23f2c230' d='M5 21c5.500 1 8-1.500 9.500-6C15.800 11 18.200 8.500 22 8.500c2 0 3.300.9 \
+    4 2.300l2.500 1-2.500 1.400C25.500 20 21 24.500 14 24.500c-4 0-7-1.300-9-3.500z'/%3E\
+    %3Ccircle cx='22.300' cy='11.800' r='1.250' fill='%2320312a'/%3E%3C/svg%3E";
+
+/// The colours of the application, so that one knows where one is.
+const STYLE: &str = ":root{color-scheme:light dark;\
+    font:16px/1.6 system-ui,sans-serif;color:light-dark(#1b2027,#e7eaee);background:light-dark(#f4f6f8,#0f1216)}\
+    body{margin:14vh auto 0;max-width:36rem;padding:0 1.25rem;overflow-wrap:anywhere}\
+    h1{font-size:1.6rem;line-height:1.25;letter-spacing:-.02em;margin:0 0 .5rem}p,ul{margin:0 0 1rem}\
+    .status{margin:0;font-weight:600;font-variant-numeric:tabular-nums}\
+    .status,footer{color:light-dark(#5b6572,#9aa4b0)}a{color:light-dark(#0b6b4f,#57cfa5)}\
+    footer{margin-top:2rem;padding-top:.75rem;border-top:1px solid light-dark(#dde2e8,#2a313a);font-size:.875rem}";
 
 /// With a capital and a full stop, as a page has it.
 fn sentence(message: &str) -> String {
