@@ -2,7 +2,8 @@
 //!
 //! `docs/SUMMARY.md` is the table of contents at the side and the order of reading. A page is found
 //! by its name alone, so that no path of a reader reaches a file. The colours and the bar on top are
-//! the application's own style sheets; the one script only takes over the theme chosen there.
+//! the application's own style sheets; the one script only takes over the theme chosen there, and has the
+//! bar of a narrow screen begin where one is.
 
 mod markdown;
 
@@ -28,6 +29,7 @@ try {
   const theme = localStorage.getItem('serin.theme');
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
 } catch { /* Storage may be forbidden; then the system decides. */ }
+addEventListener('DOMContentLoaded', () => document.querySelector('.app-bar [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' }));
 ";
 const SUMMARY: &str = "SUMMARY.md";
 /// Below this many headings a page needs no list of them.
