@@ -274,3 +274,46 @@ async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
     );
     nothing_is_wrong(&mut browser).await
 }
+
+#[tokio::test]
+async fn a_link_with_a_statement_asks_once_and_a_range_that_is_none_is_said_once() -> Result<()> {
+    let serin = weblog::imported().await?;
+    let mut browser = Browser::start()?;
+    browser
+        .ask("open", json!({"url": at(&serin, "/d/weblog").await?}))
+        .await?;
+    let link = "/explore?sql=SELECT%20count(*)%20AS%20requests%20FROM%20%22http.request%22";
+    browser
+        .ask("open", json!({"url": format!("{}{link}", serin.url())}))
+        .await?;
+    browser
+        .until("document.querySelector('[data-testid=result] td')?.textContent === '10,000'")
+        .await?;
+    let asked = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/query')).length";
+    let asked = browser.ask("tell", json!({"expression": asked})).await?;
+    assert_eq!(asked, 2, "the list of tables, and the statement");
+
+    browser
+        .ask(
+            "open",
+            json!({"url": format!("{}/d/weblog?from=soon&to=later", serin.url())}),
+        )
+        .await?;
+    browser
+        .until("document.querySelector('[data-testid=own-range]') !== null")
+        .await?;
+    let panels = browser
+        .ask(
+            "tell",
+            json!({"expression": "document.querySelectorAll('[data-panel]').length"}),
+        )
+        .await?;
+    assert_eq!(panels, 0, "no panel repeats it");
+    browser
+        .ask("click", json!({"selector": "[data-testid=own-range]"}))
+        .await?;
+    browser
+        .until("document.querySelector('[data-panel=total]')?.dataset.state === 'ok'")
+        .await?;
+    nothing_is_wrong(&mut browser).await
+}

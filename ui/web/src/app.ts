@@ -4,7 +4,7 @@
 // Start at `startApp`.
 import { onSignedOut, session } from './api/client';
 import type { Session } from './api/types';
-import { fill, h, setAttribute } from './dom';
+import { fill, h, patch, setAttribute } from './dom';
 import { icon, logo } from './icons';
 import { dashboardPage } from './pages/dashboard';
 import { decisionsPage } from './pages/decisions';
@@ -151,7 +151,7 @@ class App {
       return element;
     };
     const theme = currentTheme();
-    fill(
+    patch(
       this.#bar,
       h('a', { class: 'brand', href: '/', 'aria-label': 'Serin, dashboards' }, logo(), h('span', {}, 'Serin')),
       h('nav', { 'aria-label': 'Pages' },

@@ -110,11 +110,11 @@ export const copyDashboard = (name: string): Promise<{ file: string }> =>
 export const liveAddress = (name: string, range: RangeText | undefined, chosen: Chosen): string =>
   BASE + withParameters(`${dashboardPath(name)}/live`, { ...range }, chosen);
 
-export const decisions = (limit: number): Promise<Decision[]> =>
-  request(withParameters('/decisions', { limit: String(limit) }));
+export const decisions = (limit: number, signal?: AbortSignal): Promise<Decision[]> =>
+  request(withParameters('/decisions', { limit: String(limit) }), { signal: signal ?? null });
 
-export const services = (): Promise<Service[]> =>
-  request<{ services: Service[] }>('/services').then((answer) => answer.services);
+export const services = (signal?: AbortSignal): Promise<Service[]> =>
+  request<{ services: Service[] }>('/services', { signal: signal ?? null }).then((answer) => answer.services);
 
 export const query = (sql: string, range: RangeText, signal?: AbortSignal): Promise<QueryResult> =>
   request('/query', {

@@ -24,7 +24,7 @@ export interface Killed {
 const post = <T>(path: string, body?: unknown): Promise<T> =>
   request(`/first-steps/${path}`, body === undefined ? { method: 'POST' } : { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
 
-export const firstSteps = (): Promise<FirstSteps> => request('/first-steps');
+export const firstSteps = (signal: AbortSignal): Promise<FirstSteps> => request('/first-steps', { signal });
 export const sendVisitors = (areWanted: boolean): Promise<FirstSteps> => post('visitors', { are_wanted: areWanted });
 export const killOne = (): Promise<Killed> => post('kill');
 export const closeFirstSteps = (): Promise<unknown> => post('close');

@@ -65,7 +65,7 @@ class Heatmap implements Chart {
 
   #geometry(heat: Heat): { left: number; cellWidth: number; cellHeight: number } {
     const longest = Math.max(0, ...heat.y.labels.map((label) => label.length));
-    const left = Math.min(140, Math.max(30, longest * 6.4 + 10));
+    const left = Math.min(140, Math.max(30, longest * 7.4 + 12));
     return {
       left,
       cellWidth: (this.#size.width - left) / Math.max(1, heat.x.labels.length),

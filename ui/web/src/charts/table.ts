@@ -80,7 +80,7 @@ export function tableChart(): Chart {
 }
 
 function heading(column: Column, sort: Sort | undefined, onClick: () => void): HTMLElement {
-  const button = h('button', { type: 'button', class: 'sort', onclick: onClick }, column.name);
+  const button = h('button', { type: 'button', class: 'sort', 'aria-label': column.name === '' ? 'sort by the names of the rows' : null, onclick: onClick }, column.name);
   button.addEventListener('serin-focus', () => button.focus());
   return h(
     'th',
@@ -137,9 +137,9 @@ const WHOLE = new Intl.NumberFormat('en-US');
 const FRACTION = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 6 });
 const COLLATOR = new Intl.Collator('en', { numeric: true });
 
-/** A number without a unit: whole, grouped; fractions to six digits. */
+/** A number without a unit: whole, grouped; fractions to six digits, but never less than the whole ones. */
 function readable(value: number): string {
-  return (Number.isInteger(value) ? WHOLE : FRACTION).format(value);
+  return Number.isInteger(value) || Math.abs(value) >= 99_999.5 ? WHOLE.format(Math.round(value)) : FRACTION.format(value);
 }
 
 function sorted(rows: Cell[][], { column, isDown }: Sort): Cell[][] {

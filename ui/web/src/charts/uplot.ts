@@ -20,10 +20,8 @@ import { hideTooltip, showTooltip, type TooltipRow } from './tooltip';
 
 const SYNC_KEY = 'serin';
 const FONT = '11px Inter, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
-// How wide a letter of that font is, about, in pixels.
-const LETTER_WIDTH = 5.9;
 // Right of the plot, for half of a label like `21 May` under its end.
-const LABEL_ROOM = 18;
+const LABEL_ROOM = 22;
 // More rows than these would cover the page.
 const TOOLTIP_ROWS = 12;
 // A threshold further away than this many times the data would press the data flat.
@@ -36,6 +34,16 @@ interface Shape {
   aligned: Aligned;
   stepS: number;
   isStacked: boolean;
+}
+
+let ruler: CanvasRenderingContext2D | null | undefined;
+
+/** How wide a label is, in pixels. */
+function widthOf(text: string): number {
+  ruler ??= document.createElement('canvas').getContext('2d');
+  if (!ruler) return 0;
+  ruler.font = FONT;
+  return ruler.measureText(text).width;
 }
 
 export function seriesChart(gestures: Gestures): Chart {
@@ -156,7 +164,7 @@ class SeriesChart implements Chart {
           ...axis,
           gap: 6,
           space: 34,
-          size: (_plot, texts) => 16 + Math.max(14, ...(texts ?? []).map((text) => text.length * LETTER_WIDTH)),
+          size: (_plot, texts) => 16 + Math.max(14, ...(texts ?? []).map(widthOf)),
           values: (_plot, ticks) => ticks.map((value) => formatValue(Number(value.toPrecision(12)), compactUnit(panel.unit))),
         },
       ],
@@ -178,7 +186,7 @@ class SeriesChart implements Chart {
     const width = plot.bbox.width / uPlot.pxRatio;
     if (width <= 0 || min === undefined || max === undefined || max <= min) return true;
     const toEnd = ((max - second) / (max - min)) * width + LABEL_ROOM;
-    return toEnd >= (text.length * LETTER_WIDTH) / 2;
+    return toEnd >= widthOf(text) / 2;
   }
 
   #seriesOptions(one: Series, index: number, { frame, panel, isStacked, series }: Shape): uPlot.Series {

@@ -10,7 +10,7 @@ import { freshness, type Freshness } from '../panel/state';
 import { iconButton, rangePicker } from '../dashboard/range_picker';
 import { DashboardStore } from '../dashboard/store';
 import { variablePickers } from '../dashboard/variables';
-import { fill, h, setAttribute, setText } from '../dom';
+import { fill, h, setAttribute, setText, withCode } from '../dom';
 import { icon } from '../icons';
 import { currentZone, isDark, onSettings } from '../settings';
 import { formatClock, formatDateTime } from '../time/format';
@@ -46,6 +46,8 @@ class DashboardPage implements Page {
   readonly #ends: (() => void)[] = [];
   readonly #panels = new Map<string, Panel>();
   #built = '';
+  /** What the notices say. */
+  #noticed: { told: string; copy: HTMLElement | undefined } = { told: '', copy: undefined };
   #isScheduled = false;
   /** What became of a copy. */
   #told: HTMLElement | undefined;
@@ -57,7 +59,7 @@ class DashboardPage implements Page {
     this.title = name;
     this.#store = new DashboardStore(name, () => this.#schedule());
     this.#picker = rangePicker((range) => this.#choose(range));
-    this.#pause = iconButton('pause', 'Pause', 'pause', () => this.#store.setPaused(!this.#store.isPaused));
+    this.#pause = iconButton('pause', '', 'pause', () => this.#store.setPaused(!this.#store.isPaused));
     this.#copy = iconButton('copy', 'Copy to dashboards/, to change it', 'copy', () => void this.#copyToFolder());
     this.#copy.hidden = true;
     this.element = h(
@@ -121,8 +123,10 @@ class DashboardPage implements Page {
     const { dataRange, span, panels, isLoading } = this.#store;
     const known = Object.values(panels);
     if (!dataRange || known.length === 0 || isLoading) return false;
-    const isInside = Date.parse(dataRange.from) < span.to && Date.parse(dataRange.to) > span.from;
-    return !isInside || known.every(({ state }) => state === 'empty');
+    const [from, to] = [Date.parse(dataRange.from), Date.parse(dataRange.to)];
+    if (from >= span.to || to <= span.from) return true;
+    const reachesOut = from < span.from || (to > span.to && !this.#store.moves);
+    return reachesOut && known.every(({ state }) => state === 'empty');
   }
 
   #choose(range: Range): void {
@@ -169,8 +173,12 @@ class DashboardPage implements Page {
     const { definition, missing } = store;
     this.#drawHeader();
     if (!definition) {
-      fill(this.#rows, missing ? this.#missing(missing.code, missing.message) : null);
+      fill(this.#rows, missing ? this.#missing('This dashboard cannot be shown', missing) : null);
       this.#built = '';
+      return;
+    }
+    if (store.failure && Object.keys(store.panels).length === 0) {
+      this.#drawRefused(store.failure);
       return;
     }
     this.#build();
@@ -214,19 +222,35 @@ class DashboardPage implements Page {
     const state = freshness(store.connection, store.isPaused, store.failure !== undefined, store.moves);
     setAttribute(this.#status, 'data-state', state);
     setText(this.#status, this.#statusText(state));
-    setAttribute(this.#pause, 'aria-pressed', String(store.isPaused));
-    fill(this.#pause, icon(store.isPaused ? 'play' : 'pause'));
-    setAttribute(this.#pause, 'aria-label', store.isPaused ? 'Play (d p)' : 'Pause (d p)');
-    setAttribute(this.#pause, 'title', this.#pause.getAttribute('aria-label'));
+    this.#showPause(store.isPaused);
+    this.#drawNotices();
+  }
+
+  #showPause(isPaused: boolean): void {
+    const label = isPaused ? 'Play (d p)' : 'Pause (d p)';
+    if (this.#pause.title === label) return;
+    fill(this.#pause, icon(isPaused ? 'play' : 'pause'));
+    setAttribute(this.#pause, 'aria-pressed', String(isPaused));
+    setAttribute(this.#pause, 'aria-label', label);
+    setAttribute(this.#pause, 'title', label);
+  }
+
+  /** Anew only where they say something else: one that was folded away or has the focus keeps it. */
+  #drawNotices(): void {
+    const { definition, dataRange, failure, panels } = this.#store;
+    const told = JSON.stringify([this.#liesElsewhere && dataRange, Object.keys(panels).length > 0 && failure?.message, definition?.problems, currentZone()]);
+    if (told === this.#noticed.told && this.#told === this.#noticed.copy) return;
+    this.#noticed = { told, copy: this.#told };
     fill(this.#notices, ...this.#noticeList());
   }
 
   #statusText(state: Freshness): string {
-    const { watermark, updatedAt, moves } = this.#store;
+    const { watermark, updatedAt, moves, span } = this.#store;
     const zone = currentZone();
     if (state === 'stale') return updatedAt ? `stale, last updated ${formatClock(updatedAt, zone)}` : 'stale';
     if (!watermark || state === 'connecting') return FRESHNESS[state];
     const at = Date.parse(watermark);
+    if (!moves && at >= span.to) return `${FRESHNESS[state]} · complete`;
     const isToday = Math.abs(Date.now() - at) < 43_200_000;
     return moves || isToday
       ? `${FRESHNESS[state]} · complete up to ${isToday ? formatClock(at, zone) : formatDateTime(at, zone)}`
@@ -299,8 +323,19 @@ class DashboardPage implements Page {
     this.context.go({ isolated: series === undefined ? others : { ...others, [panel]: series } }, 'replace');
   }
 
-  #missing(code: string, message: string): HTMLElement {
-    return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, 'This dashboard cannot be shown'), h('p', {}, message), h('code', {}, code),
+  /** Nothing was ever answered: said once, not by every panel. */
+  #drawRefused(failure: ApiError): void {
+    const told = `refused ${failure.code} ${failure.message}`;
+    if (this.#built === told) return;
+    this.#built = told;
+    const isOfRange = failure.status === 400 && this.context.url().range !== undefined;
+    const element = this.#missing(isOfRange ? 'This range cannot be shown' : 'The numbers cannot be shown', failure);
+    if (isOfRange) element.append(h('button', { type: 'button', class: 'button primary', 'data-testid': 'own-range', onclick: () => this.context.go({ range: undefined }) }, 'Show the range of the dashboard'));
+    fill(this.#rows, element);
+  }
+
+  #missing(title: string, { code, message }: ApiError): HTMLElement {
+    return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, title), h('p', {}, ...withCode(message)), h('code', {}, code),
       h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
   }
 }

@@ -1,47 +1,56 @@
 // What rules, the runtime and people decided, newest first, each with its inputs and its reason.
-import { ApiError, decisions } from '../api/client';
+import { decisions } from '../api/client';
 import type { Decision } from '../api/types';
-import { fill, h } from '../dom';
+import { markColor } from '../charts/palette';
+import { h, patch } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
-import { currentZone, onSettings } from '../settings';
+import { currentZone, isDark, onSettings } from '../settings';
 import { formatAge, formatDateTime } from '../time/format';
 import { serviceLink } from '../url';
+import { failureNotice } from './notice';
 import type { Page } from './page';
+import { poller } from './poll';
 
 const LIMIT = 100;
 const POLL_MS = 5000;
 
 export function decisionsPage(): Page {
-  const list = h('div', { 'aria-live': 'off', 'data-testid': 'decision-list' }, h('p', { class: 'muted' }, 'loading'));
-  const element = h(
-    'main',
-    { class: 'decisions', id: 'main' },
-    h('header', { class: 'home-header' }, h('h1', {}, 'Decisions'), h('p', { class: 'muted' }, 'What rules, the runtime and people decided and why, newest first. Each is an event of type serin.decision.')),
-    list,
-  );
-  let shown = '';
-  const draw = async (): Promise<void> => {
-    try {
-      const found = await decisions(LIMIT);
-      const next = JSON.stringify([found, currentZone()]);
-      if (next === shown) return;
-      shown = next;
-      fill(list, found.length > 0 ? h('ol', { class: 'decision-list' }, ...found.map(entry)) : nothing());
-    } catch (error) {
-      shown = '';
-      const text = error instanceof ApiError ? `${error.message} (${error.code})` : 'the decisions cannot be read';
-      fill(list, h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, text)));
-    }
+  const notices = h('div', { class: 'notices' });
+  const list = h('div', { 'data-testid': 'decision-list' }, h('p', { class: 'muted' }, 'loading'));
+  let found: Decision[] | undefined;
+  const draw = (): void => {
+    if (found) patch(list, found.length > 0 ? h('ol', { class: 'decision-list' }, ...found.map(entry)) : nothing());
   };
-  void draw();
-  const timer = setInterval(() => void draw(), POLL_MS);
-  const end = onSettings(() => void draw());
+  const poll = poller({
+    everyMs: POLL_MS,
+    look: async (signal) => {
+      found = await decisions(LIMIT, signal);
+      if (!signal.aborted) draw();
+    },
+    onFailure: (failure) => {
+      patch(notices, failure ? failureNotice(failure) : null);
+      if (failure && !found) patch(list);
+    },
+  });
+  poll.now();
+  const end = onSettings(draw);
   return {
-    element,
+    element: h(
+      'main',
+      { class: 'decisions', id: 'main' },
+      h('header', { class: 'home-header' },
+        h('h1', {}, 'Decisions'), poll.element,
+        h('p', { class: 'muted' }, 'What rules, the runtime and people decided and why, newest first. Each is an event of type ', h('code', {}, 'serin.decision'), '.')),
+      notices,
+      list,
+    ),
     title: 'Decisions',
+    onKeys: (keys) => {
+      if (keys === 'd r') poll.now();
+    },
     destroy: () => {
-      clearInterval(timer);
+      poll.stop();
       end();
     },
   };
@@ -53,11 +62,13 @@ function entry(decision: Decision): HTMLElement {
   const numbers = decision.kpi
     ? h('span', { class: 'decision-numbers' }, h('code', {}, decision.kpi), ` ${formatValue(decision.value, unit)} `, h('span', { class: 'muted' }, `bound ${formatValue(decision.bound, unit)}`))
     : null;
+  const chip = h('span', { class: 'chip' }, decision.action);
+  chip.style.setProperty('--color', markColor(decision.action, isDark()));
   return h(
     'li',
-    { class: 'decision', 'data-testid': 'decision' },
+    { class: 'decision', 'data-testid': 'decision', 'data-key': typeof decision['id'] === 'string' ? decision['id'] : null },
     h('time', { datetime: decision.time, title: `${formatAge(Date.now() - at)} ago` }, formatDateTime(at, currentZone())),
-    h('span', { class: 'chip' }, decision.action),
+    chip,
     h('strong', {}, decision.subject ? h('a', { href: serviceLink(decision.subject) }, decision.subject) : decision.rule),
     decision.subject ? h('span', { class: 'muted' }, decision.rule) : null,
     numbers,

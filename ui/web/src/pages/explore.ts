@@ -3,13 +3,13 @@ import { ApiError, query } from '../api/client';
 import { dataTable } from '../charts/table';
 import { rangePicker } from '../dashboard/range_picker';
 import { fill, h } from '../dom';
-import { icon } from '../icons';
 import { saveText } from '../panel/panel';
 import { toCsv } from '../panel/rows';
 import { currentZone, onSettings } from '../settings';
 import { formatDateTime } from '../time/format';
 import type { Range } from '../time/range';
 import type { UrlState } from '../url';
+import { failureNotice } from './notice';
 import type { Context, Page } from './page';
 import { tableList } from './tables';
 
@@ -51,7 +51,7 @@ export function explorePage(context: Context): Page {
       if (signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
       outcome.textContent = 'failed';
-      fill(output, h('div', { class: 'notice bad', role: 'alert', 'data-testid': 'query-error' }, icon('warning'), h('span', {}, error.message), h('code', {}, error.code)));
+      fill(output, h('div', { 'data-testid': 'query-error' }, failureNotice(error)));
     }
   }
 
@@ -66,7 +66,8 @@ export function explorePage(context: Context): Page {
     picker.show(range());
     redraw();
   });
-  if (context.url().sql) void run();
+  // Only when this page stands: running tells the address bar, and the address bar tells the page.
+  if (context.url().sql) queueMicrotask(() => void run());
   const element = h(
     'main',
     { class: 'explore', id: 'main', 'data-testid': 'explore' },

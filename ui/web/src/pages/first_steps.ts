@@ -5,51 +5,50 @@
 // between editing and DuckDB, once versions are judged. Start at `firstStepsPanel`.
 import { ApiError } from '../api/client';
 import { closeFirstSteps, firstSteps, killOne, sendVisitors, type FirstSteps, type Killed } from '../api/first_steps';
-import { h, setText } from '../dom';
+import { fill, h, setText } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { serviceLink } from '../url';
+import { poller } from './poll';
 
 const POLL_MS = 1000;
 
 export interface FirstStepsPanel {
   readonly element: HTMLElement;
+  /** It is known whether there is anything to show. */
+  readonly looked: Promise<void>;
   destroy: () => void;
 }
 
 /** Stays empty where there is nothing to try, or where it was closed. */
 export function firstStepsPanel(): FirstStepsPanel {
   const element = h('div', {});
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let isEnded = false;
   let steps: ReturnType<typeof build> | undefined;
-
-  async function look(): Promise<void> {
-    clearTimeout(timer);
-    try {
-      const found = await firstSteps();
-      if (isEnded) return;
-      if (!found.is_open) element.replaceChildren();
-      else {
-        if (!steps) element.append((steps = build(found, () => void look(), end)).element);
-        steps.show(found);
-      }
-    } catch (error) {
-      // An older server, or none: the rest of the page says so.
-      if (!(error instanceof ApiError)) throw error;
-      if (error.status === 404) return;
-    }
-    if (!isEnded) timer = setTimeout(() => void look(), POLL_MS);
-  }
+  let tell: () => void = () => {};
+  const looked = new Promise<void>((resolve) => { tell = resolve; });
+  const poll = poller({
+    everyMs: POLL_MS,
+    look: async (signal) => {
+      const found = await firstSteps(signal);
+      if (signal.aborted) return;
+      steps = found.is_open ? (steps ?? build(found, () => poll.now(), end)) : undefined;
+      if (element.firstElementChild !== (steps?.element ?? null)) fill(element, steps?.element);
+      steps?.show(found);
+    },
+    // An older server knows no first steps; of one that is away the rest of the page tells.
+    onFailure: (failure) => {
+      tell();
+      if (failure?.status === 404) end();
+    },
+  });
 
   function end(): void {
-    isEnded = true;
-    clearTimeout(timer);
+    poll.stop();
     element.replaceChildren();
   }
 
-  void look();
-  return { element, destroy: end };
+  poll.now();
+  return { element, looked, destroy: end };
 }
 
 function build(found: FirstSteps, changed: () => void, close: () => void): { element: HTMLElement; show: (now: FirstSteps) => void } {

@@ -1,50 +1,69 @@
 // The first page: the dashboards there are, and where to drop a file; first steps where there is none.
 import { ApiError, dashboard, dashboards } from '../api/client';
 import type { DashboardSummary } from '../api/types';
-import { fill, h } from '../dom';
+import { fill, h, type Child } from '../dom';
 import { icon } from '../icons';
 import { currentZone } from '../settings';
 import { nameOf } from '../time/range';
 import { firstStepsPanel } from './first_steps';
+import { failureNotice } from './notice';
 import type { Context, Page } from './page';
 
 export function homePage(context: Context, chooseFile: () => void): Page {
-  const list = h('div', { class: 'home-list', 'aria-busy': 'true' });
+  const list = h('div', { class: 'home-list' });
   const steps = firstStepsPanel();
   const drop = h(
     'button',
-    { type: 'button', class: 'drop-area', 'data-testid': 'drop-area', onclick: chooseFile },
+    { type: 'button', class: 'drop-area', hidden: true, 'data-testid': 'drop-area', onclick: chooseFile },
     icon('upload'),
     h('strong', {}, 'Drop a file anywhere, or choose one'),
     h('span', { class: 'muted' }, 'Access log, NDJSON, CSV or Parquet. Serin imports it, proposes KPIs and opens a dashboard.'),
   );
   const element = h(
     'main',
-    { class: 'home', id: 'main', 'data-testid': 'home' },
+    { class: 'home', id: 'main', 'data-testid': 'home', 'aria-busy': 'true' },
     h('header', { class: 'home-header' }, h('h1', {}, 'Dashboards'), state(context)),
     steps.element,
     list,
     drop,
   );
-  dashboards().then(
-    (found) => fill(list, found.every(({ is_built_in }) => is_built_in) && firstSteps(), found.length > 0 && h('ul', { class: 'cards' }, ...found.map(card))),
-    (error: unknown) => fill(list, h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, error instanceof ApiError ? error.message : 'the list cannot be read'))),
-  ).finally(() => list.removeAttribute('aria-busy'));
+  // All at once, so that nothing moves under the pointer.
+  const show = (...content: Child[]): void => {
+    fill(list, ...content);
+    drop.hidden = false;
+    element.removeAttribute('aria-busy');
+  };
+  Promise.all([dashboards(), steps.looked]).then(
+    ([found]) => show(...groups(found)),
+    (error: unknown) => {
+      if (!(error instanceof ApiError)) throw error;
+      show(failureNotice(error));
+    },
+  );
   return { element, title: 'Dashboards', destroy: steps.destroy };
+}
+
+function groups(found: DashboardSummary[]): Child[] {
+  const cards = (some: DashboardSummary[]): HTMLElement => h('ul', { class: 'cards' }, ...some.map(card));
+  const own = found.filter(({ is_built_in: isBuiltIn }) => !isBuiltIn);
+  const builtIn = found.filter(({ is_built_in: isBuiltIn }) => isBuiltIn);
+  return [
+    own.length === 0 ? firstSteps() : cards(own),
+    builtIn.length > 0 && h('section', { class: 'home-group', 'aria-labelledby': 'built-in' }, h('h2', { id: 'built-in' }, 'Built in'), cards(builtIn)),
+  ];
 }
 
 function state({ session }: Context): HTMLElement | null {
   return session ? h('p', { class: 'muted' }, `Serin ${session.version}`) : null;
 }
 
-function card({ name, title, description, is_built_in }: DashboardSummary): HTMLElement {
-  const quick = h('small', { class: 'card-state' }, is_built_in ? 'built in' : `dashboards/${name}.yaml`);
+function card({ name, title, description }: DashboardSummary): HTMLElement {
+  const quick = h('small', { class: 'card-state' }, '…');
   void dashboard(name).then(
     (found) => {
       const count = Object.keys(found.panels).length;
       const problems = found.problems.length;
-      const origin = found.is_built_in ? 'built in · ' : '';
-      quick.textContent = `${origin}${count} ${count === 1 ? 'panel' : 'panels'} · ${nameOf(found.range, currentZone())}`;
+      quick.textContent = `${count} ${count === 1 ? 'panel' : 'panels'} · ${nameOf(found.range, currentZone())}`;
       if (problems > 0) quick.append(h('span', { class: 'card-problem' }, ` · ${problems} ${problems === 1 ? 'problem' : 'problems'}`));
     },
     (error: unknown) => {
@@ -55,7 +74,7 @@ function card({ name, title, description, is_built_in }: DashboardSummary): HTML
     'li',
     {},
     h('a', { class: 'card', href: `/d/${encodeURIComponent(name)}`, 'data-testid': 'dashboard-card' },
-      h('strong', {}, title), h('span', { class: 'muted' }, description ?? ''), quick),
+      h('strong', {}, title), description ? h('span', { class: 'muted' }, description) : null, quick),
   );
 }
 

@@ -17,6 +17,7 @@ import type { Filter, UrlState } from '../url';
 import { filterBar, type Field } from './filters';
 import { lineElement, type LineActions } from './log_line';
 import { LINES_MAX, merge, microseconds } from './log_lines';
+import { failureNotice } from './notice';
 import type { Context, Page } from './page';
 import { poller, type Poller } from './poll';
 
@@ -299,7 +300,7 @@ class LogsPage implements Page {
         h('span', {}, 'Lines of ', h('code', {}, around.instance), ` around ${at}`),
         h('button', { type: 'button', class: 'button small', 'data-testid': 'log-context-leave', onclick: () => this.#leaveContext() }, 'Back to the search (Esc)')));
     }
-    if (failure) notices.push(h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, failure.message), h('code', {}, failure.code)));
+    if (failure) notices.push(failureNotice(failure));
     fill(this.#notices, ...notices);
   }
 

@@ -6,13 +6,14 @@
 import { callMap, type CallMap, type MapEdge, type MapNode } from '../api/telemetry';
 import { dataTable } from '../charts/table';
 import { iconButton, rangePicker } from '../dashboard/range_picker';
-import { fill, h, setAttribute, svg } from '../dom';
+import { fill, h, setAttribute, svg, withCode } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { currentZone, onSettings } from '../settings';
 import { isRelative, type Range } from '../time/range';
 import { linkTo, serviceLink } from '../url';
 import { BACK_DROP, labelPlaces, layout, type Line, type Point } from './map_layout';
+import { failureNotice } from './notice';
 import type { Context, Page } from './page';
 import { poller } from './poll';
 
@@ -47,7 +48,7 @@ export function mapPage(context: Context): Page {
       draw();
     },
     onFailure: (failure) => {
-      fill(notices, failure ? h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, failure.message), h('code', {}, failure.code)) : null,
+      fill(notices, failure ? failureNotice(failure) : null,
         shown && shown.edges_dropped > 0 ? h('div', { class: 'notice' }, icon('warning'), h('span', {}, `${shown.edges_dropped} calls with little traffic are left out.`)) : null);
       if (failure && !shown) fill(picture);
     },
@@ -90,6 +91,8 @@ export function mapPage(context: Context): Page {
     onUrl: start,
     onKeys: (keys) => {
       if (keys === 't o') picker.zoomOut();
+      if (keys === 't ArrowLeft') picker.shift(-1);
+      if (keys === 't ArrowRight') picker.shift(1);
       if (keys === 't a') picker.open();
       if (keys === 'd r') poll.now();
     },
@@ -231,5 +234,5 @@ function rowsOf(map: CallMap): Parameters<ReturnType<typeof dataTable>['update']
 
 function nothing(hasServices: boolean): HTMLElement {
   return h('div', { class: 'page-message', 'data-testid': 'map-empty' }, icon('empty'), h('h2', {}, 'No calls in this range'),
-    h('p', {}, hasServices ? 'As soon as a visitor comes through the gateway, or a service calls another, it is drawn here.' : 'There are no services yet; `serin new` and `serin deploy` make the first.'));
+    h('p', {}, ...withCode(hasServices ? 'As soon as a visitor comes through the gateway, or a service calls another, it is drawn here.' : 'There are no services yet; `serin new` and `serin deploy` make the first.')));
 }

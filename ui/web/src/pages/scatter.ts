@@ -29,7 +29,7 @@ export function scatter(traces: TraceSummary[], span: Span, zone: Zone): HTMLEle
     const text = `${one.service} ${one.name}, ${formatValue(one.duration_us, 'us')}, ${formatFine(at, zone)}${one.failed > 0 ? ', failed' : ''}`;
     const dot = svg('circle', { class: one.failed > 0 ? 'dot failed' : 'dot', cx: percent(x(at)), cy: percent(y(one.duration_us)), r: 4 }, svg('title', {}, text));
     // The rows below are the same links for the keyboard.
-    return svg('a', { href: linkTo({ page: 'trace', id: one.trace_id }, { at: one.time }), tabindex: -1, 'data-testid': 'trace-dot' }, dot);
+    return svg('a', { href: linkTo({ page: 'trace', id: one.trace_id }, { at: one.time }), tabindex: -1, 'data-testid': 'trace-dot', 'data-key': one.trace_id }, dot);
   });
   const lines = powers.map((us) => svg('line', { class: 'scatter-line', x1: 0, x2: '100%', y1: percent(y(us)), y2: percent(y(us)) }));
   return h('div', { class: 'scatter' },

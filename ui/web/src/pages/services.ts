@@ -2,14 +2,17 @@
 //
 // Instances come from the runtime, numbers from the tables `requests` and `beats` over the last minute.
 // What cannot be measured is a dash, never a zero. Start at `servicesPage`.
-import { ApiError, query, services } from '../api/client';
+import { query, services } from '../api/client';
 import type { Cell, Instance, Service } from '../api/types';
-import { fill, h } from '../dom';
+import { h, patch } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { formatAge } from '../time/format';
 import { linkTo, serviceLink } from '../url';
+import { failureNotice } from './notice';
 import type { Page } from './page';
+import { poller } from './poll';
+import { whatServes, worstFirst } from './service_order';
 
 const POLL_MS = 1000;
 const NUMBERS_EVERY = 5;
@@ -40,55 +43,47 @@ interface Numbers {
 }
 
 export function servicesPage(): Page {
-  const list = h('div', { 'data-testid': 'service-list' }, h('p', { class: 'muted' }, 'loading'));
-  const element = h(
-    'main',
-    { class: 'services', id: 'main' },
-    h('header', { class: 'home-header' }, h('h1', {}, 'Services'), h('p', { class: 'muted' }, 'Numbers are those of the last minute.')),
-    list,
-  );
+  const notices = h('div', { class: 'notices' });
+  const list = h('div', { class: 'service-list', 'data-testid': 'service-list' }, h('p', { class: 'muted' }, 'loading'));
   let numbers: Numbers = { loads: new Map(), uses: new Map() };
   let looks = 0;
-  let isEnded = false;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const draw = async (): Promise<void> => {
-    try {
-      const found = await services();
-      if (looks % NUMBERS_EVERY === 0 && found.length > 0) numbers = await read();
+  const poll = poller({
+    everyMs: POLL_MS,
+    look: async (signal) => {
+      const found = await services(signal);
+      if (looks % NUMBERS_EVERY === 0 && found.length > 0) numbers = await read(signal);
+      if (signal.aborted) return;
       looks += 1;
-      fill(list, found.length > 0 ? h('div', { class: 'service-list' }, ...found.sort(worstFirst).map((service) => entry(service, numbers))) : nothing());
-    } catch (error) {
-      const text = error instanceof ApiError ? `${error.message} (${error.code})` : 'the services cannot be read';
-      fill(list, h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, text)));
-    }
-    if (!isEnded) timer = setTimeout(() => void draw(), POLL_MS);
-  };
-  void draw();
-  return {
-    element,
-    title: 'Services',
-    destroy: () => {
-      isEnded = true;
-      clearTimeout(timer);
+      patch(list, ...(found.length > 0 ? found.sort(worstFirst).map((service) => entry(service, numbers)) : [nothing()]));
     },
+    onFailure: (failure) => patch(notices, failure ? failureNotice(failure) : null),
+  });
+  poll.now();
+  return {
+    element: h(
+      'main',
+      { class: 'services', id: 'main' },
+      h('header', { class: 'home-header' }, h('h1', {}, 'Services'), h('p', { class: 'muted' }, 'Numbers are those of the last minute.'), poll.element),
+      notices,
+      list,
+    ),
+    title: 'Services',
+    onKeys: (keys) => {
+      if (keys === 'd r') poll.now();
+    },
+    destroy: () => poll.stop(),
   };
 }
 
 /** Both answers by name; a table that does not exist yet has nothing to say. */
-async function read(): Promise<Numbers> {
-  const rows = (sql: string): Promise<Cell[][]> => query(sql, LAST_MINUTE).then((answer) => answer.rows, () => []);
+async function read(signal: AbortSignal): Promise<Numbers> {
+  const rows = (sql: string): Promise<Cell[][]> => query(sql, LAST_MINUTE, signal).then((answer) => answer.rows, () => []);
   const [requests, beats] = await Promise.all([rows(REQUESTS), rows(BEATS)]);
   const number = (cell: Cell | undefined): number | null => (typeof cell === 'number' ? cell : null);
   return {
     loads: new Map(requests.map(([name, count, failed, p95]) => [String(name), { requests: number(count) ?? 0, failed: number(failed) ?? 0, p95Ms: number(p95) }])),
     uses: new Map(beats.map(([name, cpu, memory]) => [String(name), { cpu: number(cpu), memory: number(memory) }])),
   };
-}
-
-const GRAVITY: Record<string, number> = { down: 0, degraded: 1, starting: 2, serving: 3, stopped: 4 };
-
-export function worstFirst(a: Service, b: Service): number {
-  return (GRAVITY[a.state] ?? 0) - (GRAVITY[b.state] ?? 0) || a.name.localeCompare(b.name);
 }
 
 function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
@@ -99,7 +94,7 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
   const figure = (label: string, value: string): HTMLElement => h('div', {}, h('dt', {}, label), h('dd', {}, value));
   return h(
     'section',
-    { class: 'service', 'data-testid': 'service', 'data-service': service.name, 'data-state': service.state },
+    { class: 'service', 'data-testid': 'service', 'data-service': service.name, 'data-key': service.name, 'data-state': service.state },
     h('header', {},
       h('span', { class: `state ${service.state}` }, service.state),
       h('h2', {}, h('a', { href: serviceLink(service.name) }, service.name)),
@@ -111,18 +106,10 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
         figure('errors', load && load.requests > 0 ? formatValue(load.failed / load.requests, 'ratio') : '–'),
         figure('p95', load?.p95Ms == null ? '–' : formatValue(load.p95Ms, 'ms')))),
     failed && service.versions.indexOf(failed) === 0 ? h('p', { class: 'notice bad' }, icon('warning'), h('span', {}, `${failed.name} was not promoted: ${failed.why ?? ''}`)) : null,
-    h('table', { class: 'instances' },
+    h('div', { class: 'instance-frame' }, h('table', { class: 'instances', 'aria-label': `Instances of ${service.name}` },
       h('thead', {}, h('tr', {}, ...['instance', 'state', 'since', 'CPU', 'memory', 'process'].map((name) => h('th', { scope: 'col' }, name)))),
-      h('tbody', {}, ...[...running, ...ended].map((instance) => row(instance, uses.get(instance.name))))),
+      h('tbody', {}, ...[...running, ...ended].map((instance) => row(instance, uses.get(instance.name)))))),
   );
-}
-
-/** The version that serves, with its hash; instances that somebody started by hand serve as well. */
-export function whatServes(service: Service): string {
-  const serving = service.versions.find(({ phase }) => phase === 'serving');
-  if (serving) return `${serving.name} · ${serving.hash.slice(0, 8)}`;
-  const byHand = service.instances.find((one) => one.is_by_hand && one.state === 'ready');
-  return byHand ? `${byHand.version}, started by hand` : 'no version serves';
 }
 
 function row(instance: Instance, use: Use | undefined): HTMLElement {
@@ -131,7 +118,7 @@ function row(instance: Instance, use: Use | undefined): HTMLElement {
   const state = isEnded && instance.exit ? `ended, ${instance.exit}` : instance.state;
   return h(
     'tr',
-    { class: isEnded ? 'ended' : '', 'data-testid': 'instance' },
+    { class: isEnded ? 'ended' : null, 'data-testid': 'instance', 'data-key': instance.name },
     h('th', { scope: 'row' }, instance.name),
     h('td', {}, h('span', { class: `state ${instance.state}` }, state)),
     h('td', {}, since ? formatAge(Date.now() - since / 1000) : '–'),

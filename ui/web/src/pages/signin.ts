@@ -28,7 +28,7 @@ export function signInPage(next: string, onSignedIn: () => void): Page {
     { class: 'sign-in', id: 'main', 'data-testid': 'sign-in' },
     logo(),
     h('h1', {}, 'Sign in to Serin'),
-    isSpent() ? h('p', { 'data-testid': 'spent' }, 'This link was used already, is older than ten minutes, or of an earlier start (SER-AUTH-004).') : null,
+    isSpent() ? h('p', { class: 'notice', 'data-testid': 'spent' }, 'This link was used already, is older than ten minutes, or of an earlier start (SER-AUTH-004).') : null,
     h('p', {}, h('code', {}, 'serin status'), ', run in the folder of Serin, prints a new sign-in link, good once, for ten minutes.'),
     form,
     h('p', { class: 'muted' }, 'The token is in ', h('code', {}, '.serin/run.json'), ', new at each start. Scripts send it as "Authorization: Bearer …".'),

@@ -3,7 +3,7 @@
 // Asked once, when the page opens; nothing stands in for it when that fails. Start at `tableList`.
 import { ApiError, query } from '../api/client';
 import type { QueryResult } from '../api/types';
-import { fill, h } from '../dom';
+import { fill, h, withCode } from '../dom';
 
 const SQL = `SELECT table_name, column_name, data_type FROM information_schema.columns
 WHERE table_schema <> 'information_schema' ORDER BY table_name, ordinal_position`;
@@ -20,7 +20,7 @@ export function tableList(insert: (text: string) => void): HTMLElement {
   const element = h('aside', { class: 'tables', 'aria-label': 'Tables', 'data-testid': 'tables' }, h('h2', {}, 'Tables'), list);
   query(SQL, { from: 'now-1h', to: 'now' }).then(
     (result) => fill(list, ...byTable(result).map((table) => drawTable(table, insert))),
-    (error: unknown) => fill(list, h('p', { class: 'muted' }, error instanceof ApiError ? error.message : 'the tables cannot be read')),
+    (error: unknown) => fill(list, h('p', { class: 'muted' }, ...withCode(error instanceof ApiError ? error.message : 'the tables cannot be read'))),
   );
   return element;
 }

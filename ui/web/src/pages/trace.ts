@@ -157,7 +157,7 @@ function spanElement(row: Row, color: string, beganUs: number): HTMLElement {
   else time.style.right = '6px';
   if (row.start + row.length >= 0.8 && row.start <= 0.15) time.classList.add('inside');
   const name = h('span', { class: 'span-name' }, h('b', {}, span.service), ` ${span.name}`);
-  name.style.paddingLeft = `${Math.min(row.depth, 12) * 14}px`;
+  name.style.setProperty('--depth', String(Math.min(row.depth, 12)));
   const details = h('div', { class: 'span-details', hidden: true });
   const toggle = h(
     'button',

@@ -5,7 +5,7 @@
 import { ApiError, services } from '../api/client';
 import { traces, type TraceList, type TraceSummary } from '../api/telemetry';
 import { iconButton, rangePicker } from '../dashboard/range_picker';
-import { fill, h } from '../dom';
+import { fill, h, patch } from '../dom';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { currentZone, onSettings } from '../settings';
@@ -13,6 +13,7 @@ import { formatFine } from '../time/format';
 import { isRelative, isSame, resolve, type Range } from '../time/range';
 import { linkTo, type Filter } from '../url';
 import { filterBar, type Field } from './filters';
+import { failureNotice } from './notice';
 import type { Context, Page } from './page';
 import { poller } from './poll';
 import { scatter } from './scatter';
@@ -33,7 +34,7 @@ export function tracesPage(context: Context): Page {
   const picker = rangePicker((chosen) => context.go({ range: chosen }));
   const bar = filterBar(FIELDS, (name, value) => filter(name, value));
   const notices = h('div', { class: 'notices' });
-  const dots = h('section', { class: 'panel trace-dots', 'aria-label': 'Traces by time and duration', hidden: true });
+  const dots = h('section', { class: 'panel trace-dots', 'aria-label': 'Traces by time and duration' });
   const list = h('div', { class: 'trace-list', 'data-testid': 'trace-list' }, h('p', { class: 'muted' }, 'loading'));
   let shown: TraceList | undefined;
   let drawn = '';
@@ -53,7 +54,7 @@ export function tracesPage(context: Context): Page {
       draw();
     },
     onFailure: (failure) => {
-      fill(notices, failure ? h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, failure.message), h('code', {}, failure.code)) : null);
+      patch(notices, failure ? failureNotice(failure) : null);
       if (failure && !shown) fill(list);
     },
   });
@@ -63,11 +64,11 @@ export function tracesPage(context: Context): Page {
     const next = JSON.stringify([shown.traces, currentZone()]);
     const span = resolve(range(), Date.now());
     dots.hidden = shown.traces.length === 0 || !span;
-    if (span && !dots.hidden) fill(dots, scatter(shown.traces, span, currentZone()));
+    if (span && !dots.hidden) patch(dots, scatter(shown.traces, span, currentZone()));
     if (next === drawn) return;
     drawn = next;
     const longest = Math.max(1, ...shown.traces.map(({ duration_us: us }) => us));
-    fill(list, shown.traces.length === 0 ? nothing(context.url().filters, range()) : h('table', { class: 'traces', 'aria-label': 'Traces' },
+    patch(list, shown.traces.length === 0 ? nothing(context.url().filters, range()) : h('table', { class: 'traces', 'aria-label': 'Traces' },
       h('thead', {}, h('tr', {}, ...['began', 'what', 'took', 'spans', 'services'].map((name) => h('th', { scope: 'col' }, name)))),
       h('tbody', {}, ...shown.traces.map((one) => row(one, longest)))),
     shown.has_more ? h('p', { class: 'muted' }, `Only the first ${shown.traces.length} are shown; narrow the range or the filters for others.`) : null);
@@ -113,7 +114,7 @@ export function tracesPage(context: Context): Page {
 function row(one: TraceSummary, longest: number): HTMLElement {
   const bar = h('span', { class: one.failed > 0 ? 'took-bar failed' : 'took-bar' });
   bar.style.width = `${Math.max(1, (one.duration_us / longest) * 100)}%`;
-  return h('tr', { 'data-testid': 'trace-row', 'data-trace': one.trace_id, class: one.failed > 0 ? 'failed' : null },
+  return h('tr', { 'data-testid': 'trace-row', 'data-trace': one.trace_id, 'data-key': one.trace_id, class: one.failed > 0 ? 'failed' : null },
     h('td', {}, h('time', { datetime: one.time }, formatFine(Date.parse(one.time), currentZone()))),
     h('th', { scope: 'row' }, h('a', { href: linkTo({ page: 'trace', id: one.trace_id }, { at: one.time }) }, h('b', {}, one.service), ` ${one.name}`),
       one.failed > 0 ? h('span', { class: 'state down' }, `${one.failed} failed`) : null),

@@ -8,7 +8,7 @@ import { heatmapChart } from '../charts/heatmap';
 import { statChart } from '../charts/stat';
 import { dataTable, tableChart, type DataTable } from '../charts/table';
 import { seriesChart } from '../charts/uplot';
-import { fill, h, setAttribute, setText } from '../dom';
+import { fill, h, setAttribute, setText, withCode } from '../dom';
 import { compactUnit } from '../format/value';
 import { icon } from '../icons';
 import { rowsOf, toCsv } from './rows';
@@ -62,7 +62,7 @@ class PanelView implements Panel {
   ) {
     this.#toggle = button('table', 'Show the data as a table', 'panel-table-toggle', () => this.#toggleTable());
     this.#toggle.setAttribute('aria-pressed', 'false');
-    this.#expand = button('expand', 'Fill the page with this panel', 'panel-expand', actions.expand);
+    this.#expand = button('expand', '', 'panel-expand', actions.expand);
     const picture = h(
       'a',
       { class: 'icon-button', href: `/d/${encodeURIComponent(dashboard)}/${encodeURIComponent(name)}.svg`, target: '_blank', rel: 'noopener', 'aria-label': `${definition.title} as a picture`, title: 'Open as a picture (SVG)' },
@@ -89,9 +89,7 @@ class PanelView implements Panel {
     setAttribute(this.element, 'data-watermark', data?.watermark ?? null);
     this.element.classList.toggle('alone', input.isAlone);
     setText(this.#note, shown.note ?? '');
-    fill(this.#expand, icon(input.isAlone ? 'shrink' : 'expand'));
-    setAttribute(this.#expand, 'aria-label', input.isAlone ? 'Back to the dashboard' : 'Fill the page with this panel');
-    setAttribute(this.#expand, 'title', this.#expand.getAttribute('aria-label'));
+    this.#showExpand(input.isAlone);
     const isSeries = shown.body === 'data' && data?.data?.kind === 'series';
     const unit = isSeries && data.unit !== 'count' && !compactUnit(data.unit) ? data.unit : undefined;
     const dropped = shown.body === 'data' && data?.series_dropped ? `${data.series_dropped} more not shown` : undefined;
@@ -108,9 +106,20 @@ class PanelView implements Panel {
     this.#chart?.destroy();
   }
 
+  #showExpand(isAlone: boolean): void {
+    const label = isAlone ? 'Back to the dashboard (Esc)' : 'Fill the page with this panel (v)';
+    if (this.#expand.title === label) return;
+    fill(this.#expand, icon(isAlone ? 'shrink' : 'expand'));
+    setAttribute(this.#expand, 'aria-label', label);
+    setAttribute(this.#expand, 'title', label);
+  }
+
   #describe(title: string, description: string | undefined): void {
     setText(this.#title, title);
     setText(this.#description, description ?? '');
+    // Both are cut where there is no room.
+    setAttribute(this.#title, 'title', title);
+    setAttribute(this.#description, 'title', description ?? null);
     this.#description.hidden = !description;
   }
 
@@ -144,7 +153,7 @@ class PanelView implements Panel {
     } else if (body === 'error') {
       fill(
         this.#body,
-        h('div', { class: 'message error', role: 'alert' }, icon('warning'), h('p', { 'data-testid': 'panel-error' }, failure?.message ?? ''), h('code', { 'data-testid': 'panel-error-code' }, failure?.code ?? '')),
+        h('div', { class: 'message error', role: 'alert' }, icon('warning'), h('p', { 'data-testid': 'panel-error' }, ...withCode(failure?.message ?? '')), h('code', { 'data-testid': 'panel-error-code' }, failure?.code ?? '')),
       );
     } else {
       fill(

@@ -10,6 +10,7 @@ export const SHORTCUTS: [keys: string, text: string][] = [
   ['t j', 'jump to the data'],
   ['d r', 'refresh'],
   ['d p', 'pause or play'],
+  ['/', 'search, in logs and traces'],
   ['v', 'fill the page with the focused panel'],
   ['← →', 'move the cursor in a focused chart'],
   ['c t', 'change the theme'],

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Service } from '../api/types';
-import { whatServes, worstFirst } from './services';
+import { whatServes, worstFirst } from './service_order';
 
 const service = (name: string, state: Service['state']): Service => ({ name, state, web: null, versions: [], instances: [] });
 
