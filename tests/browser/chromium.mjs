@@ -25,6 +25,18 @@ page.on("console", (message) => {
   }
 });
 
+/** Returns once an expression in a page is true. Asked from outside: pages forbid eval. */
+async function holds(page, expression) {
+  const start = performance.now();
+  while (!(await page.evaluate(expression))) {
+    if (performance.now() - start > DEADLINE_MS) {
+      const text = await page.evaluate("document.body.innerText.slice(0, 1500)");
+      throw new Error(`waited in vain; the page says: ${text}`);
+    }
+    await page.waitForTimeout(LOOK_EVERY_MS);
+  }
+}
+
 const panelAt = (name) => page.locator(`[data-panel="${name}"]`);
 
 const commands = {
@@ -82,17 +94,25 @@ const commands = {
   async tell({ expression }) {
     return await page.evaluate(expression);
   },
-  /** Waits until an expression in the page is true. Asked from outside: the page forbids eval. */
+  /** Waits until an expression in the page is true. */
   async until({ expression }) {
     const start = performance.now();
-    while (!(await page.evaluate(expression))) {
-      if (performance.now() - start > DEADLINE_MS) {
-        const text = await page.evaluate("document.body.innerText.slice(0, 1500)");
-        throw new Error(`waited in vain; the page says: ${text}`);
-      }
-      await page.waitForTimeout(LOOK_EVERY_MS);
-    }
+    await holds(page, expression);
     return { ms: performance.now() - start };
+  },
+  /** Milliseconds from following a link, in a page of its own, to the first frame that begins with an expression true. */
+  async moment({ url, expression }) {
+    const fresh = await context.newPage();
+    const look = `requestAnimationFrame(function look() {
+      if (${expression}) window.metAt = performance.now();
+      else requestAnimationFrame(look);
+    });`;
+    await fresh.addInitScript({ content: look });
+    await fresh.goto(url);
+    await holds(fresh, "window.metAt > 0");
+    const ms = await fresh.evaluate("window.metAt");
+    await fresh.close();
+    return { ms };
   },
   async faults() {
     return faults;

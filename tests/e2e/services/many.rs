@@ -106,24 +106,27 @@ async fn cost(own: &[u32], started: &[u32], count: usize) -> Result<()> {
     Ok(())
 }
 
-/// How long the cluster page takes in a browser, from the link to the last panel with all services.
+/// How long the cluster page takes in a browser, from the link until all that is in the window is drawn.
 async fn cluster_page(serin: &Serin, count: usize) -> Result<()> {
     let mut browser = Browser::start()?;
     let signin = serin.sign_in_link("/").await?;
     browser.ask("open", json!({"url": signin})).await?;
-    let page = json!({"url": format!("{}/d/cluster", serin.url())});
+    let url = format!("{}/d/cluster", serin.url());
+    let drawn = format!(
+        "document.querySelectorAll('[data-panel=services] tbody tr').length >= {count} &&
+         [...document.querySelectorAll('[data-panel][data-state=loading]')]
+           .every((panel) => panel.getBoundingClientRect().top > innerHeight)"
+    );
+    let look = json!({"url": url, "expression": drawn});
     let mut took_ms = Vec::new();
     for _ in 0..LOOKS {
-        browser.ask("dashboard", page.clone()).await?;
-        let rows = "document.querySelectorAll('[data-panel=services] tbody tr').length";
-        browser.until(&format!("{rows} >= {count}")).await?;
-        let now = json!({"expression": "performance.now()"});
-        took_ms.push(browser.ask("tell", now).await?.as_f64().context("a time")?);
+        let met = browser.ask("moment", look.clone()).await?;
+        took_ms.push(met["ms"].as_f64().context("a time")?);
     }
     took_ms.sort_by(f64::total_cmp);
     let median = quantile(&took_ms, 0.5);
     judged(
-        &format!("{count} services: the cluster page, from the link to all panels drawn"),
+        &format!("{count} services: the cluster page, from the link to all in the window drawn"),
         &format!(
             "median {median:.0} ms, worst {:.0} ms of {LOOKS}",
             quantile(&took_ms, 1.0)

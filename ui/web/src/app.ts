@@ -1,9 +1,8 @@
-// The application: the bar on top, the page below it, the address bar, keys, files, the session.
+// The application: the bar on top, the page below it, the address bar, keys, files, signing in.
 //
 // Exactly one page lives at a time; a change of the URL either tells it or replaces it.
 // Start at `startApp`.
 import { onSignedOut, session } from './api/client';
-import type { Session } from './api/types';
 import { fill, h, patch, setAttribute } from './dom';
 import { icon, logo } from './icons';
 import { dashboardPage } from './pages/dashboard';
@@ -30,7 +29,7 @@ export function startApp(): void {
   const first = readUrl(location.pathname, location.search);
   startSettings(first.theme);
   const app = new App(first);
-  void app.start();
+  app.start();
 }
 
 class App {
@@ -40,7 +39,6 @@ class App {
   readonly #chooseFile: () => void;
   #page: Page | undefined;
   #url: UrlState;
-  #session: Session | undefined;
 
   constructor(url: UrlState) {
     this.#url = url;
@@ -50,7 +48,7 @@ class App {
     );
   }
 
-  async start(): Promise<void> {
+  start(): void {
     onSignedOut(() => this.#signedOut());
     addEventListener('popstate', () => this.#onUrl(readUrl(location.pathname, location.search)));
     document.addEventListener('click', (event) => this.#onClick(event));
@@ -58,8 +56,9 @@ class App {
     // Captured, so that the second key of a shortcut does not also move the cursor of a focused chart.
     document.addEventListener('keydown', (event) => this.#onKey(event, keys.press), { capture: true });
     onSettings(() => this.#drawBar());
-    this.#session = await session().catch(() => undefined);
-    if (!this.#page) this.#open();
+    this.#open();
+    // Also a page that asks for nothing shows that nobody is signed in.
+    session().catch(() => {});
   }
 
   #open(): void {
@@ -80,14 +79,13 @@ class App {
 
   #pageFor(url: UrlState): Page {
     const context: Context = {
-      session: this.#session,
       url: () => this.#url,
       go: (change, how = 'push') => this.#go(change, how),
       setTitle: (title) => this.#setTitle(title),
     };
     switch (url.route.page) {
       case 'home':
-        return homePage(context, this.#chooseFile);
+        return homePage(this.#chooseFile);
       case 'dashboard':
         return dashboardPage(context, url.route.name);
       case 'services':
@@ -127,7 +125,6 @@ class App {
   #signedOut(): void {
     if (this.#page?.title === 'Sign in') return;
     this.#page?.destroy();
-    this.#session = undefined;
     this.#drawBar();
     const next = location.pathname === '/signin' ? '/' : location.pathname + location.search;
     this.#show(signInPage(next, () => this.#signedIn()));

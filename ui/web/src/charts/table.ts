@@ -12,6 +12,9 @@ import type { Chart } from './chart';
 // How services and instances are; shown as a badge in a column of this name.
 const STATES = new Set(['serving', 'ready', 'starting', 'draining', 'degraded', 'down', 'silent', 'dead', 'stopped', 'ended']);
 
+// Only longer texts are cut: a cell that cuts is a layer of its own to the browser.
+const LONG = 24;
+
 export interface TableOptions {
   caption: string;
   zone: Zone;
@@ -129,7 +132,8 @@ function cellOf(cell: Cell, column: Column, options: TableOptions): HTMLElement 
     const at = Date.parse(text);
     if (!Number.isNaN(at)) return h('td', { title: text }, formatDateTime(at, options.zone));
   }
-  return h('td', { class: isNumeric(column) ? 'number' : null, title: text.length > 24 ? text : null }, text);
+  const isLong = text.length > LONG;
+  return h('td', { class: isNumeric(column) ? 'number' : isLong ? 'long' : null, title: isLong ? text : null }, text);
 }
 
 // Made once: each one reads tables of the language.

@@ -49,6 +49,9 @@ class DashboardPage implements Page {
   /** What the notices say. */
   #noticed: { told: string; copy: HTMLElement | undefined } = { told: '', copy: undefined };
   #isScheduled = false;
+  /** Panels out of sight that are yet to be drawn. */
+  #late: string[] = [];
+  #isDrawingLate = false;
   /** What became of a copy. */
   #told: HTMLElement | undefined;
 
@@ -182,32 +185,55 @@ class DashboardPage implements Page {
       return;
     }
     this.#build();
-    const url = this.context.url();
-    const alone = url.panel && this.#panels.has(url.panel) ? url.panel : undefined;
+    const alone = this.#alone;
     setAttribute(this.#rows, 'data-alone', alone ?? null);
-    for (const [name, panel] of this.#panels) {
-      const isShown = alone === undefined || alone === name;
-      panel.element.hidden = !isShown;
-      if (!isShown) continue;
-      panel.update({
-        known: {
-          data: store.panels[name],
-          failure: store.failure,
-          connection: store.connection,
-          isPaused: store.isPaused,
-          updatedAt: store.updatedAt,
-          behind: store.isPaused ? undefined : store.behind,
-          zone: currentZone(),
-        },
-        frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: url.isolated[name] },
-        isAlone: alone === name,
-        isLoading: store.awaits(name),
-        isElsewhere: this.#liesElsewhere,
-      });
-    }
+    // Asked before anything changes, so that it costs no layout.
+    const inSight = new Map([...this.#panels].map(([name, { element }]) => [name, isInSight(element)]));
+    for (const [name, panel] of this.#panels) panel.element.hidden = alone !== undefined && alone !== name;
+    const shown = [...this.#panels.keys()].filter((name) => alone === undefined || alone === name);
+    this.#late = shown.filter((name) => alone === undefined && !inSight.get(name));
+    for (const name of shown) if (!this.#late.includes(name)) this.#drawPanel(name);
+    this.#drawLate();
     for (const row of this.#rows.children) {
       (row as HTMLElement).hidden = [...row.children].every((panel) => (panel as HTMLElement).hidden);
     }
+  }
+
+  /** The panel that fills the page. */
+  get #alone(): string | undefined {
+    const { panel } = this.context.url();
+    return panel && this.#panels.has(panel) ? panel : undefined;
+  }
+
+  /** The panels out of sight follow, one with each frame: what is looked at does not wait for them. */
+  #drawLate(): void {
+    if (this.#isDrawingLate || this.#late.length === 0) return;
+    this.#isDrawingLate = true;
+    requestAnimationFrame(() => {
+      this.#isDrawingLate = false;
+      const name = this.#late.shift();
+      if (name !== undefined) this.#drawPanel(name);
+      this.#drawLate();
+    });
+  }
+
+  #drawPanel(name: string): void {
+    const store = this.#store;
+    this.#panels.get(name)?.update({
+      known: {
+        data: store.panels[name],
+        failure: store.failure,
+        connection: store.connection,
+        isPaused: store.isPaused,
+        updatedAt: store.updatedAt,
+        behind: store.isPaused ? undefined : store.behind,
+        zone: currentZone(),
+      },
+      frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: this.context.url().isolated[name] },
+      isAlone: this.#alone === name,
+      isLoading: store.awaits(name),
+      isElsewhere: this.#liesElsewhere,
+    });
   }
 
   #drawHeader(): void {
@@ -338,4 +364,9 @@ class DashboardPage implements Page {
     return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, title), h('p', {}, ...withCode(message)), h('code', {}, code),
       h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
   }
+}
+
+function isInSight(element: Element): boolean {
+  const { top, bottom } = element.getBoundingClientRect();
+  return top < innerHeight && bottom > 0;
 }

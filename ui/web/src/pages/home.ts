@@ -1,15 +1,16 @@
 // The first page: the dashboards there are, and where to drop a file; first steps where there is none.
-import { ApiError, dashboard, dashboards } from '../api/client';
+import { ApiError, dashboard, dashboards, session } from '../api/client';
 import type { DashboardSummary } from '../api/types';
-import { fill, h, type Child } from '../dom';
+import { fill, h, setText, type Child } from '../dom';
 import { icon } from '../icons';
 import { currentZone } from '../settings';
 import { nameOf } from '../time/range';
 import { firstStepsPanel } from './first_steps';
 import { failureNotice } from './notice';
-import type { Context, Page } from './page';
+import type { Page } from './page';
 
-export function homePage(context: Context, chooseFile: () => void): Page {
+export function homePage(chooseFile: () => void): Page {
+  const version = h('p', { class: 'muted' });
   const list = h('div', { class: 'home-list' });
   const steps = firstStepsPanel();
   const drop = h(
@@ -22,11 +23,12 @@ export function homePage(context: Context, chooseFile: () => void): Page {
   const element = h(
     'main',
     { class: 'home', id: 'main', 'data-testid': 'home', 'aria-busy': 'true' },
-    h('header', { class: 'home-header' }, h('h1', {}, 'Dashboards'), state(context)),
+    h('header', { class: 'home-header' }, h('h1', {}, 'Dashboards'), version),
     steps.element,
     list,
     drop,
   );
+  void session().then((known) => setText(version, `Serin ${known.version}`), () => {});
   // All at once, so that nothing moves under the pointer.
   const show = (...content: Child[]): void => {
     fill(list, ...content);
@@ -51,10 +53,6 @@ function groups(found: DashboardSummary[]): Child[] {
     own.length === 0 ? firstSteps() : cards(own),
     builtIn.length > 0 && h('section', { class: 'home-group', 'aria-labelledby': 'built-in' }, h('h2', { id: 'built-in' }, 'Built in'), cards(builtIn)),
   ];
-}
-
-function state({ session }: Context): HTMLElement | null {
-  return session ? h('p', { class: 'muted' }, `Serin ${session.version}`) : null;
 }
 
 function card({ name, title, description }: DashboardSummary): HTMLElement {

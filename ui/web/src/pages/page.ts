@@ -1,5 +1,4 @@
 // What every page is: an element, a reaction to a new URL, keys of its own, and an end.
-import type { Session } from '../api/types';
 import type { UrlState } from '../url';
 
 export interface Page {
@@ -12,7 +11,6 @@ export interface Page {
 }
 
 export interface Context {
-  session: Session | undefined;
   url: () => UrlState;
   /** Changes the URL; the page hears of it through `onUrl`. */
   go: (change: Partial<UrlState>, how?: 'push' | 'replace') => void;
