@@ -40,6 +40,8 @@ const REFRESH_MIN: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(5);
 /// How long what was shown is kept when nobody looks: a page that is loaded again, or come back to.
 const KEPT: Duration = Duration::from_secs(10);
+/// How long panels are asked for though only their page was: its browser comes for them by then.
+const EXPECTED: Duration = Duration::from_secs(2);
 /// Different dashboards and ranges looked at at one moment.
 const EVALUATIONS_MAX: usize = 200;
 /// What may wait for one viewer's line.
@@ -95,17 +97,45 @@ pub(crate) async fn get(
     Query(times): Query<Times>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let library = app.library();
-    range_of(&app, find(&library, &dashboard)?, &times)?;
-    let key = Key {
-        dashboard,
-        times,
-        chosen: chosen(&parameters)?,
-    };
-    let shown = join(&app, key)?;
+    let shown = look(&app, dashboard, times, &parameters)?;
     let (tx, rx) = mpsc::channel(VIEWER_QUEUE);
     app.tasks.spawn(follow(app.clone(), shown, tx));
     Ok(Sse::new(ReceiverStream::new(rx).map(Ok)))
+}
+
+/// A browser has asked for a dashboard's page: while it reads that, its panels are begun.
+pub(crate) fn expect(app: &App, dashboard: String, times: Times, parameters: &Parameters) {
+    match look(app, dashboard, times, parameters) {
+        Ok(shown) => {
+            let stop = app.stop.clone();
+            app.tasks.spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(EXPECTED) => {}
+                    () = stop.cancelled() => {}
+                }
+                drop(shown);
+            });
+        }
+        // The browser will ask the same and be told why.
+        Err(error) => tracing::debug!(error = error.message, "panels are not begun"),
+    }
+}
+
+/// Joins the evaluation that a request is about.
+fn look(
+    app: &App,
+    dashboard: String,
+    times: Times,
+    parameters: &Parameters,
+) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
+    let library = app.library();
+    range_of(app, find(&library, &dashboard)?, &times)?;
+    let key = Key {
+        dashboard,
+        times,
+        chosen: chosen(parameters)?,
+    };
+    join(app, key)
 }
 
 /// Joins the evaluation of this dashboard and range, or begins it.
