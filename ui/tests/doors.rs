@@ -120,6 +120,7 @@ impl Operate for Quiet {
                 stage: Stage::Import,
                 done: 1,
                 total: 2,
+                waits: None,
             })
             .expect("room");
             tokio::spawn(async move { tx.closed().await });

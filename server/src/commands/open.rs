@@ -22,6 +22,8 @@ enum Line {
         stage: String,
         done: u64,
         total: u64,
+        /// Why it goes no further at the moment.
+        waits: Option<String>,
     },
     Done {
         dashboard: String,
@@ -58,6 +60,7 @@ pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
     let (dashboard, from, to) = follow(global, answer).await?;
     let page = format!("/d/{dashboard}?from={from}&to={to}");
     let link = client.sign_in_link(&page).await?;
+    let link = link.unwrap_or_else(|| format!("{}{page}", client.base()));
     if global.json {
         let told =
             serde_json::json!({"dashboard": dashboard, "from": from, "to": to, "link": link});
@@ -95,7 +98,15 @@ async fn follow(global: &Global, answer: reqwest::Response) -> Result<(String, S
                     progress.clear();
                     return Ok((dashboard, from, to));
                 }
-                Line::At { stage, done, total } => progress.show(&stage, done, total),
+                Line::At {
+                    stage,
+                    done,
+                    total,
+                    waits,
+                } => {
+                    progress.tell_why(waits);
+                    progress.show(&stage, done, total);
+                }
             }
         }
     }
@@ -109,6 +120,8 @@ struct Shown {
     is_quiet: bool,
     stage: String,
     begun_us: i64,
+    /// Why it waits: each reason is told once, not with each line.
+    waits: Option<String>,
 }
 
 impl Shown {
@@ -118,7 +131,16 @@ impl Shown {
             is_quiet: global.json,
             stage: String::new(),
             begun_us: edge::now_us(),
+            waits: None,
         }
+    }
+
+    fn tell_why(&mut self, waits: Option<String>) {
+        if let Some(why) = waits.as_ref().filter(|_| waits != self.waits) {
+            self.clear();
+            remark(&format!("waiting: {why}"));
+        }
+        self.waits = waits;
     }
 
     fn show(&mut self, stage: &str, done: u64, total: u64) {

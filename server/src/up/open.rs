@@ -1,7 +1,7 @@
 //! A dropped file: imported by the ingester of this process, then KPIs and a dashboard proposed.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -70,6 +70,7 @@ async fn open(
     let progress = Progress::default();
     let sink = Direct {
         ingest: ingest.clone(),
+        waits: Mutex::default(),
     };
     let begun_us = edge::now_us();
     let again = match upload.again {
@@ -87,8 +88,13 @@ async fn open(
         tokio::select! {
             imported = &mut sending => break imported?,
             () = tokio::time::sleep(TELL_EVERY) => {
-                let done = progress.done().min(total);
-                if tx.send(OpenProgress::At { stage: Stage::Import, done, total }).await.is_err() {
+                let at = OpenProgress::At {
+                    stage: Stage::Import,
+                    done: progress.done().min(total),
+                    total,
+                    waits: sink.waits().clone(),
+                };
+                if tx.send(at).await.is_err() {
                     bail!("the browser went away; open the file again to go on");
                 }
             }
@@ -116,6 +122,7 @@ async fn open(
         stage: Stage::Propose,
         done: total,
         total,
+        waits: None,
     };
     if tx.send(at).await.is_err() {
         bail!("the browser went away");
@@ -145,6 +152,14 @@ async fn open(
 /// The ingester of this process.
 struct Direct {
     ingest: Weak<Ingest>,
+    /// Why nothing is taken at the moment.
+    waits: Mutex<Option<String>>,
+}
+
+impl Direct {
+    fn waits(&self) -> MutexGuard<'_, Option<String>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Sink for Direct {
@@ -171,6 +186,7 @@ impl Sink for Direct {
                 drop(ingest);
                 match taken {
                     Ok(receipt) => {
+                        *self.waits() = None;
                         return Ok(Sent {
                             accepted: receipt.accepted,
                             duplicates: receipt.duplicates,
@@ -182,14 +198,16 @@ impl Sink for Direct {
                                 .collect(),
                         });
                     }
+                    Err(AcceptError::Bad(why)) => bail!("{why}"),
+                    // The bus is full or away: nothing is lost by waiting.
                     Err(
-                        AcceptError::Full { retry_after }
+                        ref error @ (AcceptError::Full { retry_after }
                         | AcceptError::Refused { retry_after, .. }
-                        | AcceptError::Unavailable { retry_after },
+                        | AcceptError::Unavailable { retry_after }),
                     ) => {
+                        *self.waits() = Some(error.to_string());
                         tokio::time::sleep(retry_after).await;
                     }
-                    Err(AcceptError::Bad(why)) => bail!("{why}"),
                 }
             }
         })

@@ -215,6 +215,8 @@ pub(crate) enum OpenBody {
         stage: &'static str,
         done: u64,
         total: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        waits: Option<String>,
     },
     Done {
         dashboard: String,

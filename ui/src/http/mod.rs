@@ -124,6 +124,8 @@ pub enum OpenProgress {
         done: u64,
         /// Bytes in all.
         total: u64,
+        /// Why it goes no further at the moment, and what to do; absent while it does.
+        waits: Option<String>,
     },
     /// Done.
     Done {

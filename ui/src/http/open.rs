@@ -53,8 +53,13 @@ pub(crate) async fn post(
 }
 
 async fn receive(app: &App, body: Body) -> Result<tempfile::TempPath, ApiError> {
-    let failed =
-        |error: std::io::Error| ApiError::internal(format!("cannot keep the file: {error}"));
+    let failed = |error: std::io::Error| {
+        ApiError::internal(format!(
+            "cannot keep the file in {}: {error}; make room there or mend what is wrong, and open \
+             the file again",
+            app.upload_dir.display()
+        ))
+    };
     let (file, path) = tempfile::NamedTempFile::new_in(&app.upload_dir)
         .map_err(failed)?
         .into_parts();
@@ -85,10 +90,16 @@ async fn receive(app: &App, body: Body) -> Result<tempfile::TempPath, ApiError> 
 
 fn line(progress: OpenProgress) -> serde_json::Result<Bytes> {
     let body = match progress {
-        OpenProgress::At { stage, done, total } => OpenBody::At {
+        OpenProgress::At {
+            stage,
+            done,
+            total,
+            waits,
+        } => OpenBody::At {
             stage: stage.as_str(),
             done,
             total,
+            waits,
         },
         OpenProgress::Done {
             dashboard,

@@ -8,6 +8,8 @@ export interface Progress {
   stage: string;
   done: number;
   total: number;
+  /** Why it goes no further at the moment, and what to do. */
+  waits?: string;
 }
 
 export interface Opened {

@@ -63,13 +63,14 @@ export function acceptFiles(onOpened: (opened: Opened) => void): () => void {
     }
   }
 
-  function show(name: string, { stage, done, total }: Progress, started: number): void {
+  function show(name: string, { stage, done, total, waits }: Progress, started: number): void {
     const meter = h('progress', { max: Math.max(1, total), value: Math.min(done, total), 'aria-label': STAGES[stage] ?? stage });
     const seconds = Math.max(0.001, (performance.now() - started) / 1000);
     box.classList.remove('bad');
     box.hidden = false;
     fill(box, h('strong', {}, name), meter,
-      h('p', { class: 'muted' }, `${STAGES[stage] ?? stage} · ${formatValue(done, 'bytes')} of ${formatValue(total, 'bytes')} · ${seconds.toFixed(0)} s`));
+      h('p', { class: 'muted' }, `${STAGES[stage] ?? stage} · ${formatValue(done, 'bytes')} of ${formatValue(total, 'bytes')} · ${seconds.toFixed(0)} s`),
+      waits ? h('p', {}, `Waiting: ${waits}`) : null);
   }
 
   return () => input.click();
