@@ -41,13 +41,25 @@ pub(crate) fn data_dir(dir: &Path) -> PathBuf {
 /// The folder, made where it is missing, with its `.serin` for the owner alone.
 pub(crate) fn prepare(dir: &Path) -> Result<PathBuf> {
     let dir = std::path::absolute(dir).context("cannot tell where we are")?;
-    for folder in [data_dir(&dir), data_dir(&dir).join("tmp")] {
+    let data = data_dir(&dir);
+    let temporary = data.join("tmp");
+    let make = |folder| {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
+            .create(folder)
+    };
+    make(&data)
+        .and_then(|()| make(&temporary))
+        // A folder that was there may be on a disk that became read-only.
+        .and_then(|()| tempfile::tempfile_in(&temporary).map(drop))
+        .with_context(|| {
+            format!(
+                "cannot write in {}, where Serin keeps everything; make room and let the user who \
+                 runs Serin write there, or name another folder (`serin up DIR`)",
+                data.display()
+            )
+        })?;
     Ok(dir.canonicalize().unwrap_or(dir))
 }
 

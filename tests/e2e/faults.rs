@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use serin_tests::report::skip;
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::power::Disk;
 use crate::writers::recount_of;
@@ -130,6 +131,9 @@ async fn a_full_disk_refuses_clearly_and_recovers() -> Result<()> {
         },
         "a full disk answered {status}: {answer}"
     );
+    if serin.ended()?.is_none() {
+        opening_says_why(&serin).await?;
+    }
     fs::remove_file(&ballast)?;
     if serin.ended()?.is_some() {
         serin.kill()?;
@@ -139,6 +143,40 @@ async fn a_full_disk_refuses_clearly_and_recovers() -> Result<()> {
     serin.stop().await
 }
 
+/// `serin open` says that there is no room, at once or while it waits.
+async fn opening_says_why(serin: &Serin) -> Result<()> {
+    let elsewhere = tempfile::tempdir()?;
+    let file = elsewhere.path().join("small.csv");
+    fs::write(&file, "name,n\na,1\n")?;
+    let file = file.to_string_lossy();
+    let command = serin.command(&["open", &file, "--no-browser"])?;
+    let mut opening = tokio::process::Command::from(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let said = opening.stderr.take().context("its remarks")?;
+    let mut said = BufReader::new(said).lines();
+    let reasons = [
+        "No space left",
+        "takes no events",
+        "does not answer",
+        "is full",
+    ];
+    let told = async {
+        while let Some(line) = said.next_line().await? {
+            println!("serin open on a full disk: {line}");
+            if reasons.iter().any(|reason| line.contains(reason)) {
+                return Ok(());
+            }
+        }
+        bail!("it ended without saying why")
+    };
+    let told = tokio::time::timeout(DEADLINE, told).await;
+    told.context("it waits silently")?
+}
+
 #[tokio::test]
 async fn a_read_only_folder_is_told_at_the_start() -> Result<()> {
     let disk = match Disk::new("ext4", &EXT4, "64M") {
@@ -146,14 +184,30 @@ async fn a_read_only_folder_is_told_at_the_start() -> Result<()> {
         Err(why) => return skip("a read-only folder", &why),
     };
     fs::create_dir(disk.mount.join("shop"))?;
-    let status = Command::new("mount")
+    turn_read_only(&disk)?;
+    is_told_at_the_start(&disk.mount.join("shop"))?;
+    // The same where an earlier run has been there.
+    disk.mount_again().await?;
+    fs::create_dir_all(disk.mount.join("shop/.serin/tmp"))?;
+    turn_read_only(&disk)?;
+    is_told_at_the_start(&disk.mount.join("shop"))
+}
+
+fn turn_read_only(disk: &Disk) -> Result<()> {
+    let mut remount = Command::new("mount");
+    let status = remount
         .args(["-o", "remount,ro"])
         .arg(&disk.mount)
         .status()?;
     ensure!(status.success(), "cannot mount read-only");
+    Ok(())
+}
+
+/// What failed, where, why, and what to do.
+fn is_told_at_the_start(folder: &Path) -> Result<()> {
     let output = Command::new(place::serin()?)
         .args(["up", "--listen", "127.0.0.1:0"])
-        .arg(disk.mount.join("shop"))
+        .arg(folder)
         .current_dir("/")
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -163,7 +217,13 @@ async fn a_read_only_folder_is_told_at_the_start() -> Result<()> {
         "{said} {:?}",
         output.status.signal()
     );
-    assert!(said.contains(".serin"), "it names the folder: {said}");
+    let told = format!(
+        "error: cannot write in {}/.serin, where Serin keeps everything; make room and let the \
+         user who runs Serin write there, or name another folder (`serin up DIR`): Read-only file \
+         system (os error 30)\n",
+        folder.display()
+    );
+    assert_eq!(said, told);
     Ok(())
 }
 
