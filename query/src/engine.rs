@@ -207,15 +207,21 @@ impl Engine {
     }
 
     /// The rows of a panel's statement. Those of panels wait for each other apart, so that a
-    /// dashboard of many never fills the queue in which people's own statements wait.
+    /// dashboard of many never fills the queue in which people's own statements wait; each waits no
+    /// longer than it may run.
     pub async fn panel_sql(
         &self,
         snapshot: &Arc<Snapshot>,
         sql: &str,
         range: Range,
     ) -> Result<SqlAnswer, QueryError> {
-        let _turn = self.panel_turns.acquire().await;
-        self.sql(snapshot, sql, Some(range)).await
+        let asked = async {
+            let (running, deadline) = (self.limits.running_max.max(1), self.limits.deadline);
+            let turn = tokio::time::timeout(deadline, self.panel_turns.acquire()).await;
+            let _turn = turn.map_err(|_| QueryError::BusyPanels { running, deadline })?;
+            self.ask_sql(snapshot, sql, Some(range)).await
+        };
+        self.statements.count(asked).await
     }
 
     async fn ask_sql(
@@ -348,6 +354,45 @@ mod tests {
     use super::*;
     use crate::kpi::{self, Definition};
 
+    fn nothing() -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            number: 0,
+            version: 0,
+            position: Default::default(),
+            watermark_us: None,
+            tables: BTreeMap::new(),
+        })
+    }
+
+    /// Other panels' statements take longer than one may wait.
+    #[tokio::test]
+    async fn a_panel_waits_for_its_turn_no_longer_than_it_may_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = Limits {
+            deadline: std::time::Duration::from_millis(20),
+            ..Limits::default()
+        };
+        let engine = Engine::new(limits, folder.path().into(), None, Arc::default());
+        let (snapshot, range) = (
+            nothing(),
+            Range {
+                from_us: 0,
+                to_us: 1,
+            },
+        );
+        let others = engine.panel_turns.acquire_many(2).await;
+        let waited = engine.panel_sql(&snapshot, "SELECT 1", range).await;
+        let error = waited.expect_err("no turn");
+        assert_eq!((error.code(), error.is_temporary()), ("SER-QRY-006", true));
+        assert_eq!(
+            error.to_string(),
+            "the panel waited 0.02 s (the limit query.deadline_s) for its turn behind 2 others (the \
+             limit query.running_max); draw fewer panels of SQL, have them ask for less, or raise \
+             the limits"
+        );
+        drop(others);
+    }
+
     /// All turns are taken: a panel's KPI is turned away or runs out of time, a rule's is answered.
     #[tokio::test]
     async fn who_waits_for_a_turn_is_bounded_and_rules_have_their_own() {
@@ -361,13 +406,7 @@ mod tests {
             deadline: std::time::Duration::from_millis(20),
             ..Limits::default()
         });
-        let snapshot = Arc::new(Snapshot {
-            number: 0,
-            version: 0,
-            position: Default::default(),
-            watermark_us: None,
-            tables: BTreeMap::new(),
-        });
+        let snapshot = nothing();
         let count = Definition::simple("n", "a", "count()", None);
         let plans = kpi::compile(vec![count]).expect("a KPI");
         let request = KpiRequest {

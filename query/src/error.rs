@@ -84,6 +84,17 @@ pub enum QueryError {
         /// How many may wait.
         queued: usize,
     },
+    /// The statement of a panel got no turn in time.
+    #[error(
+        "the panel waited {} s (the limit query.deadline_s) for its turn behind {running} others (the limit query.running_max); draw fewer panels of SQL, have them ask for less, or raise the limits",
+        deadline.as_secs_f64()
+    )]
+    BusyPanels {
+        /// How many may run.
+        running: usize,
+        /// How long one may wait.
+        deadline: Duration,
+    },
     /// The worker process ended without an answer.
     #[error("the query's process ended without an answer ({status}); the server is unharmed")]
     WorkerDied {
@@ -148,7 +159,9 @@ impl QueryError {
             QueryError::Spill { .. } => "SER-QRY-003",
             QueryError::ResultBytes { .. } => "SER-QRY-004",
             QueryError::Points { .. } => "SER-QRY-005",
-            QueryError::Busy { .. } | QueryError::BusyKpis { .. } => "SER-QRY-006",
+            QueryError::Busy { .. }
+            | QueryError::BusyKpis { .. }
+            | QueryError::BusyPanels { .. } => "SER-QRY-006",
             QueryError::WorkerDied { .. } => "SER-QRY-007",
             QueryError::Worker(_) => "SER-QRY-008",
             QueryError::Damaged { .. } => "SER-QRY-009",
@@ -160,7 +173,10 @@ impl QueryError {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
-            QueryError::Busy { .. } | QueryError::BusyKpis { .. } | QueryError::Worker(_)
+            QueryError::Busy { .. }
+                | QueryError::BusyKpis { .. }
+                | QueryError::BusyPanels { .. }
+                | QueryError::Worker(_)
         )
     }
 }
