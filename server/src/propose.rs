@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::import::profile::{Profile, Seen};
+use crate::schemas;
 
 /// Types, numbers and dimensions that are proposed; a page with more is no overview.
 const TYPES_MAX: usize = 4;
@@ -31,8 +32,8 @@ impl Proposal {
     /// Writes `kpis/NAME.yaml` and `dashboards/NAME.yaml` where they are not there yet.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let files = [
-            ("kpis", &self.kpis_yaml),
-            ("dashboards", &self.dashboard_yaml),
+            ("kpis", "kpis", &self.kpis_yaml),
+            ("dashboards", "dashboard", &self.dashboard_yaml),
         ];
         // A dashboard of the user's own needs no KPIs of ours beside it.
         let is_there = dir
@@ -42,14 +43,14 @@ impl Proposal {
         if is_there {
             return Ok(());
         }
-        for (folder, text) in files {
+        for (folder, schema, text) in files {
             let folder = dir.join(folder);
             std::fs::create_dir_all(&folder)
                 .with_context(|| format!("cannot make the folder {}", folder.display()))?;
             let path = folder.join(format!("{}.yaml", self.dashboard));
             match File::create_new(&path) {
                 Ok(mut file) => file
-                    .write_all(text.as_bytes())
+                    .write_all(format!("{}{text}", schemas::line(schema, 1)).as_bytes())
                     .with_context(|| format!("cannot write {}", path.display()))?,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => {
@@ -437,6 +438,9 @@ mod tests {
         proposal.write(folder.path()).expect("written");
         let report = serin_dashboards::check(folder.path());
         assert!(!report.has_errors(), "{:?}", report.problems);
+        let read = |path| std::fs::read_to_string(folder.path().join(path)).expect("there");
+        assert!(read("kpis/access.yaml").starts_with(&schemas::line("kpis", 1)));
+        assert!(read("dashboards/access.yaml").starts_with(&schemas::line("dashboard", 1)));
         let path = folder.path().join("kpis/access.yaml");
         std::fs::write(&path, "kpis: {}\n").expect("changed");
         proposal.write(folder.path()).expect("again");

@@ -217,6 +217,8 @@ async fn a_built_in_dashboard_is_copied_once_and_is_theirs_then() -> Result<()> 
     assert_eq!(copied["file"], "dashboards/cluster.yaml");
     let file = serin.dir().join("dashboards/cluster.yaml");
     let text = std::fs::read_to_string(&file)?;
+    let schema = "# yaml-language-server: $schema=../.serin/schema/dashboard.json\n";
+    ensure!(text.starts_with(schema), "{text}");
     std::fs::write(&file, text.replace("title: Cluster", "title: Our cluster"))?;
     until("the file counts", SOON, async || {
         let dashboard = serin.get("/api/v1/dashboards/cluster").await?;

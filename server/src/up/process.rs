@@ -103,7 +103,7 @@ impl Operate for Process {
         let write = || {
             std::fs::create_dir_all(&folder)?;
             let mut open = std::fs::File::create_new(self.dir.join(&file))?;
-            open.write_all(text.as_bytes())
+            open.write_all(format!("{}{text}", schemas::line("dashboard", 1)).as_bytes())
         };
         match write() {
             Ok(()) => Ok(file),
