@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use serin_tests::Serin;
 use serin_tests::report::report;
@@ -222,6 +222,13 @@ async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
     let parts = "[...document.querySelectorAll('[data-testid=span]')].at(2).querySelectorAll('.part.network').length";
     let parts = browser.ask("tell", json!({"expression": parts})).await?;
     assert_eq!(parts, json!(2), "a call tells its way there and back");
+    // Somebody knows its name alone, and not when it was.
+    let traces = serin.get("/api/v1/traces?status=error").await?;
+    let id = traces["traces"][0]["trace_id"]
+        .as_str()
+        .context("a trace")?;
+    let by_name = serin.get(&format!("/api/v1/traces/{id}")).await?;
+    assert_eq!(by_name["spans"].as_array().map(Vec::len), Some(4));
     browser
         .ask(
             "press",

@@ -4,10 +4,13 @@
 //! All conditions speak of one span: of this service, holding this text in its name, failed, at
 //! least so slow. What is told of a trace counts all its spans that were kept.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serin_lake::Snapshot;
 use serin_query::Range;
 use serin_wire::time::{parse_rfc3339, to_rfc3339};
 use serin_yaml::parse_span;
@@ -25,6 +28,10 @@ const LIMIT_MAX: usize = 500;
 const SPANS_MAX: usize = 2_000;
 /// How far the spans of a trace may lie from the one that was found: calls end within minutes.
 const AROUND_US: i64 = 600_000_000;
+/// How far back a trace is looked for of which nobody says when it was: each time, only where it was
+/// not found nearer; then everything. Files of other times are not read.
+const BACK_US: [i64; 3] = [HOUR_US, 24 * HOUR_US, 30 * 24 * HOUR_US];
+const HOUR_US: i64 = 3_600_000_000;
 
 /// Which traces are wanted.
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -48,7 +55,7 @@ pub(crate) struct Asked {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct When {
-    /// Some moment of the trace; without it everything is looked through.
+    /// Some moment of the trace; without it the newest are looked through first.
     at: Option<String>,
 }
 
@@ -115,21 +122,21 @@ pub(crate) async fn get(
         )));
     }
     let now_us = (app.now_us)();
-    let range = match given(&when.at) {
-        None => Range {
-            from_us: 0,
-            to_us: now_us + AROUND_US,
-        },
-        Some(at) => around(super::range::parse_time(at, now_us)?),
+    let snapshot = app.lake.snapshot();
+    let mut is_of = Conditions::within_range();
+    is_of.and_is("trace_id", Some(&trace_id.to_ascii_lowercase()));
+    let at_us = match given(&when.at) {
+        Some(at) => Some(super::range::parse_time(at, now_us)?),
+        None => find(&app, &snapshot, &is_of, now_us).await?,
     };
-    let mut conditions = Conditions::within_range();
-    conditions.and_is("trace_id", Some(&trace_id.to_ascii_lowercase()));
     let sql = format!(
-        "SELECT * FROM {TABLE} WHERE {conditions} ORDER BY time, duration_us DESC, span_id LIMIT {}",
+        "SELECT * FROM {TABLE} WHERE {is_of} ORDER BY time, duration_us DESC, span_id LIMIT {}",
         SPANS_MAX + 1
     );
-    let snapshot = app.lake.snapshot();
-    let mut spans = own_sql::ask(&app, &snapshot, TABLE, &sql, range).await?;
+    let mut spans = match at_us {
+        Some(at_us) => own_sql::ask(&app, &snapshot, TABLE, &sql, around(at_us)).await?,
+        None => Vec::new(),
+    };
     if spans.is_empty() {
         return Err(ApiError::not_found(format!(
             "no span of the trace {trace_id} is here; it was not among those that are kept, or has expired"
@@ -142,6 +149,32 @@ pub(crate) async fn get(
         spans: spans.into_iter().map(span).collect(),
         has_more,
     }))
+}
+
+/// A moment of a trace, found by the newest of its spans.
+async fn find(
+    app: &App,
+    snapshot: &Arc<Snapshot>,
+    is_of: &Conditions,
+    now_us: i64,
+) -> Result<Option<i64>, ApiError> {
+    let sql = format!("SELECT time FROM {TABLE} WHERE {is_of} ORDER BY time DESC LIMIT 1");
+    for range in newest_first(now_us) {
+        let found = own_sql::ask(app, snapshot, TABLE, &sql, range).await?;
+        if let Some(row) = found.first() {
+            return Ok(parse_rfc3339(text(row, "time")));
+        }
+    }
+    Ok(None)
+}
+
+/// All times there are, in pieces, from now on back.
+fn newest_first(now_us: i64) -> impl Iterator<Item = Range> {
+    let begins = BACK_US.into_iter().map(move |back_us| now_us - back_us);
+    // Clocks of others may be ahead.
+    let ends = std::iter::once(now_us + AROUND_US).chain(begins.clone());
+    let pieces = begins.chain([0]).zip(ends);
+    pieces.map(|(from_us, to_us)| Range { from_us, to_us })
 }
 
 impl Asked {
@@ -260,6 +293,19 @@ mod tests {
         let wanted = "WHERE $__range AND trace_id IS NOT NULL AND service = 'cart' AND \
              strpos(lower(name), 'add') > 0 AND status = 'error' AND duration_us >= 200000 GROUP";
         assert!(sql.contains(wanted), "{sql}");
+    }
+
+    #[test]
+    fn all_times_are_looked_through_from_now_on_back() {
+        let now_us = 1_800_000_000_000_000;
+        let pieces: Vec<Range> = newest_first(now_us).collect();
+        assert_eq!(pieces.len(), BACK_US.len() + 1);
+        assert_eq!(pieces[0].to_us, now_us + AROUND_US);
+        assert_eq!(pieces[0].from_us, now_us - HOUR_US);
+        for (newer, older) in pieces.iter().zip(&pieces[1..]) {
+            assert_eq!(newer.from_us, older.to_us);
+        }
+        assert_eq!(pieces[BACK_US.len()].from_us, 0);
     }
 
     #[test]
