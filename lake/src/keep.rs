@@ -1,4 +1,4 @@
-//! What the lake keeps besides rows: lives of the stream, tokens, and numbers about itself.
+//! What the lake keeps besides rows: lives of the stream, and numbers about itself.
 
 use std::sync::Arc;
 
@@ -51,27 +51,6 @@ impl Lake {
         inner.poisoned_by(started.map_err(LakeError::from))?;
         locked(&inner.shown).position = start;
         Ok(())
-    }
-
-    /// Keeps the hash of a token that lives longer than one start.
-    pub fn store_token(
-        &self,
-        hash: [u8; 32],
-        name: &str,
-        created_us: i64,
-        expires_us: Option<i64>,
-    ) -> Result<(), LakeError> {
-        if self.is_poisoned() {
-            return Err(LakeError::Poisoned);
-        }
-        let mut catalogue = locked(&self.inner.catalogue);
-        let stored = catalogue.store_token(hash, name, created_us, expires_us);
-        self.inner.poisoned_by(stored.map_err(LakeError::from))
-    }
-
-    /// The name under which a token was stored, unless it is unknown or past its time.
-    pub fn token_name(&self, hash: [u8; 32], now_us: i64) -> Result<Option<String>, LakeError> {
-        Ok(locked(&self.inner.catalogue).token_name(hash, now_us)?)
     }
 
     /// How much the lake holds.

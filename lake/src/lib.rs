@@ -32,6 +32,7 @@ mod services;
 pub mod snapshot;
 mod table;
 mod text;
+mod tokens;
 
 pub use accept::{Accept, AcceptError, Door, Receipt};
 pub use catalogue::CatalogueError;
@@ -50,3 +51,4 @@ pub use options::{LakeOptions, Retention};
 pub use position::{Gap, Incarnation, PRODUCER_KEPT_US, Position, ProducerMark};
 pub use recover::{Damage, Damaged, Recovered};
 pub use snapshot::{Bound, ColumnStats, DataFile, Snapshot, TableView};
+pub use tokens::{StoredToken, TOKEN_TOLD_US};

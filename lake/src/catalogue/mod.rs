@@ -7,6 +7,7 @@ pub(crate) mod digest;
 pub(crate) mod load;
 mod services;
 mod tidy;
+mod tokens;
 mod upgrade;
 mod write;
 

@@ -1,10 +1,10 @@
-//! The catalogue's own housekeeping: lives of the stream, old snapshots, old marks, tokens.
+//! The catalogue's own housekeeping: lives of the stream, old snapshots, old marks.
 
-use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::load::read_position;
 use super::write::{write_gap, write_position};
-use super::{Catalogue, CatalogueError, commit, finish};
+use super::{Catalogue, CatalogueError, commit, finish, tokens};
 use crate::position::{Gap, PRODUCER_KEPT_US, Position};
 use crate::store::Disk;
 use crate::text;
@@ -119,37 +119,6 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Keeps a token's hash.
-    pub(crate) fn store_token(
-        &mut self,
-        hash: [u8; 32],
-        name: &str,
-        created_us: i64,
-        expires_us: Option<i64>,
-    ) -> Result<(), CatalogueError> {
-        self.connection.execute(
-            "INSERT OR REPLACE INTO serin_token VALUES (?, ?, ?, ?)",
-            params![hash, name, created_us, expires_us],
-        )?;
-        Ok(())
-    }
-
-    /// The name of a token that is known and not past its time.
-    pub(crate) fn token_name(
-        &self,
-        hash: [u8; 32],
-        now_us: i64,
-    ) -> Result<Option<String>, CatalogueError> {
-        let name = self
-            .connection
-            .prepare_cached(
-                "SELECT name FROM serin_token WHERE hash = ? AND (expires_us IS NULL OR expires_us > ?)",
-            )?
-            .query_row(params![hash, now_us], |row| row.get(0))
-            .optional()?;
-        Ok(name)
-    }
-
     /// How many snapshots can be read, and how long the catalogue is in bytes.
     pub(crate) fn size(&self) -> Result<(u64, u64), CatalogueError> {
         let size = self.connection.query_row(
@@ -201,8 +170,7 @@ fn forget_marks(begun: &Transaction<'_>, now_us: i64) -> Result<(), rusqlite::Er
         "DELETE FROM serin_producer WHERE heard_us < ? AND NOT is_import",
         [now_us.saturating_sub(PRODUCER_KEPT_US)],
     )?;
-    begun.execute("DELETE FROM serin_token WHERE expires_us < ?", [now_us])?;
-    Ok(())
+    tokens::forget(begun, now_us)
 }
 
 /// Makes one row of all old commits of a life that follow one another; nothing is lost but detail.

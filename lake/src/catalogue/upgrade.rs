@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Transaction};
 
-use super::digest;
+use super::{digest, tokens};
 
 /// Brings our tables up to date.
 pub(super) fn upgrade(begun: &Transaction<'_>) -> Result<(), rusqlite::Error> {
@@ -21,6 +21,7 @@ pub(super) fn upgrade(begun: &Transaction<'_>) -> Result<(), rusqlite::Error> {
          CREATE INDEX IF NOT EXISTS serin_columns_of_table ON ducklake_column(table_id);
          CREATE INDEX IF NOT EXISTS serin_totals_of_table ON ducklake_table_column_stats(table_id);",
     )?;
+    begun.execute(tokens::INDEX, [])?;
     if !digest::has_digests(begun)? {
         begun.execute_batch(
             "ALTER TABLE serin_file ADD COLUMN digest BLOB;

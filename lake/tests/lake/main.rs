@@ -8,3 +8,4 @@ mod faults;
 mod kit;
 mod readers;
 mod tidy;
+mod tokens;

@@ -189,20 +189,6 @@ fn expiry_by_bytes_takes_the_oldest_of_the_table_that_is_too_large() {
     assert_eq!(snapshot.tables["cart.add"].files.len(), 10);
 }
 
-#[test]
-fn a_token_is_known_until_its_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let (lake, _) = kit::open(&kit::options(dir.path()));
-    lake.store_token([1; 32], "ci", START_US, None).unwrap();
-    lake.store_token([2; 32], "guest", START_US, Some(START_US + 10))
-        .unwrap();
-    let name = |hash, now_us| lake.token_name(hash, now_us).unwrap();
-    assert_eq!(name([1; 32], START_US + DAY_US).as_deref(), Some("ci"));
-    assert_eq!(name([2; 32], START_US + 9).as_deref(), Some("guest"));
-    assert_eq!(name([2; 32], START_US + 10), None);
-    assert_eq!(name([3; 32], START_US), None);
-}
-
 /// A clock that jumps ahead and back must not cost a row.
 #[test]
 fn a_clock_that_jumped_deletes_nothing() {
