@@ -55,6 +55,9 @@ pub struct Options {
     pub header_within: Duration,
     /// How long a body may take where it is held, and how long between two pieces where it is not.
     pub body_within: Duration,
+    /// How long a client may take nothing of an answer, and an instance nothing of a request. An answer
+    /// of which nothing comes, such as a quiet stream of events, may take as long as it likes.
+    pub taken_within: Duration,
     /// How long requests under way may take once the gateway closes.
     pub close_within: Duration,
     /// Connections at one moment.
@@ -85,6 +88,8 @@ impl Options {
             patience: Duration::from_secs(1),
             header_within: Duration::from_secs(10),
             body_within: Duration::from_secs(10),
+            // Longer than a network usually is away.
+            taken_within: Duration::from_secs(30),
             close_within: Duration::from_secs(10),
             // About 40 KiB each makes 200 MiB at the very worst.
             connections_max: 5_000,

@@ -17,6 +17,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
+use serin_steady::Steady;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -94,7 +95,7 @@ pub(crate) async fn attempt(
 
 /// Whether a program answers at this address, whatever it says.
 pub(crate) async fn is_there(address: SocketAddr) -> bool {
-    let Some((mut connection, driver)) = open(address).await else {
+    let Some((mut connection, driver)) = open(address, CONNECT_WITHIN).await else {
         return false;
     };
     let mut ping = Request::new(
@@ -145,19 +146,23 @@ async fn in_time<T>(within: Duration, fate: &Fate, answer: impl Future<Output = 
     }
 }
 
-type Driver = http1::Connection<TokioIo<TcpStream>, ServiceBody>;
+type Driver = http1::Connection<TokioIo<Steady<TcpStream>>, ServiceBody>;
 
-async fn open(address: SocketAddr) -> Option<(SendRequest<ServiceBody>, Driver)> {
+async fn open(
+    address: SocketAddr,
+    taken_within: Duration,
+) -> Option<(SendRequest<ServiceBody>, Driver)> {
     let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address));
     let stream = connecting.await.ok()?.ok()?;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off delays on a connection");
     }
-    http1::handshake(TokioIo::new(stream)).await.ok()
+    let io = TokioIo::new(Steady::new(stream, taken_within));
+    http1::handshake(io).await.ok()
 }
 
 async fn connect(shared: &Shared, address: SocketAddr) -> Option<SendRequest<ServiceBody>> {
-    let (connection, driver) = open(address).await?;
+    let (connection, driver) = open(address, shared.options.taken_within).await?;
     let kill = shared.kill.clone();
     shared.drivers.spawn(async move {
         tokio::select! {

@@ -1,7 +1,7 @@
 //! Takes connections, and keeps slow clients within bounds.
 //!
-//! A connection that sends no head of a request in time, the first or a later one, gives its place
-//! back; when all places are taken, new connections wait in the system's own queue.
+//! A connection that sends no head of a request in time, the first or a later one, or takes nothing of
+//! its answer, gives its place back; when all places are taken, new ones wait in the system's queue.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::{Request, StatusCode, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serin_steady::Steady;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -76,11 +77,12 @@ async fn serve(
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
+    let io = TokioIo::new(Steady::new(stream, shared.options.taken_within));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.options.header_within)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(io, service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -6,4 +6,5 @@ mod failure;
 mod kit;
 mod life;
 mod port;
+mod stalled;
 mod told;

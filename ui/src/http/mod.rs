@@ -31,7 +31,6 @@ mod run;
 mod serve;
 mod services;
 mod session;
-mod steady;
 mod traces;
 mod variables;
 

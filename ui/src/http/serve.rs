@@ -16,13 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use serin_steady::Steady;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-
-use super::steady::Steady;
 
 /// Connections at one moment: about 40 KiB each makes 200 MiB at the very worst.
 pub(crate) const CONNECTIONS_MAX: usize = 5_000;

@@ -1,8 +1,8 @@
-//! A connection whose client has to take what is written: one that stops reading is cut off.
+//! A connection whose other side has to take what is written: one that stops reading is cut off.
 //!
 //! What cannot be written because the system's buffer is full waits; if none of it leaves for too
-//! long, the write fails, and with it the connection. A slow client that goes on reading is served for
-//! as long as it takes.
+//! long, the write fails, and with it the connection. Who reads slowly is served for as long as it
+//! takes, and a connection on which nothing is to be written stays. Start at [`Steady`].
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 
 /// A stream of bytes, watched.
 #[derive(Debug)]
-pub(crate) struct Steady<S> {
+pub struct Steady<S> {
     stream: S,
     /// How long a write may make no progress.
     stall_max: Duration,
@@ -23,7 +23,8 @@ pub(crate) struct Steady<S> {
 }
 
 impl<S> Steady<S> {
-    pub(crate) fn new(stream: S, stall_max: Duration) -> Steady<S> {
+    /// Watches a stream on which a write may make no progress for so long.
+    pub fn new(stream: S, stall_max: Duration) -> Steady<S> {
         Steady {
             stream,
             stall_max,
@@ -46,7 +47,7 @@ impl<S> Steady<S> {
             .stalled
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
         stalled.as_mut().poll(ctx).map(|()| {
-            let why = format!("the client took nothing for {stall_max:?}");
+            let why = format!("the other side took nothing for {stall_max:?}");
             Err(io::Error::new(ErrorKind::TimedOut, why))
         })
     }

@@ -1,0 +1,166 @@
+//! Who stops reading: visitors their answers, instances the bodies of requests; and who only waits.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serin_wire::call;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::kit::{ALL_V1, Asked, One, PATIENCE, Place, service, until};
+
+const MS: Duration = Duration::from_millis(1);
+static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
+
+async fn place() -> Place {
+    Place::with(|options| options.taken_within = 300 * MS).await
+}
+
+/// Reads the head of a request, and nothing more.
+async fn asked(stream: TcpStream) -> BufReader<TcpStream> {
+    let mut stream = BufReader::with_capacity(1 << 10, stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        let read = stream.read_line(&mut line).await.expect("a request");
+        assert!(read > 0, "the gateway went away");
+    }
+    stream
+}
+
+/// Answers without an end, as fast as it is taken.
+async fn floods(stream: TcpStream, _: Arc<AtomicU64>) {
+    let mut stream = asked(stream).await;
+    let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head).await.expect("written");
+    let size = format!("{:x}\r\n", PIECE.len());
+    let piece = [size.as_bytes(), &PIECE, b"\r\n"].concat();
+    while stream.write_all(&piece).await.is_ok() {}
+}
+
+/// The same over the bus, as far ahead as the gateway allows: 24 MiB.
+fn floods_the_bus(asked: Asked) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        for _ in 0..48 {
+            let head = [(call::WEB_STATUS, "200"), (call::WEB_MORE, "1")];
+            asked.send(&head, PIECE.repeat(8)).await;
+        }
+    })
+}
+
+/// Takes nothing of a request but its head.
+async fn takes_nothing(stream: TcpStream, _: Arc<AtomicU64>) {
+    let _held = asked(stream).await;
+    std::future::pending::<()>().await;
+}
+
+/// Tells an event, nothing for a while, and another one.
+async fn tells_seldom(stream: TcpStream, _: Arc<AtomicU64>) {
+    let mut stream = asked(stream).await;
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    stream.write_all(head).await.expect("written");
+    for event in ["first", "second"] {
+        let told = format!("data: {event}\n\n");
+        stream.write_all(told.as_bytes()).await.expect("written");
+        tokio::time::sleep(1_000 * MS).await;
+    }
+}
+
+/// A visitor who has asked and got the head of the answer.
+async fn visitor(place: &Place, path: &str) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(place.address).await.expect("connected");
+    let mut stream = BufReader::new(stream);
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut line = String::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_line(&mut line)).await;
+    read.expect("in time").expect("read");
+    assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+    stream
+}
+
+#[tokio::test]
+async fn a_visitor_who_stops_reading_gives_its_place_back() {
+    let place = place().await;
+    let port = One::on_port("shop", "v1", 1, floods).await;
+    let bus = place.on_bus("cart", "v1", 1, floods_the_bus).await;
+    let shop = service("shop", &ALL_V1, &[&port]);
+    place.tell([shop, service("cart", &ALL_V1, &[&bus])]).await;
+    for path in ["/shop", "/cart"] {
+        let stopped = visitor(&place, path).await;
+        until("it is cut off", async || {
+            let stats = place.gateway.stats();
+            (stats.connections, stats.requests, stats.held_bytes) == (0, 0, 0)
+        })
+        .await;
+        drop(stopped);
+    }
+    assert_eq!(place.gateway.stats().abandoned_total, 2);
+}
+
+#[tokio::test]
+async fn a_visitor_who_reads_slowly_is_served() {
+    let place = place().await;
+    let one = One::on_port("shop", "v1", 1, floods).await;
+    place.tell([service("shop", &ALL_V1, &[&one])]).await;
+    let mut slow = visitor(&place, "/shop").await;
+    let mut piece = vec![0; 1 << 20];
+    // Thrice as long as it might take nothing.
+    for _ in 0..30 {
+        slow.read_exact(&mut piece).await.expect("it goes on");
+        tokio::time::sleep(30 * MS).await;
+    }
+    assert_eq!(place.gateway.stats().requests, 1);
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_happens_stays() {
+    let place = place().await;
+    let one = One::on_port("shop", "v1", 1, tells_seldom).await;
+    place.tell([service("shop", &ALL_V1, &[&one])]).await;
+    let mut lines = visitor(&place, "/shop").await.lines();
+    let mut events = Vec::new();
+    while events.len() < 2 {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+        let line = line.expect("in time").expect("it stays");
+        events.extend(
+            line.expect("a line")
+                .strip_prefix("data: ")
+                .map(str::to_owned),
+        );
+    }
+    assert_eq!(events, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn an_instance_that_stops_reading_fails_its_request_alone() {
+    let place = place().await;
+    let one = One::on_port("shop", "v1", 1, takes_nothing).await;
+    let mut shop = service("shop", &ALL_V1, &[&one]);
+    shop.body_bytes_max = 1 << 30;
+    place.tell([shop]).await;
+    let stream = TcpStream::connect(place.address).await.expect("connected");
+    let (read, mut write) = stream.into_split();
+    let head = format!(
+        "POST /shop HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        1 << 29
+    );
+    write.write_all(head.as_bytes()).await.expect("written");
+    let sending = async move { while write.write_all(&PIECE).await.is_ok() {} };
+    let answering = async move {
+        let mut line = String::new();
+        let mut read = BufReader::new(read);
+        read.read_line(&mut line).await.expect("read");
+        line
+    };
+    let answered = tokio::time::timeout(PATIENCE, async {
+        let sending = tokio::spawn(sending);
+        let line = answering.await;
+        sending.abort();
+        line
+    });
+    let line = answered.await.expect("the gateway gives up");
+    assert!(line.starts_with("HTTP/1.1 502 "), "{line}");
+}
