@@ -277,7 +277,9 @@ class SeriesChart implements Chart {
   #drawFlags(plot: uPlot): void {
     const shape = this.#shape;
     if (!shape) return;
-    fill(this.#flags, ...flagsOf(shape.panel.marks ?? [], shape.frame, plot.over.clientWidth, (second) => plot.valToPos(second, 'x')));
+    // Asking the element for its width would lay the page out, for every chart and every draw.
+    const width = plot.bbox.width / uPlot.pxRatio;
+    fill(this.#flags, ...flagsOf(shape.panel.marks ?? [], shape.frame, width, (second) => plot.valToPos(second, 'x')));
   }
 
   /** Tells which point is under the cursor; the end of a drag is none. */
