@@ -89,7 +89,7 @@ async function read(signal: AbortSignal): Promise<Numbers> {
 function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
   const load = loads.get(service.name);
   const running = service.instances.filter(({ state }) => state !== 'ended');
-  const ended = service.instances.filter(({ state }) => state === 'ended').slice(-ENDED_SHOWN);
+  const shown = [...running, ...service.instances.filter(({ state }) => state === 'ended').slice(-ENDED_SHOWN)];
   const failed = service.versions.find(({ phase }) => phase === 'failed');
   const figure = (label: string, value: string): HTMLElement => h('div', {}, h('dt', {}, label), h('dd', {}, value));
   return h(
@@ -106,9 +106,9 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
         figure('errors', load && load.requests > 0 ? formatValue(load.failed / load.requests, 'ratio') : '–'),
         figure('p95', load?.p95Ms == null ? '–' : formatValue(load.p95Ms, 'ms')))),
     failed && service.versions.indexOf(failed) === 0 ? h('p', { class: 'notice bad' }, icon('warning'), h('span', {}, `${failed.name} was not promoted: ${failed.why ?? ''}`)) : null,
-    h('div', { class: 'instance-frame' }, h('table', { class: 'instances', 'aria-label': `Instances of ${service.name}` },
+    shown.length === 0 ? null : h('div', { class: 'instance-frame' }, h('table', { class: 'instances', 'aria-label': `Instances of ${service.name}` },
       h('thead', {}, h('tr', {}, ...['instance', 'state', 'since', 'CPU', 'memory', 'process'].map((name) => h('th', { scope: 'col' }, name)))),
-      h('tbody', {}, ...[...running, ...ended].map((instance) => row(instance, uses.get(instance.name)))))),
+      h('tbody', {}, ...shown.map((instance) => row(instance, uses.get(instance.name)))))),
   );
 }
 
