@@ -2,11 +2,17 @@
 //!
 //! Only definitions; what is done is in `commands`. Start at [`Cli`].
 
+mod own;
+mod token;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::scaffold::Lang;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use own::{Gateway, Launch, Serve, Shim};
+pub(crate) use token::{NewToken, Token, TokenCommand};
 
 /// Serin: events in, KPIs and dashboards out, on one machine with one command.
 #[derive(Debug, Parser)]
@@ -81,6 +87,8 @@ pub(crate) enum Command {
     Rm(Named),
     /// Say what runs
     Status,
+    /// Make, list and remove tokens that outlive a start
+    Token(Token),
     /// Write a systemd unit that keeps a folder's server running
     Install(Install),
     /// Check a folder and what runs in it, and say what to do
@@ -427,18 +435,6 @@ pub(crate) struct Named {
     pub(crate) name: String,
 }
 
-/// What a shim is told.
-#[derive(Debug, Args)]
-pub(crate) struct Shim {
-    #[arg(long)]
-    pub(crate) service: String,
-    #[arg(long)]
-    pub(crate) socket: PathBuf,
-    /// With credentials, so never on the command line.
-    #[arg(long, env = "SERIN_BUS", hide_env_values = true)]
-    pub(crate) bus: String,
-}
-
 /// Write a systemd unit that runs `serin up` in a folder, starts it again after a crash, and starts it
 /// with the machine.
 #[derive(Debug, Args)]
@@ -466,27 +462,6 @@ pub(crate) struct Install {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) at: At,
-}
-
-/// What a shim starts instead of a program that has limits.
-#[derive(Debug, Args)]
-pub(crate) struct Launch {
-    #[arg(long = "group")]
-    pub(crate) groups: Vec<PathBuf>,
-    #[arg(long)]
-    pub(crate) data_bytes: Option<u64>,
-    #[arg(last = true)]
-    pub(crate) command: Vec<String>,
-}
-
-/// The process in front of web services, which outlives `serin up`.
-#[derive(Debug, Args)]
-pub(crate) struct Gateway {
-    #[arg(long)]
-    pub(crate) socket: PathBuf,
-    /// With credentials, so never on the command line.
-    #[arg(long, env = "SERIN_BUS", hide_env_values = true)]
-    pub(crate) bus: String,
 }
 
 /// Copy a built-in dashboard into dashboards/, to change it there; from then on the file counts.
@@ -528,14 +503,6 @@ pub(crate) struct New {
         default_missing_value = "true"
     )]
     pub(crate) web: bool,
-}
-
-/// What an instance of a script serves.
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// The folder with main.rhai.
-    #[arg(default_value = ".")]
-    pub(crate) folder: PathBuf,
 }
 
 /// Check bus, disk, clock, ports, permissions, and every invariant of the lake.

@@ -36,7 +36,7 @@ impl Client {
                     (Some(token), _) => token.clone(),
                     (None, Some((_, run))) if run.http == server.trim_end_matches('/') => run.token,
                     (None, _) => bail!(
-                        "the server {server} wants a token; give it with --token or SERIN_TOKEN (it is in .serin/run.json where the server runs)"
+                        "the server {server} wants a token; give it with --token or SERIN_TOKEN (where the server runs, `serin token new NAME` makes one, and that of its start is in .serin/run.json)"
                     ),
                 };
                 (server.clone(), token, None)
@@ -78,16 +78,21 @@ impl Client {
         &self.base
     }
 
-    /// A new link that signs one browser in, once, within ten minutes, and shows `next`.
-    pub(crate) async fn sign_in_link(&self, next: &str) -> Result<String> {
+    /// A new link that signs one browser in, once, within ten minutes, and shows `next`; `None` where
+    /// our token is a stored one, which signs nobody in.
+    pub(crate) async fn sign_in_link(&self, next: &str) -> Result<Option<String>> {
         #[derive(Deserialize)]
         struct Made {
             code: String,
         }
         let request = self.request(Method::POST, "/api/v1/signin");
-        let Made { code } = self.json(request).await?;
+        let answer = self.send_any(request).await?;
+        if answer.status() == StatusCode::FORBIDDEN {
+            return Ok(None);
+        }
+        let Made { code } = self.read(answer).await?;
         let link = sign_in_link(&self.base, &code);
-        Ok(format!("{link}&next={}", percent_encoded(next)))
+        Ok(Some(format!("{link}&next={}", percent_encoded(next))))
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -111,7 +116,11 @@ impl Client {
     }
 
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
-        let answer = self.send(request).await?;
+        self.read(self.send_any(request).await?).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, answer: Response) -> Result<T> {
+        let answer = succeeded(answer).await?;
         answer
             .json()
             .await
@@ -120,11 +129,7 @@ impl Client {
 
     /// Sends a request; an answer that is not a success becomes an error with the server's words.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
-        let answer = self.send_any(request).await?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        Err(error_of(answer).await)
+        succeeded(self.send_any(request).await?).await
     }
 
     /// Sends a request; any answer will do.
@@ -143,6 +148,13 @@ pub(crate) fn sign_in_link(base: &str, code: &str) -> String {
     format!("{base}/signin?code={code}")
 }
 
+async fn succeeded(answer: Response) -> Result<Response> {
+    match answer.status().is_success() {
+        true => Ok(answer),
+        false => Err(error_of(answer).await),
+    }
+}
+
 /// What the server says of a refused request.
 pub(crate) async fn error_of(answer: Response) -> anyhow::Error {
     let status = answer.status();
@@ -155,6 +167,11 @@ pub(crate) async fn error_of(answer: Response) -> anyhow::Error {
         Ok(body) => anyhow!("{}", body.error),
         Err(_) => anyhow!("the server answered {status}"),
     }
+}
+
+/// A text as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    percent_encoded(text).replace('/', "%2F")
 }
 
 fn percent_encoded(text: &str) -> String {

@@ -29,7 +29,7 @@ use cli::{Cli, Command};
 use commands::{
     check, config, copy, decisions, doctor, down, emit, flush, gateway, import as import_command,
     install, kpi, launch, logs, new, open, query, remark, render, run as run_here, schema, serve,
-    service, shim, status,
+    service, shim, status, token,
 };
 
 /// Threads for the sockets; queries and encoders have their own.
@@ -78,6 +78,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Copy(args) => copy::run(global, args).await?,
             Command::Flush => flush::run(global).await?,
             Command::Status => status::run(global).await?,
+            Command::Token(args) => token::run(global, args).await?,
             Command::Install(args) => install::run(global, args)?,
             Command::Doctor(args) => return doctor::run(global, args).await,
             Command::Logs(args) => logs::run(global, args).await?,

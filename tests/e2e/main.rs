@@ -4,7 +4,7 @@
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged and `audit` looks;
 //! `doors` and `hostile` send what nobody should; `printed` reads what commands print; `browser`, `states`, `pages` and `first_steps` look through Chromium; `docs` runs what the book says;
 //! `monitoring` watches the built-in dashboards, `marks` what is marked on them; `circle` sees a decision come round;
-//! `shop` opens the shop of ten services; `otlp` hears the official exporters; `dist` unpacks what is handed out.
+//! `shop` opens the shop of ten services; `otlp` hears the official exporters; `tokens` outlive starts; `dist` unpacks what is handed out.
 
 #![expect(
     clippy::disallowed_methods,
@@ -36,6 +36,7 @@ mod printed;
 mod services;
 mod shop;
 mod states;
+mod tokens;
 mod weblog;
 mod writers;
 mod writing;

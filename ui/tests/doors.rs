@@ -24,6 +24,8 @@ mod ending;
 mod otlp;
 #[path = "doors/sign_in.rs"]
 mod sign_in;
+#[path = "doors/tokens.rs"]
+mod tokens;
 
 const TOKEN: &str = "0123456789abcdef";
 /// A file whose import goes on for as long as somebody listens.
@@ -175,6 +177,7 @@ async fn serve_at(address: &str, closes_within: Duration) -> Server {
     let watch = Watch::start(folder.path());
     let store = lake.store();
     let parts = Parts {
+        tokens: lake.tokens().expect("read"),
         lake,
         engine: Arc::new(Engine::new(
             Limits::default(),

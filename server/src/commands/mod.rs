@@ -25,6 +25,7 @@ pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod shim;
 pub(crate) mod status;
+pub(crate) mod token;
 
 use std::io::Write;
 

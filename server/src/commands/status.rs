@@ -73,11 +73,9 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     for line in not_held(&services) {
         print(&format!("\n{line}"));
     }
-    print(&format!(
-        "\n{:<12} {}",
-        "sign in",
-        client.sign_in_link("/").await?
-    ));
+    if let Some(link) = client.sign_in_link("/").await? {
+        print(&format!("\n{:<12} {link}", "sign in"));
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use serin_dashboards::Watch;
 use serin_gateway::Table;
 use serin_gateway::process::{Door, Place};
 use serin_ingest::{Edge, Ingest, IngestOptions};
-use serin_lake::{Lake, LakeOptions, Recovered};
+use serin_lake::{Lake, LakeOptions, Recovered, StoredToken};
 use serin_query::{Engine, Limits, WorkerCommand};
 use serin_sdk::Serin;
 use serin_ui::{Doors, DoorsOptions, Parts};
@@ -63,6 +63,7 @@ struct Flow {
     engine: Arc<Engine>,
     watch: Watch,
     serin: Serin,
+    tokens: Vec<StoredToken>,
 }
 
 /// The services of this machine.
@@ -163,6 +164,7 @@ impl<'a> Start<'a> {
         limits: Limits,
     ) -> Result<Flow> {
         let edge = Edge::of_machine().context("cannot read random bytes")?;
+        let tokens = lake.tokens().context("cannot read the tokens")?;
         let ingest = Ingest::start(lake.clone(), recovered, bus, taking, edge).await;
         let ingest = Arc::new(ingest.context("cannot start the ingester")?);
         let worker = WorkerCommand {
@@ -177,6 +179,7 @@ impl<'a> Start<'a> {
             watch: Watch::start(self.dir),
             lake,
             ingest,
+            tokens,
         })
     }
 
@@ -259,6 +262,7 @@ impl<'a> Start<'a> {
             operate: Arc::new(process),
             runtime: Some(Arc::clone(&services.runtime)),
             first_steps: Some(Arc::new(first_steps)),
+            tokens: flow.tokens.clone(),
         };
         let options = DoorsOptions {
             token: self.token.to_owned(),

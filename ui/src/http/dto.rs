@@ -48,6 +48,31 @@ pub(crate) struct CodeBody {
     pub(crate) code: String,
 }
 
+/// The tokens that outlive a start.
+#[derive(Debug, Serialize)]
+pub(crate) struct TokensBody {
+    pub(crate) tokens: Vec<TokenBody>,
+}
+
+/// What is known of one.
+#[derive(Debug, Serialize)]
+pub(crate) struct TokenBody {
+    pub(crate) name: String,
+    pub(crate) created: String,
+    /// Null for one without an end.
+    pub(crate) expires: Option<String>,
+    pub(crate) is_expired: bool,
+}
+
+/// A token was made; this is the one time that it is told.
+#[derive(Debug, Serialize)]
+pub(crate) struct MadeTokenBody {
+    pub(crate) name: String,
+    pub(crate) token: String,
+    pub(crate) created: String,
+    pub(crate) expires: Option<String>,
+}
+
 /// Done, with nothing more to say.
 #[derive(Debug, Serialize)]
 pub(crate) struct DoneBody {

@@ -31,6 +31,8 @@ mod run;
 mod serve;
 mod services;
 mod session;
+mod stored_tokens;
+mod tokens;
 mod traces;
 mod variables;
 
@@ -43,7 +45,7 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, delete, get, post};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -51,7 +53,7 @@ use futures::{Stream, StreamExt};
 use serin_control::runtime::Runtime;
 use serin_dashboards::Library;
 use serin_lake::accept::AcceptTelemetry;
-use serin_lake::{Accept, Lake};
+use serin_lake::{Accept, Lake, StoredToken};
 use serin_query::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -180,6 +182,8 @@ pub struct Parts {
     pub runtime: Option<Arc<Runtime>>,
     /// What the start page of a young folder offers.
     pub first_steps: Option<Arc<dyn FirstSteps>>,
+    /// The tokens of the lake.
+    pub tokens: Vec<StoredToken>,
 }
 
 /// How the doors are set up.
@@ -193,7 +197,7 @@ pub struct DoorsOptions {
     pub upload_dir: PathBuf,
     /// The clock.
     pub now_us: fn() -> i64,
-    /// Randomness for the names of sessions.
+    /// Randomness for the names of sessions, and for tokens.
     pub random: fn() -> [u8; 32],
     /// How long requests under way may take once the doors close; then they are cut off.
     pub closes_within: Duration,
@@ -286,6 +290,7 @@ impl Doors {
             first_steps: parts.first_steps,
             gate: Gate::new(
                 &options.token,
+                parts.tokens,
                 Sessions::load(options.sessions_file),
                 is_loopback,
             ),
@@ -415,6 +420,8 @@ fn admitted(app: App) -> Router<App> {
         .route("/api/v1/services/{name}/run", post(guests::run))
         .route("/api/v1/services/{name}/leave", post(guests::leave))
         .route("/api/v1/instances", get(services::instances))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::make))
+        .route("/api/v1/tokens/{name}", delete(tokens::remove))
         .route("/api/v1/status", get(run::status))
         .route("/api/v1/flush", post(run::flush))
         .route("/api/v1/stop", post(run::stop))
@@ -424,7 +431,7 @@ fn admitted(app: App) -> Router<App> {
         .route("/api/v1/open", post(open::post))
         .merge(otlp::routes())
         .route_layer(middleware::from_fn_with_state(app, auth::admit))
-        .route("/api/{*path}", get(no_such_path).post(no_such_path))
+        .route("/api/{*path}", any(no_such_path))
 }
 
 async fn healthz() -> &'static str {

@@ -9,7 +9,7 @@ use rust_embed::Embed;
 use serde::Deserialize;
 
 use super::App;
-use super::auth::COOKIE;
+use super::auth::{COOKIE, Owner};
 use super::dto::{CodeBody, SessionBody};
 use super::error::ApiError;
 use super::session;
@@ -95,7 +95,7 @@ pub(crate) async fn sign_in(
     let now_us = (app.now_us)();
     let next = query.next.filter(|next| is_own_page(next));
     let mut response = Redirect::to(next.as_deref().unwrap_or("/")).into_response();
-    if app.gate.caller(&headers, now_us).is_some() {
+    if app.gate.caller(&headers, now_us).is_ok() {
         return Ok(response);
     }
     if !app.gate.codes.spend(&code, now_us) {
@@ -115,7 +115,7 @@ pub(crate) async fn sign_in(
 }
 
 /// `POST /api/v1/signin`: the code of a new link.
-pub(crate) async fn code(State(app): State<App>) -> axum::Json<CodeBody> {
+pub(crate) async fn code(State(app): State<App>, _: Owner) -> axum::Json<CodeBody> {
     let code = app.gate.codes.make((app.random)(), (app.now_us)());
     axum::Json(CodeBody { code })
 }
