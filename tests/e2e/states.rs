@@ -317,3 +317,24 @@ async fn a_link_with_a_statement_asks_once_and_a_range_that_is_none_is_said_once
         .await?;
     nothing_is_wrong(&mut browser).await
 }
+
+#[tokio::test]
+async fn a_page_that_is_none_is_told_by_the_application_and_by_json_to_programs() -> Result<()> {
+    let serin = Serin::start().await?;
+    let mut browser = Browser::start()?;
+    let url = format!("{}/nothing/here", serin.url());
+    let told = reqwest::get(&url).await?;
+    assert_eq!(told.status().as_u16(), 404);
+    ensure!(
+        told.text().await?.contains("SER-HTTP-002"),
+        "a program reads JSON"
+    );
+    browser
+        .ask("open", json!({"url": at(&serin, "/").await?}))
+        .await?;
+    browser.ask("open", json!({"url": url})).await?;
+    browser
+        .until("document.querySelector('h1')?.textContent === 'There is no such page'")
+        .await?;
+    nothing_is_wrong(&mut browser).await
+}

@@ -37,9 +37,17 @@ pub(crate) async fn schema(State(app): State<App>, Path(file): Path<String>) -> 
     }
 }
 
-/// A file at the top of the application, or nothing.
-pub(crate) async fn top(uri: axum::http::Uri) -> Response {
-    file(uri.path().trim_start_matches('/'))
+/// A file at the top of the application, or nothing; people are told so by the application.
+pub(crate) async fn top(uri: axum::http::Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|kinds| kinds.to_str().ok());
+    let is_read = accept.is_some_and(|kinds| kinds.contains("text/html"));
+    if is_read && !path.starts_with("api/") && Bundle::get(path).is_none() {
+        return (StatusCode::NOT_FOUND, index().await).into_response();
+    }
+    file(path)
 }
 
 fn file(path: &str) -> Response {
