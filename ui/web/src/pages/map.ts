@@ -21,6 +21,8 @@ const DEFAULT_RANGE: Range = { from: 'now-5m', to: 'now' };
 const POLL_MS = 2000;
 const SIZE = { nodeWidth: 168, nodeHeight: 56, gapX: 124, gapY: 34 };
 const MARGIN = 14;
+// Below this share of its size the words of the map cannot be read.
+const SMALLEST = 0.7;
 // Above this share of failures a line is red, below it amber.
 const BAD_SHARE = 0.05;
 /** Callers that do not say who they are; no service can have this name. */
@@ -131,6 +133,8 @@ function drawMap(frame: HTMLElement, map: CallMap, range: () => Range): (map: Ca
     ...[...drawnLines.values()].map(({ label }) => label),
   );
   fill(frame, h('div', { class: 'map-scroll' }, image));
+  // One that nearly fits a narrow screen is made to fit; others are scrolled, and stay readable.
+  image.classList.toggle('shrinks', frame.clientWidth >= w * SMALLEST);
   return (now) => {
     for (const edge of now.edges) drawnLines.get(keyOf(callerOf(edge), edge.callee))?.show(edge, now.range_s, range());
     for (const node of now.nodes) boxes.get(node.name)?.show(node, now.range_s, own.includes(node.name));
