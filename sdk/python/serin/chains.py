@@ -19,6 +19,7 @@ from .errors import AbsentError, CallError, ChainError
 from .wire import call as wire
 from .wire import chain as bounds
 from .wire.chain import Hop, Packet, merge
+from .wire.name import BadName, check_short
 
 #: How long a chain may take in all unless said otherwise, in seconds.
 TIMEOUT_S = calls.TIMEOUT_S
@@ -30,13 +31,16 @@ STAGE_TIMEOUT_S = 1.0
 class Stage:
     """Enhancers asked in parallel: ``Stage("price.quote", "reviews.top?", timeout=0.2)``.
 
-    Each is ``<service>.<endpoint>``; with ``?`` after it, it may be absent, late or failed.
+    Each is ``<service>.<endpoint>``; with ``?`` after it, it may be absent, late or failed. Raises
+    :class:`ChainError` where one is not named so.
     """
 
     enhancers: Tuple[str, ...]
     timeout: float
 
     def __init__(self, *enhancers: str, timeout: float = STAGE_TIMEOUT_S) -> None:
+        for enhancer in enhancers:
+            _check_name(enhancer)
         object.__setattr__(self, "enhancers", enhancers)
         object.__setattr__(self, "timeout", timeout)
 
@@ -85,6 +89,16 @@ async def run(
     finally:
         core.spans.end(span)
     return done
+
+
+def _check_name(enhancer: str) -> None:
+    service, _, endpoint = enhancer.rstrip("?").partition(".")
+    try:
+        check_short("service", service)
+        check_short("endpoint", endpoint)
+    except BadName as error:
+        why = f'enhancer "{enhancer}" must be <service>.<endpoint>, such as price.quote'
+        raise ChainError(wire.CODE_BAD_REQUEST, why) from error
 
 
 def _check_bounds(chain: Chain, depth: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterable, List
 
 from .endpoint import Endpoint
 from .options import Options
+from .wire import call as wire
 from .wire import subject
 
 VERBS = ("PING", "INFO", "STATS")
@@ -26,7 +27,7 @@ def answer(
         "name": options.service,
         "id": options.instance,
         "version": f"0.0.0+{options.version}",
-        "metadata": {"serin-version": options.version},
+        "metadata": {"sdk": "serin-python", wire.VERSION: options.version},
     }
     if verb == "INFO":
         told["description"] = description

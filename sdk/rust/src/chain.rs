@@ -84,7 +84,9 @@ pub enum ChainError {
         enhancers: usize,
     },
     /// An enhancer is not named `<service>.<endpoint>`.
-    #[error("chain {chain:?} names an enhancer {enhancer:?}; it must be <service>.<endpoint>")]
+    #[error(
+        "chain {chain:?}: enhancer {enhancer:?} must be <service>.<endpoint>, such as price.quote"
+    )]
     Name {
         /// The chain.
         chain: String,

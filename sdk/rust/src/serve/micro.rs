@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serin_wire::{subject, time};
+use serin_wire::{call, subject, time};
 
 use crate::options::Options;
 use crate::serve::endpoint::Served;
@@ -117,7 +117,10 @@ impl About<'_> {
             name: &self.options.service,
             id: &self.options.instance,
             version: format!("0.0.0+{}", self.options.version),
-            metadata: BTreeMap::from([("sdk", "serin-rust")]),
+            metadata: BTreeMap::from([
+                ("sdk", "serin-rust"),
+                (call::VERSION, self.options.version.as_str()),
+            ]),
         }
     }
 

@@ -52,7 +52,7 @@ async fn every_depth_is_answered_to_the_letter() {
         "name": "cart",
         "id": "cart-v1-1",
         "version": "0.0.0+v1",
-        "metadata": {"sdk": "serin-rust"},
+        "metadata": {"sdk": "serin-rust", "serin-version": "v1"},
     });
     let with = |kind: &str, more: Value| {
         let mut all = standard.clone();

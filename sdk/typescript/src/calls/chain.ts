@@ -8,6 +8,7 @@
 import { Context } from "../context.js";
 import type { Core } from "../core.js";
 import { AbsentError, CallError, ChainError } from "../errors.js";
+import { checkName } from "../name.js";
 import { call, TIMEOUT_MS } from "./call.js";
 import { Code } from "./headers.js";
 import {
@@ -54,16 +55,21 @@ export interface Enhanced<T = Data> {
 
 /**
  * Enhancers that are asked in parallel, each `<service>.<endpoint>`; with `?` after it, it may be
- * absent, late or failed.
+ * absent, late or failed. Throws {@link ChainError} where one is not named so.
  *
  * @example
  * stage(["price.quote", "stock.level", "reviews.top?"], { timeoutMs: 200 });
  */
 export function stage(enhancers: string | readonly string[], options: { timeoutMs?: number } = {}): Stage {
-  return {
-    enhancers: typeof enhancers === "string" ? [enhancers] : enhancers,
-    timeoutMs: options.timeoutMs ?? STAGE_TIMEOUT_MS,
-  };
+  const all = typeof enhancers === "string" ? [enhancers] : enhancers;
+  for (const enhancer of all) {
+    const [service, endpoint] = parts(nameOf(enhancer));
+    if (checkName("service", service) ?? checkName("endpoint", endpoint)) {
+      const why = `enhancer "${enhancer}" must be <service>.<endpoint>, such as price.quote`;
+      throw new ChainError(Code.badRequest, why);
+    }
+  }
+  return { enhancers: all, timeoutMs: options.timeoutMs ?? STAGE_TIMEOUT_MS };
 }
 
 /** A chain of one to four stages. */
@@ -174,8 +180,13 @@ const hopOf = ({ chain, stage }: Packet) => ({ chain, stage });
 
 const nameOf = (enhancer: string) => enhancer.replace(/\?$/, "");
 
+function parts(name: string): [service: string, endpoint: string] {
+  const [service = "", endpoint = ""] = name.split(/\.(.*)/s);
+  return [service, endpoint];
+}
+
 async function ask(core: Core, enhancer: string, packet: Packet, timeoutMs: number, key: string | undefined) {
-  const [service = "", endpoint = ""] = enhancer.split(/\.(.*)/s);
+  const [service, endpoint] = parts(enhancer);
   const startedMs = performance.now();
   const head = { stage: packet.stage, enhancer };
   const failed = (status: HopStatus, code: number, error: string, times = NO_TIMES) => ({

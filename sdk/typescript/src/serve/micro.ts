@@ -1,5 +1,6 @@
 /** The NATS micro protocol (ADR-32): PING, INFO and STATS, so that any NATS client sees the service. */
 
+import { Header } from "../calls/headers.js";
 import { call, type Sender } from "../subject.js";
 import type { Endpoint } from "./endpoint.js";
 
@@ -26,7 +27,7 @@ export function answerTo(
     name: who.service,
     id: who.instance,
     version: `0.0.0+${who.version}`,
-    metadata: { "serin-version": who.version },
+    metadata: { sdk: "serin-typescript", [Header.version]: who.version },
   };
   const head = ({ name }: Endpoint) => ({
     name,
