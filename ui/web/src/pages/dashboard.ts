@@ -191,8 +191,11 @@ class DashboardPage implements Page {
     const inSight = new Map([...this.#panels].map(([name, { element }]) => [name, isInSight(element)]));
     for (const [name, panel] of this.#panels) panel.element.hidden = alone !== undefined && alone !== name;
     const shown = [...this.#panels.keys()].filter((name) => alone === undefined || alone === name);
-    this.#late = shown.filter((name) => alone === undefined && !inSight.get(name));
-    for (const name of shown) if (!this.#late.includes(name)) this.#drawPanel(name);
+    const late = shown.filter((name) => alone === undefined && !inSight.get(name));
+    // Those that wait already come first: with news in every frame the last one would wait for ever.
+    const waiting = this.#late.filter((name) => late.includes(name));
+    this.#late = [...waiting, ...late.filter((name) => !waiting.includes(name))];
+    for (const name of shown) if (!late.includes(name)) this.#drawPanel(name);
     this.#drawLate();
     for (const row of this.#rows.children) {
       (row as HTMLElement).hidden = [...row.children].every((panel) => (panel as HTMLElement).hidden);

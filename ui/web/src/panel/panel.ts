@@ -76,6 +76,8 @@ class PanelView implements Panel {
       this.#body,
     );
     this.#describe(definition.title, definition.description);
+    this.#say('loading', undefined, false);
+    this.#showExpand(false);
   }
 
   update(input: PanelInput): void {
