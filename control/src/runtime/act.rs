@@ -202,7 +202,9 @@ impl Shims {
         let io = |source| ShimError::Io(dir.clone(), source);
         let port = port_of(service).map_err(io)?;
         let env = environment(options, service, member, &dir, port).map_err(io)?;
+        let secrets = folder::env_file(&dir).into_iter().map(|(name, _)| name);
         let launch = Launch {
+            secrets: secrets.collect(),
             instance: member.instance.clone(),
             version: member.version.clone(),
             number,

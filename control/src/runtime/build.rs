@@ -1,12 +1,13 @@
 //! The build of a version: a command run once in its copy, for no longer than it may take.
 //!
 //! It has a process group of its own that ends with it, whatever it started. What it writes is read
-//! and its last lines are kept. Start at [`run`].
+//! and its last lines are kept, without its secrets. Start at [`run`].
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::folder;
 use crate::service::Service;
-use crate::shim::{Tail, read_tail};
+use crate::shim::{Mask, Tail, read_tail};
 
 /// How long the last lines of a build that has ended may take.
 const READ_WITHIN: Duration = Duration::from_millis(200);
@@ -57,12 +58,15 @@ pub(super) async fn run(
         why: format!("{program}: {error}"),
         lines: Vec::new(),
     };
+    let secrets = folder::env_file(folder);
+    let mask = Mask::of(secrets.iter().map(|(_, value)| value.as_str()));
+    let mask = mask.map_err(|error| failed(io::Error::other(error)))?;
     let mut child = Command::new(program)
         .args(arguments)
         .current_dir(folder)
         .envs(env)
         .envs(&service.env)
-        .envs(folder::env_file(folder))
+        .envs(secrets)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -72,7 +76,7 @@ pub(super) async fn run(
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let group = Group(pid.and_then(Pid::from_raw));
     let tail = Tail::default();
-    let mut reading = read(&mut child, &tail);
+    let mut reading = read(&mut child, &tail, &Arc::new(mask));
     let within = Duration::from_millis(service.build_within_ms);
     let ended = tokio::time::timeout(within, child.wait()).await;
     // Also children that did not go with their parent: they hold the pipes.
@@ -96,13 +100,13 @@ pub(super) async fn run(
     })
 }
 
-fn read(child: &mut Child, tail: &Tail) -> JoinSet<()> {
+fn read(child: &mut Child, tail: &Tail, mask: &Arc<Mask>) -> JoinSet<()> {
     let mut reading = JoinSet::new();
     if let Some(out) = child.stdout.take() {
-        reading.spawn(read_tail(out, tail.clone()));
+        reading.spawn(read_tail(out, tail.clone(), Arc::clone(mask)));
     }
     if let Some(err) = child.stderr.take() {
-        reading.spawn(read_tail(err, tail.clone()));
+        reading.spawn(read_tail(err, tail.clone(), Arc::clone(mask)));
     }
     reading
 }
@@ -142,6 +146,15 @@ mod tests {
     fn is_alive(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         stat.is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[tokio::test]
+    async fn a_build_shows_none_of_its_secrets() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(".env"), "KEY=hunter22\n").expect("written");
+        let yaml = "run: x\nbuild: sh -c 'echo $KEY; exit 3'\n";
+        let fault = built(folder.path(), yaml).await.expect_err("it fails");
+        assert_eq!(fault.lines, ["***"]);
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@
 mod client;
 mod instance;
 mod left;
+mod levels;
+mod mask;
 mod output;
 mod protocol;
 mod run;
@@ -17,6 +19,7 @@ mod usage;
 pub use client::{Client, ShimError};
 pub(crate) use instance::inherited;
 pub use left::end_left;
+pub(crate) use mask::Mask;
 pub(crate) use output::{Tail, read_tail};
 pub use protocol::{Exit, Launch, Status};
 pub use run::{ShimOptions, run};

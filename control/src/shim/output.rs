@@ -1,8 +1,9 @@
 //! What an instance writes becomes lines of log: bounded in length and rate, drops counted.
 //!
 //! A line that is a JSON object is taken apart (level, message and trace by their usual names, the rest
-//! as fields); any other is text. Its time is that of its arrival: lines stay in order. The last lines are kept for whoever asks why an instance
-//! did not get ready. Pure but for [`read`]. Start there.
+//! as fields); any other is text. Secrets are hidden in either. Its time is that of its arrival: lines
+//! stay in order. The last lines are kept for whoever asks why an instance did not get ready. Pure but
+//! for [`read`]. Start there.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,9 @@ use serde_json::{Map, Value};
 use serin_wire::{Level, Log};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
+
+use super::levels::{Block, named};
+use super::mask::Mask;
 
 /// Longer lines are cut.
 const LINE_BYTES_MAX: usize = 16 << 10;
@@ -75,15 +79,18 @@ pub(super) async fn read(
     pipe: impl AsyncRead + Unpin,
     source: &'static str,
     tail: Tail,
+    mask: Arc<Mask>,
     to: mpsc::Sender<Log<'static>>,
     now_us: fn() -> i64,
 ) {
     let mut reader = BufReader::new(pipe);
     let mut bucket = Bucket::new(now_us());
+    let mut block = Block::default();
+    let bytes_max = LINE_BYTES_MAX + mask.longest();
     let mut line = Vec::new();
     loop {
         line.clear();
-        match next_line(&mut reader, &mut line).await {
+        match next_line(&mut reader, &mut line, bytes_max).await {
             Ok(true) => {}
             // The pipe is closed by the last process that had it.
             Ok(false) | Err(_) => return,
@@ -93,12 +100,23 @@ pub(super) async fn read(
         if text.is_empty() {
             continue;
         }
-        tail.push(text);
+        let level = block.level(text);
+        let shown = mask.hide(text, LINE_BYTES_MAX);
+        tail.push(&shown);
         let now = now_us();
         if let Some(dropped) = bucket.take(now) {
-            let log = Log {
+            let plain = Log {
+                time: now,
+                level,
+                message: shown.into_owned().into(),
+                source: source.into(),
+                trace_id: None,
                 dropped,
-                ..parse(text, source, now)
+                fields: Map::new(),
+            };
+            let log = match text.len() <= LINE_BYTES_MAX {
+                true => parsed(text, plain, &mask),
+                false => plain,
             };
             if to.try_send(log).is_err() {
                 bucket.dropped += dropped + 1;
@@ -108,11 +126,14 @@ pub(super) async fn read(
 }
 
 /// Reads a pipe to its end and keeps its last lines.
-pub(crate) async fn read_tail(pipe: impl AsyncRead + Unpin, tail: Tail) {
+pub(crate) async fn read_tail(pipe: impl AsyncRead + Unpin, tail: Tail, mask: Arc<Mask>) {
     let mut reader = BufReader::new(pipe);
+    let bytes_max = LINE_BYTES_MAX + mask.longest();
     let mut line = Vec::new();
-    while let Ok(true) = next_line(&mut reader, &mut line).await {
-        tail.push(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+    while let Ok(true) = next_line(&mut reader, &mut line, bytes_max).await {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\n', '\r']);
+        tail.push(&mask.hide(text, LINE_BYTES_MAX));
         line.clear();
     }
 }
@@ -121,6 +142,7 @@ pub(crate) async fn read_tail(pipe: impl AsyncRead + Unpin, tail: Tail) {
 async fn next_line(
     reader: &mut (impl AsyncBufReadExt + Unpin),
     line: &mut Vec<u8>,
+    bytes_max: usize,
 ) -> std::io::Result<bool> {
     loop {
         let bytes = reader.fill_buf().await?;
@@ -129,7 +151,7 @@ async fn next_line(
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let taken = end.map_or(bytes.len(), |end| end + 1);
-        let room = LINE_BYTES_MAX.saturating_sub(line.len());
+        let room = bytes_max.saturating_sub(line.len());
         line.extend_from_slice(&bytes[..taken.min(room)]);
         reader.consume(taken);
         if end.is_some() {
@@ -138,22 +160,13 @@ async fn next_line(
     }
 }
 
-/// A line as a row of `logs`.
-pub(super) fn parse(text: &str, source: &'static str, now_us: i64) -> Log<'static> {
-    let plain = || Log {
-        time: now_us,
-        level: level_in(text),
-        message: text.to_owned().into(),
-        source: source.into(),
-        trace_id: None,
-        dropped: 0,
-        fields: Map::new(),
-    };
+/// A line as a row of `logs`: what it is as plain text, taken apart where it is structured.
+fn parsed(text: &str, plain: Log<'static>, mask: &Mask) -> Log<'static> {
     if !text.starts_with('{') {
-        return plain();
+        return plain;
     }
     let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(text) else {
-        return plain();
+        return plain;
     };
     let mut take = |names: &[&str]| {
         let is_said = |value: &Value| value.is_string() || value.is_number();
@@ -165,48 +178,25 @@ pub(super) fn parse(text: &str, source: &'static str, now_us: i64) -> Log<'stati
     let message = take(&["message", "msg", "event", "text"]);
     let level = take(&["level", "severity", "lvl", "levelname"]);
     let trace_id = take(&["trace_id", "traceId", "trace"]);
-    let as_text = |value: Value| match value {
-        Value::String(text) => text,
-        other => other.to_string(),
+    let level = level.map_or(Level::Info, |level| named(&as_text(level)));
+    let shown = |value: Value| as_text(mask.hide_in(value));
+    let fields = match mask.hide_in(Value::Object(fields)) {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
     };
     Log {
-        level: level.map_or(Level::Info, |level| named(&as_text(level))),
-        message: message.map_or_else(|| text.to_owned(), as_text).into(),
-        trace_id: trace_id.map(|id| as_text(id).into()),
+        level,
+        message: message.map_or(plain.message, |message| shown(message).into()),
+        trace_id: trace_id.map(|id| shown(id).into()),
         fields,
-        ..plain()
+        ..plain
     }
 }
 
-/// A level by the names that loggers have for it; numbers as in pino and bunyan.
-fn named(level: &str) -> Level {
-    match level.to_ascii_lowercase().as_str() {
-        "trace" | "10" => Level::Trace,
-        "debug" | "20" => Level::Debug,
-        "warn" | "warning" | "40" => Level::Warn,
-        "error" | "err" | "fatal" | "critical" | "panic" | "50" | "60" => Level::Error,
-        _ => Level::Info,
-    }
-}
-
-/// The level that stands as a word of its own near the beginning of a plain line.
-fn level_in(text: &str) -> Level {
-    let mut words = text
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .take(12);
-    let found = words.find(|word| {
-        word.chars().all(|c| c.is_ascii_uppercase())
-            && matches!(
-                *word,
-                "TRACE" | "DEBUG" | "INFO" | "WARN" | "WARNING" | "ERROR" | "FATAL" | "CRITICAL"
-            )
-    });
-    match found {
-        Some(word) => named(word),
-        // What an interpreter says when a program breaks.
-        None if text.starts_with("Traceback") || text.contains("panicked at") => Level::Error,
-        None => Level::Info,
+fn as_text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 
@@ -214,31 +204,56 @@ fn level_in(text: &str) -> Level {
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_have_levels() {
-        let level = |text| parse(text, "stdout", 0).level;
-        assert_eq!(
-            level("2026-11-25 10:00:00,123 WARNING cart slow"),
-            Level::Warn
-        );
-        assert_eq!(level("an error in a sentence"), Level::Info);
-        assert_eq!(level("Traceback (most recent call last):"), Level::Error);
-        assert_eq!(level(r#"{"level":50,"msg":"x"}"#), Level::Error);
-        assert_eq!(level("{not json ERROR"), Level::Error);
+    /// What is told of a text, with the last lines that are kept.
+    async fn told(text: &str, secrets: &[&str]) -> (Vec<Log<'static>>, Vec<String>) {
+        let mask = Arc::new(Mask::of(secrets.iter().copied()).expect("a mask"));
+        let tail = Tail::default();
+        let (tx, mut rx) = mpsc::channel(64);
+        read(text.as_bytes(), "stderr", tail.clone(), mask, tx, || 7).await;
+        let mut logs = Vec::new();
+        rx.recv_many(&mut logs, 64).await;
+        (logs, tail.lines())
     }
 
-    #[test]
-    fn structured_lines_are_taken_apart() {
-        let log = parse(
-            r#"{"severity":"warn","message":"slow","ms":12}"#,
-            "stderr",
-            7,
-        );
+    #[tokio::test]
+    async fn structured_lines_are_taken_apart() {
+        let (logs, _) = told(
+            r#"{"severity":"warn","message":"slow","ms":12}
+{"level":50,"msg":"x"}"#,
+            &[],
+        )
+        .await;
+        let log = &logs[0];
         assert_eq!(
             (log.level, &*log.message, log.time),
             (Level::Warn, "slow", 7)
         );
-        assert_eq!(Value::Object(log.fields), serde_json::json!({"ms": 12}));
+        let fields = Value::Object(log.fields.clone());
+        assert_eq!(fields, serde_json::json!({"ms": 12}));
+        assert_eq!(logs[1].level, Level::Error);
+    }
+
+    #[tokio::test]
+    async fn secrets_are_in_no_line_whatever_its_form() {
+        let text = r#"KEY=hunter22
+{"msg":"key is hunter22","key":"\u0068unter22","n":1}
+{"key":"hunter22"}
+"#;
+        let (logs, tail) = told(text, &["hunter22"]).await;
+        assert_eq!(logs[0].message, "KEY=***");
+        assert_eq!(logs[1].message, "key is ***");
+        let fields = Value::Object(logs[1].fields.clone());
+        assert_eq!(fields, serde_json::json!({"key": "***", "n": 1}));
+        assert_eq!(logs[2].message, r#"{"key":"***"}"#);
+        assert_eq!(tail[0], "KEY=***");
+        assert_eq!(tail[2], r#"{"key":"***"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_secret_at_the_cut_of_a_long_line_is_hidden_whole() {
+        let text = format!("{}hunter22 and on\n", "x".repeat(LINE_BYTES_MAX - 3));
+        let (logs, _) = told(&text, &["hunter22"]).await;
+        assert!(logs[0].message.ends_with("xxx***"), "{:?}", logs[0].message);
     }
 
     #[test]
@@ -253,14 +268,9 @@ mod tests {
     #[tokio::test]
     async fn long_lines_are_cut_and_the_next_is_whole() {
         let text = format!("{}\nnext\n", "x".repeat(3 * LINE_BYTES_MAX));
-        let tail = Tail::default();
-        let (tx, mut rx) = mpsc::channel(8);
-        read(text.as_bytes(), "stdout", tail.clone(), tx, || 0).await;
-        assert_eq!(
-            rx.recv().await.expect("a line").message.len(),
-            LINE_BYTES_MAX
-        );
-        assert_eq!(rx.recv().await.expect("a line").message, "next");
-        assert_eq!(tail.lines()[1], "next");
+        let (logs, tail) = told(&text, &[]).await;
+        assert_eq!(logs[0].message.len(), LINE_BYTES_MAX);
+        assert_eq!(logs[1].message, "next");
+        assert_eq!(tail[1], "next");
     }
 }

@@ -4,7 +4,7 @@
 //! without one, that an instance ended. A shim may be older than Serin: fields are added, never
 //! changed, and unknown ones are ignored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,9 @@ pub struct Launch {
     pub dir: PathBuf,
     /// Its environment, beside the shim's own `PATH`, `HOME` and locale.
     pub env: BTreeMap<String, String>,
+    /// Which of these variables are secrets, hidden in what it writes.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
     /// The port it was given.
     pub port: Option<u16>,
     /// What it may use.

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use super::client::ShimError;
 use super::instance::{Instance, NOT_STARTED, spawn, wait};
 use super::left::{self, Left};
+use super::mask::Mask;
 use super::output::{self, Tail};
 use super::protocol::{Ask, Exit, LINE_BYTES_MAX, Launch, Say, Status, What};
 use super::strays::{self, Marks};
@@ -277,7 +278,10 @@ impl Connection {
         });
         let held = group.as_ref().map(Group::held).cloned().unwrap_or_default();
         let tail = Tail::default();
-        let spawned = free(launch.port).and_then(|()| spawn(&launch, group.as_ref()));
+        let spawned = free(launch.port).and_then(|()| {
+            let mask = mask(&launch)?;
+            Ok((spawn(&launch, group.as_ref())?, mask))
+        });
         let mut status = Status {
             instance: launch.instance.clone(),
             version: launch.version.clone(),
@@ -285,7 +289,7 @@ impl Connection {
             pid: spawned
                 .as_ref()
                 .ok()
-                .and_then(Child::id)
+                .and_then(|(child, _)| child.id())
                 .unwrap_or_default(),
             port: launch.port,
             started_us: now_us(),
@@ -308,8 +312,8 @@ impl Connection {
         };
         self.shared.instances().insert(launch.instance.clone(), one);
         self.shared.write_left();
-        if let Ok(child) = spawned {
-            self.attend(launch, child, group, tail, stopped);
+        if let Ok((child, mask)) = spawned {
+            self.attend(launch, child, group, (tail, mask), stopped);
         }
         status
     }
@@ -320,23 +324,25 @@ impl Connection {
         launch: Launch,
         mut child: Child,
         group: Option<Group>,
-        tail: Tail,
+        (tail, mask): (Tail, Mask),
         stopped: watch::Receiver<Option<Duration>>,
     ) {
         let now_us = self.shared.now_us;
         let (lines, told) = mpsc::channel(LINES_QUEUE);
+        let mask = Arc::new(mask);
         let mut reading = JoinSet::new();
         if let Some(out) = child.stdout.take() {
             reading.spawn(output::read(
                 out,
                 "stdout",
                 tail.clone(),
+                Arc::clone(&mask),
                 lines.clone(),
                 now_us,
             ));
         }
         if let Some(err) = child.stderr.take() {
-            reading.spawn(output::read(err, "stderr", tail, lines, now_us));
+            reading.spawn(output::read(err, "stderr", tail, mask, lines, now_us));
         }
         let subject = subject::log(&self.service, &launch.version, &launch.instance);
         tokio::spawn(self.teller.clone().lines(subject, told));
@@ -368,6 +374,13 @@ fn free(port: Option<u16>) -> std::io::Result<()> {
             format!("port {port} is taken by another program; end that, or write another port"),
         )),
     }
+}
+
+/// Hides the secrets of an instance in what it writes.
+fn mask(launch: &Launch) -> std::io::Result<Mask> {
+    let secrets = launch.secrets.iter();
+    let values = secrets.filter_map(|name| launch.env.get(name));
+    Mask::of(values.map(String::as_str)).map_err(std::io::Error::other)
 }
 
 fn not_started(time_us: i64) -> Exit {

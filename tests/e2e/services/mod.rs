@@ -3,7 +3,7 @@
 //! `lifecycle` is the usual life, `dying` what callers notice of a death, `scaffolds` what `serin new`
 //! writes, `saved` deploys on save, `load` deploys and deaths under load, `attempts` versions that do
 //! not get ready, `busy` what a busy machine makes of the living, `upgrade` what Serin's own death and
-//! upgrade do to visitors, `bad_input` what services should not do, `install`
+//! upgrade do to visitors, `bad_input` what services should not do, `written` what they write, `install`
 //! the unit of systemd, `by_hand` joins instances from a terminal, `rolling` and `many` are measured.
 
 mod attempts;
@@ -19,6 +19,7 @@ mod rolling;
 mod saved;
 mod scaffolds;
 mod upgrade;
+mod written;
 
 use std::collections::BTreeSet;
 use std::fs;
