@@ -9,11 +9,13 @@ mod instance;
 mod left;
 mod levels;
 mod mask;
+mod orphans;
 mod output;
 mod protocol;
 mod run;
 mod strays;
 mod teller;
+mod tree;
 mod usage;
 
 pub use client::{Client, ShimError};

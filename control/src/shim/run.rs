@@ -23,6 +23,7 @@ use super::client::ShimError;
 use super::instance::{Instance, NOT_STARTED, spawn, wait};
 use super::left::{self, Left};
 use super::mask::Mask;
+use super::orphans::Orphans;
 use super::output::{self, Tail};
 use super::protocol::{Ask, Exit, LINE_BYTES_MAX, Launch, Say, Status, What};
 use super::strays::{self, Marks};
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     connections: watch::Sender<usize>,
     ending: watch::Sender<Option<Duration>>,
     left: PathBuf,
+    orphans: Arc<Orphans>,
 }
 
 impl Shared {
@@ -120,7 +122,10 @@ pub async fn run(options: ShimOptions) -> Result<(), ShimError> {
         connections: watch::Sender::new(0),
         ending: watch::Sender::new(None),
         left,
+        orphans: Arc::new(Orphans::adopt()),
     });
+    let child_ended = signal(SignalKind::child()).map_err(io)?;
+    let orphans = tokio::spawn(Arc::clone(&shared.orphans).attend(child_ended));
     let teller = Teller::connect(&options.bus)
         .await
         .map_err(ShimError::Bus)?;
@@ -154,6 +159,8 @@ pub async fn run(options: ShimOptions) -> Result<(), ShimError> {
         }
     }
     beats.abort();
+    orphans.abort();
+    shared.orphans.end().await;
     teller.flush().await;
     for file in [&options.socket, &shared.left] {
         if let Err(error) = std::fs::remove_file(file) {
@@ -166,6 +173,7 @@ pub async fn run(options: ShimOptions) -> Result<(), ShimError> {
 /// Asks every instance to end and waits until all have.
 async fn end_all(shared: &Shared, grace: Duration) {
     let mut ends = shared.ends.subscribe();
+    shared.orphans.trace();
     for instance in shared.instances().values_mut() {
         instance.status.is_stopping = true;
         instance.stop.send_replace(Some(grace));
@@ -235,10 +243,13 @@ impl Connection {
                 instances: vec![self.start(*launch)],
                 ..Say::default()
             },
-            What::Stop { instance, grace_ms } => self.with(&instance, |one| {
-                one.status.is_stopping = true;
-                one.stop.send_replace(Some(Duration::from_millis(grace_ms)));
-            }),
+            What::Stop { instance, grace_ms } => {
+                self.shared.orphans.trace();
+                self.with(&instance, |one| {
+                    one.status.is_stopping = true;
+                    one.stop.send_replace(Some(Duration::from_millis(grace_ms)));
+                })
+            }
             What::Ready { instance } => self.with(&instance, |one| one.status.is_ready = true),
             What::Tail { instance } => match self.shared.instances().get(&instance) {
                 Some(one) => Say {
@@ -304,11 +315,14 @@ impl Connection {
             status.exit = Some(not_started(now_us()));
         }
         let (stop, stopped) = watch::channel(None);
+        let marks = Marks::of(&launch);
+        let orphans = &self.shared.orphans;
+        orphans.began(&launch.instance, status.pid, marks.clone());
         let one = Instance {
             status: status.clone(),
             tail: tail.clone(),
             stop,
-            marks: Marks::of(&launch),
+            marks,
         };
         self.shared.instances().insert(launch.instance.clone(), one);
         self.shared.write_left();
@@ -351,7 +365,9 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let mut exit = wait(child, processes, stopped, now_us).await;
+            shared.orphans.ended(&launch.instance);
             strays::end(Marks::of(&launch).as_ref(), group.as_ref()).await;
+            shared.orphans.end().await;
             exit.was_out_of_memory = group.as_ref().is_some_and(Group::was_out_of_memory);
             drop(group);
             // Its last lines say why it ended; a process that escaped may hold the pipes.

@@ -1,7 +1,7 @@
 //! What is left of an instance after its end: processes that left its process group.
 //!
 //! They are known by what they inherited, the instance's name and the folder its service keeps, or by
-//! the cgroup they are in. Who starts a child with another environment and without limits escapes.
+//! the cgroup they are in. Those that have neither are left to `orphans`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,9 +18,10 @@ use crate::confine::Group;
 /// of them is a secret.
 const INSTANCE: &str = "SERIN_INSTANCE";
 const DATA: &str = "SERIN_DATA";
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Between two looks whether killed processes are gone.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The kernel may take its time with a killed process.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const GONE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the processes of one instance inherited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +39,8 @@ impl Marks {
         })
     }
 
-    fn are_of(&self, process: &Process) -> bool {
+    /// Whether a process has them.
+    pub(super) fn are_of(&self, process: &Process) -> bool {
         // Others' processes do not tell, and are none of ours.
         process.environ().is_ok_and(|environment| {
             let has = |name: &str, value: &str| {
@@ -89,7 +91,8 @@ fn left(marks: Option<&Marks>, group: Option<&Group>) -> BTreeSet<i32> {
     left
 }
 
-fn is_alive(process: &Process) -> bool {
+/// Whether a process has not ended.
+pub(super) fn is_alive(process: &Process) -> bool {
     process
         .stat()
         .is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))

@@ -1,12 +1,8 @@
 //! What the processes of an instance use: processor time and resident memory, all together.
 //!
-//! Found by going down from its process to its children, so that a machine with hundreds of services
-//! is not read through by each of them. What left its parent (`setsid` and an early end) is missed.
+//! What left its parent (`setsid` and an early end) is missed.
 
-use procfs::process::Process;
-
-/// Processes of one instance that are looked at; more are a fork bomb.
-const PROCESSES_MAX: usize = 1_024;
+use super::tree::tree;
 
 /// Totals of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -21,29 +17,11 @@ pub(super) fn of(pid: u32) -> Usage {
     let ticks = procfs::ticks_per_second() as f64;
     let page = procfs::page_size();
     let mut usage = Usage::default();
-    let mut waiting = vec![pid];
-    let mut seen = 0;
-    while let Some(pid) = waiting.pop() {
-        seen += 1;
-        if seen > PROCESSES_MAX {
-            break;
-        }
-        // A process may end while it is looked at: it is left out.
-        let process = i32::try_from(pid)
-            .ok()
-            .and_then(|pid| Process::new(pid).ok());
-        let Some((process, stat)) = process.and_then(|process| {
-            let stat = process.stat().ok()?;
-            Some((process, stat))
-        }) else {
-            continue;
-        };
+    for (_, stat) in tree(pid) {
         let own = stat.utime + stat.stime;
         let ended = u64::try_from(stat.cutime + stat.cstime).unwrap_or_default();
         usage.cpu_s += (own + ended) as f64 / ticks;
         usage.memory_bytes += stat.rss * page;
-        let tasks = process.tasks().into_iter().flatten().flatten();
-        waiting.extend(tasks.filter_map(|task| task.children().ok()).flatten());
     }
     usage
 }

@@ -1,5 +1,6 @@
 //! Services that do what services should not: each is bounded, and told in words one can act on.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serin_tests::server::kill_process;
 use serin_tests::wait::until;
 
 use super::scaffolds::ask;
-use super::{SOON, instances, write};
+use super::{SOON, TICKS, instances, is_running, write};
 
 /// A gigabyte takes a debug build some seconds to read.
 const LATER: Duration = Duration::from_secs(120);
@@ -151,6 +152,88 @@ async fn children_go_with_their_instance_wherever_they_went() -> Result<()> {
         Ok((processes_of("parent-v1-2")? == 0).then_some(()))
     })
     .await
+}
+
+/// Processes that were started with an argument, and are not zombies.
+fn processes_with(argument: &str) -> Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut arguments = line.split(|byte| *byte == 0);
+        if arguments.next() == Some(b"sleep") && arguments.next() == Some(argument.as_bytes()) {
+            found.extend(entry.file_name().to_string_lossy().parse::<u32>());
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn children_that_nothing_tells_of_go_when_nobody_can_have_started_them() -> Result<()> {
+    let serin = Serin::start().await?;
+    let time = format!("{}", 100_000 + std::process::id());
+    let anonymous = format!("setsid env -i sleep {time} &");
+    // One stays the instance's child, another one's parent ends at once, and one ends by itself.
+    let yaml = format!(
+        "run: sh -c '{anonymous} setsid sh -c \"{anonymous}\"; setsid sh -c \"sleep 0.1 &\"; \
+         exec sleep 1000'\nready: started\n"
+    );
+    let have = async |count: usize| {
+        let what = format!("there are {count}");
+        let all = async || Ok(Some(processes_with(&time)?).filter(|all| all.len() == count));
+        until(&what, SOON, all).await
+    };
+    write(&serin, "secretive", &yaml)?;
+    serin.run(&["deploy", "secretive"]).await?;
+    let all = have(4).await?;
+    let mut ready = instances(&serin, "secretive", "ready").await?;
+    let (_, ends) = ready.pop_first().context("one")?;
+    let (_, lives) = ready.pop_first().context("another")?;
+    let is_its = |pid: &&u32| parent(**pid).is_ok_and(|parent| parent == lives);
+    let its: Vec<u32> = all.iter().filter(is_its).copied().collect();
+    assert_eq!(its.len(), 1, "the other's parent has ended");
+    kill_process(ends)?;
+    until("another one is there", SOON, async || {
+        Ok((instances(&serin, "secretive", "ready").await?.len() == 2).then_some(()))
+    })
+    .await?;
+    assert!(is_running(its[0]), "the child of one that lives was ended");
+
+    // What begins later has not started them.
+    write(&serin, "secretive", TICKS)?;
+    serin.run(&["deploy", "secretive"]).await?;
+    have(0).await?;
+    let shim = parent(
+        instances(&serin, "secretive", "ready")
+            .await?
+            .pop_first()
+            .context("one")?
+            .1,
+    )?;
+    until("all that ended are buried", SOON, async || {
+        let states = children(shim)?.into_iter().filter(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| stat.contains(") Z "))
+        });
+        Ok((states.count() == 0).then_some(()))
+    })
+    .await?;
+
+    serin.run(&["rollback", "secretive"]).await?;
+    have(4).await?;
+    serin.run(&["stop", "secretive"]).await?;
+    have(0).await?;
+    Ok(())
+}
+
+/// The processes whose parent a process is.
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("children"))?;
+        children.extend(text.split_whitespace().flat_map(str::parse::<u32>));
+    }
+    Ok(children)
 }
 
 #[tokio::test]
