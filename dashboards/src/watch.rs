@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -98,7 +98,12 @@ struct Watched {
 impl Watched {
     fn new(wake: &Arc<Notify>) -> Watched {
         let wake = Arc::clone(wake);
-        let watcher = notify::recommended_watcher(move |_| wake.notify_one());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Our own reading is no change.
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                wake.notify_one();
+            }
+        });
         if let Err(error) = &watcher {
             warn!(%error, "the system gives no notice of changed files; looking every second");
         }

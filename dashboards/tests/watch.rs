@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use notify::event::AccessKind;
+use notify::{EventKind, RecursiveMode, Watcher};
 use serin_dashboards::{Library, Watch};
 use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
 
 const KPI: &str = "kpis:\n  sales: {title: Sales, event: sale, measure: count()}\n";
 const BOARD: &str = "dashboard: shop\npanels:\n  sales: {kpi: sales}\n";
@@ -85,4 +88,33 @@ async fn changes_are_seen_and_mistakes_are_survived() {
         !library.dashboards.contains_key("shop")
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_is_no_reason_for_the_next() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), "kpis/shop.yaml", KPI);
+    // More opens than are waited for.
+    let (tell, mut opened) = tokio::sync::mpsc::channel(16);
+    let mut other = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let kind = event.expect("a notice").kind;
+        if matches!(kind, EventKind::Access(AccessKind::Open(_))) {
+            tell.try_send(Instant::now()).ok();
+        }
+    })
+    .expect("notices");
+    let file = dir.path().join("kpis/shop.yaml");
+    other
+        .watch(&file, RecursiveMode::NonRecursive)
+        .expect("watched");
+
+    let _watch = Watch::start(dir.path());
+    let first = opened.recv().await.expect("the first look");
+    for _ in 0..2 {
+        opened.recv().await.expect("another look");
+    }
+    assert!(
+        first.elapsed() > Duration::from_secs(1),
+        "the folder is read all the time"
+    );
 }

@@ -41,6 +41,8 @@ struct Shim {
     instances: BTreeMap<String, Status>,
     /// Instances that are being asked whether they are ready.
     probed: BTreeSet<String>,
+    /// What was seen of those that were not, when they were asked last.
+    unready: BTreeMap<String, String>,
     is_lost: bool,
 }
 
@@ -76,12 +78,16 @@ impl Shims {
         self.changed.notified().await;
     }
 
-    /// What every shim says of its instances, by service.
-    pub(super) fn statuses(&self) -> BTreeMap<String, Vec<Status>> {
+    /// What every shim says of its instances, by service, and what was seen of those that are not
+    /// ready.
+    pub(super) fn statuses(&self) -> BTreeMap<String, Vec<(Status, Option<String>)>> {
         let inner = self.inner();
         let of = inner.iter().map(|(service, shim)| {
-            let mut statuses: Vec<Status> = shim.instances.values().cloned().collect();
-            statuses.sort_by_key(|status| (status.started_us, status.number));
+            let statuses = shim.instances.values();
+            let mut statuses: Vec<_> = statuses
+                .map(|status| (status.clone(), shim.unready.get(&status.instance).cloned()))
+                .collect();
+            statuses.sort_by_key(|(status, _)| (status.started_us, status.number));
             (service.clone(), statuses)
         });
         of.collect()
@@ -99,6 +105,7 @@ impl Shims {
                 .map(|status| (status.instance.clone(), status))
                 .collect(),
             probed: BTreeSet::new(),
+            unready: BTreeMap::new(),
             is_lost: false,
         };
         self.inner().insert(service.to_owned(), shim);
@@ -275,15 +282,18 @@ impl Shims {
         });
         let (shims, heard, folder) = (self.clone(), heard.clone(), folder.to_path_buf());
         tokio::spawn(async move {
-            let is_ready = match ready {
-                Ready::Beat => heard.is_ready(&instance),
-                ready => probe::is_ready(&ready, port, &folder, &env).await,
+            let looked = match ready {
+                Ready::Beat if heard.is_ready(&instance) => Ok(()),
+                ready => probe::look(&ready, port, &folder, &env).await,
             };
-            let is_told = is_ready && client.ready(&instance).await.is_ok();
+            let is_told = looked.is_ok() && client.ready(&instance).await.is_ok();
             if let Some(shim) = shims.inner().get_mut(&name) {
                 shim.probed.remove(&instance);
+                shim.unready.remove(&instance);
                 if let Some(status) = shim.instances.get_mut(&instance) {
                     status.is_ready |= is_told;
+                    shim.unready
+                        .extend(looked.err().map(|saw| (instance.clone(), saw)));
                 }
             }
             if is_told {

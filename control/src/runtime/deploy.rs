@@ -181,8 +181,13 @@ impl Runtime {
         let hash = self.copied(&folder, &service, stages).await?;
         let version = match self.add(service, &hash, cause)? {
             Added::New(version) => version,
-            Added::Known(version) => {
+            Added::Kept(version) => {
                 tell(stages, Stage::Unchanged { version }).await;
+                return Ok(());
+            }
+            Added::Serving(version) => {
+                drop(copying);
+                self.follow_serving(name, &version, stages).await;
                 return Ok(());
             }
         };
@@ -264,7 +269,7 @@ impl Runtime {
             let is_same = |version: &&Version| version.hash == hash && version.service == service;
             // Whoever went back from a version does not want it again with the next start.
             if let Some(known) = wanted.versions.iter().rfind(is_same).filter(|_| is_start) {
-                return Ok(Added::Known(known.name.clone()));
+                return Ok(Added::Kept(known.name.clone()));
             }
             let is_named =
                 |version: &&Version| named.as_ref().is_none_or(|name| *name == version.name);
@@ -274,13 +279,16 @@ impl Runtime {
             {
                 return Ok(Added::New(last.name.clone()));
             }
-            let serving = wanted.serving().filter(is_same);
-            if let Some(serving) = serving.filter(is_named)
-                && !wanted.is_stopped
-            {
-                return Ok(Added::Known(serving.name.clone()));
+            let was_stopped = std::mem::take(&mut wanted.is_stopped);
+            let serving = wanted.serving().filter(is_same).filter(is_named);
+            if let Some(serving) = serving.map(|version| version.name.clone()) {
+                if was_stopped {
+                    wanted.start(&serving, reason, now_us);
+                    return Ok(Added::New(serving));
+                }
+                wanted.retire_starting(now_us);
+                return Ok(Added::Serving(serving));
             }
-            wanted.is_stopped = false;
             let version = named.clone().unwrap_or_else(|| {
                 let free = (wanted.next_version..).map(|number| format!("v{number}"));
                 let mut free = free.filter(|name| wanted.version(name).is_none());
@@ -326,9 +334,14 @@ pub(super) enum Cause {
     Started,
 }
 
+/// What became of a deploy, with the version's name.
 enum Added {
+    /// It is started.
     New(String),
-    Known(String),
+    /// It takes the calls already.
+    Serving(String),
+    /// It is known and left as it is.
+    Kept(String),
 }
 
 /// Lets one at a time at the copies of a service.

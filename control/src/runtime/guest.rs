@@ -270,7 +270,7 @@ impl Runtime {
             ..
         } = &guest;
         let is_ready = match environment(&self.options, service, member, dir, *port) {
-            Ok(env) => probe::is_ready(&service.ready, *port, dir, &env).await,
+            Ok(env) => probe::look(&service.ready, *port, dir, &env).await.is_ok(),
             Err(error) => {
                 tracing::warn!(%error, instance = member.instance, "cannot ask a guest");
                 false
@@ -299,7 +299,7 @@ impl Held {
 
 impl Guest {
     /// Whether calls are sent to it.
-    fn is_called(&self) -> bool {
+    pub(super) fn is_called(&self) -> bool {
         self.is_ready && !self.is_leaving
     }
 }

@@ -83,6 +83,7 @@ mod tests {
             is_by_hand: false,
             limits: String::new(),
             limits_missing: None,
+            has_died: false,
         }
     }
 

@@ -214,9 +214,12 @@ fn failure(service: &Wanted, version: &Version, seen: &Seen, tried_us: i64) -> O
         return None;
     }
     let of = seen.of(&service.name, &version.name);
-    let ready = of.filter(|one| one.is_ready()).count();
+    let ready = of.clone().filter(|one| one.is_ready()).count();
+    let mut running = of.filter(|one| one.is_running());
+    let saw = running.find_map(|one| one.unready.as_ref());
+    let saw = saw.map_or_else(String::new, |saw| format!(": {saw}"));
     Some(format!(
-        "{ready} of {} instances were ready within {} s",
+        "{ready} of {} instances were ready within {} s{saw}",
         version.service.instances.min,
         version.service.ready_within_ms / 1_000
     ))

@@ -283,9 +283,10 @@ impl Runtime {
             let is_settled = actions.is_empty() && is_settled(&wanted, &seen);
             (actions, is_settled && self.guests().is_empty())
         };
+        // Before what may take a moment: requests at an instance that ended wait for us to say so.
+        self.show_seen(&seen);
         self.admit(&seen, &actions).await;
         if actions.is_empty() {
-            self.show_seen(&seen);
             return is_settled;
         }
         for action in actions {
@@ -328,9 +329,11 @@ impl Runtime {
             .statuses()
             .into_iter()
             .map(|(service, statuses)| {
-                let instances = statuses.into_iter().map(|status| SeenInstance {
+                let statuses = statuses.into_iter();
+                let instances = statuses.map(|(status, unready)| SeenInstance {
                     heard_us: self.heard.heard_us(&status.instance, now_us),
                     status,
+                    unready,
                 });
                 (service, instances.collect())
             });

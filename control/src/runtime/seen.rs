@@ -20,6 +20,8 @@ pub struct SeenInstance {
     pub status: Status,
     /// Since when one with an SDK was not heard; absent where it never was.
     pub heard_us: Option<i64>,
+    /// What was seen instead when it was asked last whether it takes work.
+    pub unready: Option<String>,
 }
 
 impl SeenInstance {

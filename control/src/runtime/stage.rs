@@ -3,6 +3,8 @@
 //! What is told goes to whoever asked for the deploy; the version goes on without them. Start at
 //! [`Runtime::follow`].
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -111,7 +113,7 @@ impl Runtime {
     ) {
         let took_ms = || ((self.options.now_us)() - began_us) / 1_000;
         let mut views = self.views();
-        let (mut told_ready, mut told_after) = (None, Vec::new());
+        let (mut told_ready, mut told_after, mut told_why) = (None, Vec::new(), Vec::new());
         loop {
             // Absent until the reconciler has seen the version.
             let seen = progress(&views.borrow_and_update(), name, version);
@@ -120,10 +122,15 @@ impl Runtime {
                 Some((of, ready)) if of.phase == Phase::Starting => {
                     let after = self.waits_for(name, &version);
                     if !after.is_empty() {
+                        let why = self.why_absent(&after);
                         if told_after != after {
                             told_after.clone_from(&after);
                             tell(stages, Stage::Waiting { version, after }).await;
                         }
+                        for text in why.iter().filter(|text| !told_why.contains(*text)) {
+                            tell(stages, Stage::Note { text: text.clone() }).await;
+                        }
+                        told_why = why;
                     } else if told_ready.replace(ready) != Some(ready) {
                         let of = of.instances.min;
                         tell(stages, Stage::Starting { version, ready, of }).await;
@@ -152,10 +159,79 @@ impl Runtime {
         }
     }
 
+    /// Why services that are waited for will not come by themselves, for people.
+    fn why_absent(&self, after: &[String]) -> Vec<String> {
+        let why = after.iter().filter_map(|name| {
+            let wanted = self.kept.of(name).ok()?;
+            if wanted.is_stopped {
+                return Some(format!(
+                    "{name} is stopped; `serin deploy {name}` starts it"
+                ));
+            }
+            let latest = wanted.versions.iter().max_by_key(|one| one.since_us)?;
+            let why = latest.why.as_deref().unwrap_or("it ended");
+            (latest.phase == Phase::Failed)
+                .then(|| format!("{name} failed: {why}; mend it, then `serin deploy {name}`"))
+        });
+        why.collect()
+    }
+
+    /// Tells of a version that took the calls before it was deployed again, once all its instances
+    /// are ready or do not get so.
+    pub(super) async fn follow_serving(
+        &self,
+        name: &str,
+        version: &str,
+        stages: &mpsc::Sender<Stage>,
+    ) {
+        let within_ms = self.kept.of(name).ok().and_then(|wanted| {
+            let of = wanted.version(version);
+            of.map(|of| of.service.ready_within_ms)
+        });
+        let (mut told, mut views) = (None, self.views());
+        let full = async {
+            loop {
+                let seen = progress(&views.borrow_and_update(), name, version);
+                let Some((of, ready)) = seen else { return };
+                let of = of.instances.min;
+                if ready >= of as usize {
+                    return;
+                }
+                if told.replace((ready, of)) != Some((ready, of)) {
+                    let version = version.to_owned();
+                    tell(stages, Stage::Starting { version, ready, of }).await;
+                }
+                if views.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let within = Duration::from_millis(within_ms.unwrap_or_default());
+        let is_full = tokio::time::timeout(within, full).await.is_ok();
+        let version = version.to_owned();
+        let stage = match told.filter(|_| !is_full) {
+            None => Stage::Unchanged { version },
+            Some((ready, of)) => Stage::Failed {
+                why: format!(
+                    "nothing changed: {name} {version} is deployed already, and {ready} of {of} of its \
+                         instances are ready"
+                ),
+                lines: self.last_lines(name, &version).await,
+                version: None,
+            },
+        };
+        tell(stages, stage).await;
+    }
+
+    async fn last_lines(&self, name: &str, version: &str) -> Vec<String> {
+        let mut lines = self.tail(name, version).await;
+        lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+        lines
+    }
+
     /// What to tell of a version that will not serve: why, and what its instances said last.
     async fn failed(&self, name: &str, version: String, why: Option<String>) -> Stage {
-        let mut lines = self.tail(name, &version).await;
-        lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+        let lines = self.last_lines(name, &version).await;
         let mut why = why.unwrap_or_else(|| String::from("another version took its place"));
         let wanted = self.kept.of(name).ok();
         if let Some(of) = wanted.as_ref().and_then(|wanted| wanted.version(&version))

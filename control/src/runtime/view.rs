@@ -74,6 +74,8 @@ pub struct InstanceView {
     pub ended_us: Option<i64>,
     /// How it ended, `signal 9`.
     pub exit: Option<String>,
+    /// Whether it ended and nobody had asked it to, or it was ended since it was silent.
+    pub has_died: bool,
     /// Whether somebody started it by hand, so that its process is theirs.
     pub is_by_hand: bool,
     /// How its limits are held, `memory 256 MiB (cgroup v2)`; empty where it has none.
@@ -88,7 +90,12 @@ impl ServiceView {
         let deployed = newest.map(|version| &version.service);
         let service = deployed.or(guests.last().map(|guest| &guest.service));
         let instances = seen.instances.get(&wanted.name).into_iter().flatten();
-        let instances = instances.map(InstanceView::of);
+        let hang_us = |one: &SeenInstance| {
+            let version = wanted.version(&one.status.version);
+            let hang_ms = version.map_or(u64::MAX, |version| version.service.hang_after_ms);
+            i64::try_from(hang_ms.saturating_mul(1_000)).unwrap_or(i64::MAX)
+        };
+        let instances = instances.map(|one| InstanceView::of(one, hang_us(one)));
         let by_hand = guests.iter().map(|guest| InstanceView::of_guest(guest));
         let ready = wanted.serving().map_or(0, |version| {
             let of = seen.of(&wanted.name, &version.name);
@@ -99,7 +106,7 @@ impl ServiceView {
             name: wanted.name.clone(),
             state: match state(wanted, seen) {
                 // Nobody but guests is there.
-                "down" | "stopped" | "starting" if !route.versions.is_empty() && ready == 0 => {
+                "down" | "stopped" | "starting" if guests.iter().any(|guest| guest.is_called()) => {
                     "serving"
                 }
                 state => state,
@@ -152,8 +159,12 @@ impl VersionView {
 }
 
 impl InstanceView {
-    fn of(one: &SeenInstance) -> InstanceView {
+    fn of(one: &SeenInstance, hang_us: i64) -> InstanceView {
         let status = &one.status;
+        let was_silent = |ended_us: i64| {
+            one.heard_us
+                .is_some_and(|heard_us| ended_us - heard_us > hang_us)
+        };
         InstanceView {
             name: status.instance.clone(),
             version: status.version.clone(),
@@ -168,6 +179,9 @@ impl InstanceView {
             started_us: status.started_us,
             ended_us: status.exit.map(|exit| exit.time_us),
             exit: status.exit.map(|exit| exit.to_string()),
+            has_died: status
+                .exit
+                .is_some_and(|exit| !status.is_stopping || was_silent(exit.time_us)),
             limits: status.limits.clone(),
             limits_missing: status.limits_missing.clone(),
             is_by_hand: false,
@@ -188,6 +202,7 @@ impl InstanceView {
             started_us: guest.since_us,
             ended_us: None,
             exit: None,
+            has_died: false,
             limits: String::new(),
             limits_missing: None,
             is_by_hand: true,

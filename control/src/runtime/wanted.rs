@@ -158,6 +158,15 @@ impl Wanted {
         }
     }
 
+    /// Has no other version take the place of the one that serves.
+    pub(super) fn retire_starting(&mut self, now_us: i64) {
+        let starting = self.versions.iter_mut();
+        for version in starting.filter(|version| version.phase == Phase::Starting) {
+            version.phase = Phase::Retired;
+            version.since_us = now_us;
+        }
+    }
+
     /// Forgets the oldest versions that do not run; the hashes that nobody needs any more. One that
     /// made room may have to serve again.
     pub(super) fn forget_old(&mut self) -> Vec<String> {

@@ -4,8 +4,10 @@
 //! more; `bad` ones make the command fail. Nothing is mended and nothing is written here. The lake's
 //! invariants (docs/decisions/002) are checked by [`Audit`]. Start at [`run`].
 
+mod bus;
 mod gateway;
 mod ports;
+mod services;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -19,8 +21,10 @@ use serde_json::Value;
 use serin_control::confine::Ground;
 use serin_lake::check::Audit;
 
+use self::bus::bus;
 use self::gateway::gateway;
 use self::ports::ports;
+use self::services::services;
 use super::{check, print, remark};
 use crate::cli::{Doctor, Global};
 use crate::client::Client;
@@ -28,8 +32,10 @@ use crate::edge;
 use crate::run_file::{RunFile, RunLock, data_dir};
 use crate::settings::Settings;
 
-/// Less free disk than this is no room for a flush and the bus's stream.
+/// Less free disk than this will soon be no room for a flush and the bus's stream.
 const FREE_BYTES_MIN: u64 = 1 << 30;
+/// With less than this nothing more is acknowledged, or will not be in a moment.
+const FULL_BYTES: u64 = 64 << 20;
 /// Sealed times come each second; this much behind, somebody does not beat or nothing is read.
 const WATERMARK_AGE_S_MAX: i64 = 30;
 /// How far a file's time may lie ahead of the clock, which is read in coarse steps.
@@ -113,7 +119,8 @@ pub(crate) async fn run(global: &Global, doctor: &Doctor) -> Result<ExitCode> {
     clock(&data, &mut report);
     files_people_write(&dir, &mut report);
     let is_running = server(global, &dir, &mut report).await?;
-    nats_server(&data, is_running, &mut report).await;
+    let run = RunFile::read(&dir)?.filter(|_| is_running);
+    bus(&data, run.as_ref(), &mut report).await;
     lake(data.join("lake"), is_running, &mut report).await?;
     tell(global, &dir, &report)?;
     Ok(match report.count(State::Bad) {
@@ -199,7 +206,12 @@ fn disk(data: &Path, report: &mut Report) {
     let told = format!("{:.1} GiB free ({:.0} %)", gib(free), share * 100.0);
     let todo = "free some space, or keep less: `lake.raw_days`, `lake.mib_max` in serin.yaml";
     match free {
-        0..FREE_BYTES_MIN => report.warn("disk", told, todo),
+        0..FULL_BYTES => report.bad(
+            "disk",
+            format!("{told}: events are acknowledged again once there is room"),
+            todo,
+        ),
+        FULL_BYTES..FREE_BYTES_MIN => report.warn("disk", told, todo),
         _ => report.ok("disk", told),
     }
     if found.f_files > 0 && found.f_favail < 10_000 {
@@ -280,6 +292,7 @@ async fn server(global: &Global, dir: &Path, report: &mut Report) -> Result<bool
                 Ok(status) => {
                     report.ok("server", format!("process {pid} answers at {}", run.http));
                     said_by_the_server(&status, report);
+                    services(&client, report).await;
                     gateway(&run, Some(&status), report).await;
                 }
                 Err(error) => report.bad(
@@ -341,47 +354,6 @@ fn said_by_the_server(status: &Value, report: &mut Report) {
             format!("{count} events were refused since the start"),
             "serin query 'SELECT reason, count(*) FROM refused GROUP BY 1' says why",
         ),
-    }
-}
-
-/// A bus that can be started, and one that was left.
-async fn nats_server(data: &Path, is_running: bool, report: &mut Report) {
-    let beside = std::env::current_exe().ok();
-    let named = std::env::var_os("SERIN_NATS_SERVER").map(PathBuf::from);
-    let search_path = std::env::var_os("PATH");
-    let found = serin_bus::find_server(
-        named.as_deref(),
-        beside.as_deref().and_then(Path::parent),
-        search_path.as_deref(),
-    );
-    match found.await {
-        Ok(binary) => report.ok(
-            "bus",
-            format!(
-                "nats-server {} at {}",
-                binary.version,
-                binary.path.display()
-            ),
-        ),
-        Err(error) => report.bad(
-            "bus",
-            error.to_string(),
-            "a running bus goes on; the next start needs one",
-        ),
-    }
-    let was_started = data.join("bus/nats.pid").exists();
-    match (is_running, serin_bus::running(data)) {
-        (true, Some(pid)) => report.ok("bus", format!("process {pid} runs")),
-        (true, None) if was_started => report.warn(
-            "bus",
-            "our own nats-server does not run",
-            "Serin starts it again within seconds; if it does not, look at .serin/bus/nats.log",
-        ),
-        (false, Some(pid)) => report.ok(
-            "bus",
-            format!("process {pid} runs without Serin and keeps what is published"),
-        ),
-        _ => {}
     }
 }
 

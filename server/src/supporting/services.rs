@@ -1,7 +1,6 @@
 //! The services as the runtime sees them: who is up, how many are wanted, who died, what was deployed.
 //!
-//! Deaths are ends that nobody asked for, counted from one view to the next. Pure; start at
-//! [`Services::look`].
+//! Deaths are counted from one view to the next. Pure; start at [`Services::look`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,10 +13,17 @@ const NONE: &str = "none";
 /// What was seen before.
 #[derive(Debug, Default)]
 pub(super) struct Services {
-    /// The state of each instance, by name; `None` before the first look.
-    states: Option<HashMap<String, &'static str>>,
-    deaths: BTreeMap<String, u64>,
+    ends: BTreeMap<String, Ends>,
+    has_looked: bool,
     told: HashMap<Series, u64>,
+}
+
+/// The ends of a service's instances.
+#[derive(Debug, Default)]
+struct Ends {
+    deaths: u64,
+    /// The last that was seen.
+    last_us: Option<i64>,
 }
 
 /// A metric's name and labels.
@@ -42,29 +48,26 @@ impl Services {
         (now, news)
     }
 
+    /// Counts the ends that are later than those that were seen; what ended before the first look is
+    /// history.
     fn count_deaths(&mut self, views: &[ServiceView]) {
-        let before = self.states.take();
-        let mut states = HashMap::new();
         for view in views {
+            let ends = self.ends.entry(view.name.clone()).or_default();
             let is_job = |version: &str| {
                 let mut versions = view.versions.iter();
                 versions.any(|one| one.name == version && one.is_job)
             };
-            for one in &view.instances {
-                let was = before.as_ref().map(|before| before.get(&one.name).copied());
-                // An end before the first look is history; one that was asked for, or comes from who
-                // started it by hand, is no death.
-                let has_died = one.state == "ended"
-                    && was.is_some_and(|was| !matches!(was, Some("draining" | "ended")))
-                    && !one.is_by_hand
-                    && !is_job(&one.version);
-                if has_died {
-                    *self.deaths.entry(view.name.clone()).or_default() += 1;
-                }
-                states.insert(one.name.clone(), one.state);
+            let died = view
+                .instances
+                .iter()
+                .filter(|one| one.has_died && one.ended_us > ends.last_us && !is_job(&one.version));
+            if self.has_looked {
+                ends.deaths += died.count() as u64;
             }
+            let last_us = view.instances.iter().filter_map(|one| one.ended_us).max();
+            ends.last_us = ends.last_us.max(last_us);
         }
-        self.states = Some(states);
+        self.has_looked = true;
     }
 
     fn of_service(&self, view: &ServiceView) -> Vec<Metric> {
@@ -82,7 +85,7 @@ impl Services {
         // One series each, whichever version serves and whichever Serin tells it.
         let of_all = |metric| named(metric, NONE);
         let ready = view.instances.iter().filter(|one| one.state == "ready");
-        let deaths = self.deaths.get(&view.name).copied();
+        let deaths = self.ends.get(&view.name).map(|ends| ends.deaths);
         let mut metrics = vec![
             of_all(Metric::gauge(
                 "serin_service_up",
@@ -151,16 +154,18 @@ mod tests {
 
     use super::*;
 
-    fn view(instances: &[(&str, &'static str)]) -> ServiceView {
-        let instance = |(name, state): &(&str, &'static str)| InstanceView {
+    /// Instances by name and state, those that ended with when they did.
+    fn view(instances: &[(&str, &'static str, Option<i64>)]) -> ServiceView {
+        let instance = |(name, state, ended_us): &(&str, &'static str, Option<i64>)| InstanceView {
             name: (*name).to_owned(),
             version: String::from("v1"),
             state,
             pid: 1,
             port: None,
             started_us: 1,
-            ended_us: None,
-            exit: (*state == "ended").then(|| String::from("signal 9")),
+            ended_us: *ended_us,
+            exit: ended_us.map(|_| String::from("signal 9")),
+            has_died: *state == "dead",
             is_by_hand: false,
             limits: String::new(),
             limits_missing: None,
@@ -189,22 +194,29 @@ mod tests {
     #[test]
     fn an_end_that_nobody_asked_for_is_a_death() {
         let mut services = Services::default();
-        let first = view(&[("a", "ended"), ("b", "ready"), ("c", "draining")]);
-        assert_eq!(deaths(&services.look(&[first]).0), 0.0);
-        let killed = view(&[("b", "ended"), ("c", "ended"), ("d", "ended")]);
+        let first = view(&[("a", "dead", Some(1)), ("b", "ready", None)]);
+        assert_eq!(deaths(&services.look(&[first]).0), 0.0, "history");
+        let killed = view(&[
+            ("a", "dead", Some(1)),
+            ("b", "dead", Some(2)),
+            ("c", "ended", Some(3)),
+            ("d", "dead", Some(3)),
+        ]);
         // `b` was up, `d` came and went between two looks; `c` was told to go.
         assert_eq!(deaths(&services.look(std::slice::from_ref(&killed)).0), 2.0);
-        assert_eq!(deaths(&services.look(&[killed]).0), 2.0);
+        assert_eq!(deaths(&services.look(std::slice::from_ref(&killed)).0), 2.0);
+        services.look(&[]);
+        assert_eq!(deaths(&services.look(&[killed]).0), 2.0, "removed and back");
     }
 
     #[test]
     fn only_what_changed_is_news() {
         let mut services = Services::default();
-        let all = view(&[("a", "ready"), ("b", "ready")]);
+        let all = view(&[("a", "ready", None), ("b", "ready", None)]);
         let (now, news) = services.look(std::slice::from_ref(&all));
         assert_eq!(now, news);
         assert_eq!(services.look(&[all]).1, []);
-        let (_, news) = services.look(&[view(&[("a", "ready"), ("b", "ended")])]);
+        let (_, news) = services.look(&[view(&[("a", "ready", None), ("b", "dead", Some(9))])]);
         let names: Vec<_> = news.iter().map(|metric| metric.name).collect();
         let changed = [
             "serin_service_instances_ready",

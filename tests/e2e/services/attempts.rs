@@ -6,10 +6,11 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 use serin_tests::Serin;
+use serin_tests::server::kill_process;
 use serin_tests::wait::until;
 
 use super::bad_input::refused;
-use super::{SOON, TICKS, write};
+use super::{SOON, TICKS, instances, write};
 
 #[tokio::test]
 async fn the_version_before_serves_again_where_a_new_one_fails_on_its_port() -> Result<()> {
@@ -149,6 +150,85 @@ async fn secrets_reach_the_instance_and_its_question_and_nobody_else() -> Result
     let said = refused(&serin, "typo").await?;
     assert!(
         said.contains("typo needs \"pg_isredy\" for `ready:`"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_seen_instead_of_readiness_is_said() -> Result<()> {
+    let serin = Serin::start().await?;
+    let slow = |ready: &str| format!("run: sleep 1000\ninstances: 1\nready_within: 1s\n{ready}");
+    for (ready, saw) in [
+        (
+            "ready: {run: 'false'}\n",
+            "`false` ended with exit status: 1",
+        ),
+        ("", "no beat said that it takes work"),
+    ] {
+        write(&serin, "slow", &slow(ready))?;
+        let said = refused(&serin, "slow").await?;
+        assert!(said.contains(saw), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_deployed_already_is_had_run_or_said_not_to() -> Result<()> {
+    let serin = Serin::start().await?;
+    let yaml = "run: sleep 1000\ninstances: 1\nready_within: 1s\n\
+                ready: {run: \"sh -c '! test -e $SERIN_DATA/broken'\"}\n";
+    write(&serin, "same", yaml)?;
+    serin.run(&["deploy", "same"]).await?;
+    let said = serin.run(&["deploy", "same"]).await?;
+    assert!(said.contains("nothing changed: same v1 serves"), "{said}");
+    serin.run(&["stop", "same"]).await?;
+    let said = serin.run(&["deploy", "same"]).await?;
+    assert!(said.contains("same v1 serves after"), "{said}");
+
+    fs::write(serin.dir().join(".serin/kept/same/broken"), "")?;
+    let before = instances(&serin, "same", "ready").await?;
+    for (_, pid) in &before {
+        kill_process(*pid)?;
+    }
+    until("its end is seen", SOON, async || {
+        let service = serin.get("/api/v1/services/same").await?;
+        Ok((service["state"] == "down").then_some(()))
+    })
+    .await?;
+    let said = refused(&serin, "same").await?;
+    assert!(
+        said.contains("is deployed already, and 0 of 1 of its instances are ready"),
+        "{said}"
+    );
+    let status = serin.output(&["doctor"]).await?;
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(said.contains("same is down"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_waits_is_told_that_what_it_waits_for_failed() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "db", "run: sh -c 'exit 3'\n")?;
+    refused(&serin, "db").await?;
+    write(&serin, "shop", &format!("{TICKS}after: db\n"))?;
+    let other = async {
+        until("the one that waits is there", SOON, async || {
+            let shop = serin.get("/api/v1/services/shop").await?;
+            Ok((shop["state"] == "starting").then_some(()))
+        })
+        .await?;
+        write(&serin, "db", TICKS)?;
+        serin.run(&["deploy", "db"]).await
+    };
+    let (output, deployed) = tokio::join!(serin.output(&["deploy", "shop"]), other);
+    deployed?;
+    let output = output?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("note: db failed: its instances ended"),
         "{said}"
     );
     Ok(())

@@ -356,7 +356,7 @@ impl Doors {
 fn router(app: App) -> Router {
     Router::new()
         .route("/", get(pages::index))
-        .route("/d/{dashboard}", get(pages::index))
+        .route("/d/{dashboard}", get(pages::dashboard))
         .route("/services", get(pages::index))
         .route("/logs", get(pages::index))
         .route("/traces", get(pages::index))

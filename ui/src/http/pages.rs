@@ -2,6 +2,7 @@
 //!
 //! Paths of the application itself (`/`, `/d/…`, `/services`, `/logs`, …) all get the same page.
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -12,7 +13,9 @@ use super::App;
 use super::auth::{COOKIE, Owner};
 use super::dto::{CodeBody, SessionBody};
 use super::error::ApiError;
-use super::session;
+use super::range::Times;
+use super::variables::Parameters;
+use super::{live, session};
 
 #[derive(Embed)]
 #[folder = "web/dist/"]
@@ -21,6 +24,21 @@ struct Bundle;
 /// The application's page.
 pub(crate) async fn index() -> Response {
     file("index.html")
+}
+
+/// The application's page with one dashboard, whose panels are begun for who is signed in.
+pub(crate) async fn dashboard(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    times: Result<Query<Times>, QueryRejection>,
+    Query(parameters): Query<Parameters>,
+) -> Response {
+    let is_known = app.gate.caller(&headers, (app.now_us)()).is_ok();
+    if let (true, Ok(Query(times))) = (is_known, times) {
+        live::expect(&app, name, times, &parameters);
+    }
+    index().await
 }
 
 /// A file of the application.

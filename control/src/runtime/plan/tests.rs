@@ -37,6 +37,14 @@ impl Case {
         self
     }
 
+    /// What its instances were seen to be instead of ready.
+    fn saw(mut self, name: &str, what: &str) -> Case {
+        for one in self.seen.instances.get_mut(name).expect("there") {
+            one.unready = Some(what.to_owned());
+        }
+        self
+    }
+
     /// The version of a service that was drained last.
     fn drained(mut self, name: &str, version: &str) -> Case {
         let wanted = self.wanted.get_mut(name).expect("there");
@@ -101,6 +109,7 @@ impl Case {
                 How::Silent(heard_us) => Some(heard_us),
                 _ => None,
             },
+            unready: None,
         });
         self
     }
@@ -457,8 +466,9 @@ fn a_version_that_was_starting_when_serin_went_down_has_its_whole_time_again() {
     case().plans(DAY, expect!["start a-v1-1"]);
     let slow = case().at(DAY).instance("a", "v1", 1, How::Starting);
     slow.plans(DAY + 5 * S, expect![[""]]);
+    let slow = slow.saw("a", "GET / answered 500");
     slow.plans(
         DAY + 6 * S,
-        expect!["a v1 is Failed 0 of 1 instances were ready within 5 s"],
+        expect!["a v1 is Failed 0 of 1 instances were ready within 5 s: GET / answered 500"],
     );
 }
