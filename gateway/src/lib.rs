@@ -28,4 +28,4 @@ mod watch;
 
 pub use counts::GatewayStats;
 pub use gateway::{Gateway, OpenError, Options, Parts};
-pub use table::{Instance, Reach, Service, Sticky, Table};
+pub use table::{Instance, Reach, Service, Standing, Sticky, Table};

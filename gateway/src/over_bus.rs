@@ -1,7 +1,7 @@
 //! A request to an instance on the bus, by its own subject, and its answer in one or more messages.
 //!
-//! While an answer is awaited, the instance's pulse is watched: the answer of one that has fallen
-//! silent is taken for lost, so that a request that may run twice goes elsewhere at once.
+//! While an answer is awaited, the instance is watched: the answer of one that has ended, or of one
+//! that has fallen silent, is taken for lost, so that a request that may run twice goes elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,8 @@ use crate::view::{InFlight, Peer};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A request that must not run twice is given up once its instance was silent for so long.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+/// What an instance answered before its end may take so long to come: once through the bus.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Sends a request to an instance.
 pub(crate) async fn attempt(
@@ -78,7 +80,8 @@ async fn first(
     let start = Instant::now();
     let mut look = tokio::time::interval_at(start + LOOK_EVERY, LOOK_EVERY);
     let deadline = tokio::time::sleep_until(start + after);
-    tokio::pin!(deadline);
+    let ended = ended(peer);
+    tokio::pin!(deadline, ended);
     let connects = shared.connects();
     loop {
         tokio::select! {
@@ -88,6 +91,7 @@ async fn first(
                 service: peer.service.clone(),
                 after,
             }),
+            () = &mut ended => return Err(peer.broke_off()),
             _ = look.tick() => {
                 let mut pulses = shared.pulses();
                 // The bus forgets what was on its way when it ended; what the instance answers
@@ -95,13 +99,13 @@ async fn first(
                 let is_cut = shared.bus.connection_state() != State::Connected
                     || shared.connects() != connects;
                 if is_cut && (asked.is_idempotent || start.elapsed() > GIVE_UP_AFTER) {
-                    return Err(broke_off(peer));
+                    return Err(peer.broke_off());
                 }
                 if !asked.is_idempotent {
                     pulses.suspect_after = pulses.suspect_after.max(GIVE_UP_AFTER);
                 }
                 if peer.health().is_suspect(Instant::now(), pulses) {
-                    return Err(broke_off(peer));
+                    return Err(peer.broke_off());
                 }
             }
         }
@@ -268,10 +272,13 @@ async fn next(
 ) -> Result<Chunk, BodyError> {
     let start = Instant::now();
     let mut look = tokio::time::interval_at(start + LOOK_EVERY, LOOK_EVERY);
+    let ended = ended(peer);
+    tokio::pin!(ended);
     loop {
         tokio::select! {
             biased;
             chunk = replies.next() => return chunk.ok_or(BodyError::BrokeOff),
+            () = &mut ended => return Err(BodyError::BrokeOff),
             now = look.tick() => {
                 if let Some(within) = within && now - start > within {
                     return Err(BodyError::TooSlow(within));
@@ -286,9 +293,8 @@ async fn next(
     }
 }
 
-fn broke_off(peer: &Peer) -> Refusal {
-    Refusal::BrokeOff {
-        service: peer.service.clone(),
-        instance: peer.instance.name.clone(),
-    }
+/// Returns once the process of an instance has ended and what it said last must have come.
+async fn ended(peer: &Peer) {
+    peer.ended().await;
+    tokio::time::sleep(LAST_WORDS).await;
 }

@@ -51,7 +51,7 @@ pub(crate) async fn attempt(
     to: To<'_>,
 ) -> Attempt {
     let Some((body, fate)) = load.take() else {
-        return Attempt::Lost(broke_off(to.peer));
+        return Attempt::Lost(to.peer.broke_off());
     };
     let mut request = request(asked, to.peer, body);
     if let Some(upgrade) = upgrade {
@@ -88,7 +88,7 @@ pub(crate) async fn attempt(
             (None, None) if error.error().is_parse() => {
                 return Attempt::Refused(bad(to.peer, "with something that is not HTTP"));
             }
-            (None, None) => return Attempt::Lost(broke_off(to.peer)),
+            (None, None) => return Attempt::Lost(to.peer.broke_off()),
         }
     }
 }
@@ -254,13 +254,6 @@ fn too_late(asked: &Asked, fate: &Fate) -> Refusal {
         service: service.name.clone(),
         after: service.timeout,
     })
-}
-
-fn broke_off(peer: &Peer) -> Refusal {
-    Refusal::BrokeOff {
-        service: peer.service.clone(),
-        instance: peer.instance.name.clone(),
-    }
 }
 
 fn bad(peer: &Peer, what: &'static str) -> Refusal {

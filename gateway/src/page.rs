@@ -21,8 +21,12 @@ pub(crate) enum Refusal {
     NoInstance { service: String, why: NoInstance },
     /// The answer did not come in time.
     TooLate { service: String, after: Duration },
-    /// The connection to the instance broke after the request was sent.
-    BrokeOff { service: String, instance: String },
+    /// The instance ended after the request was sent.
+    BrokeOff {
+        service: String,
+        instance: String,
+        not_again: NotAgain,
+    },
     /// What came back is no answer.
     BadAnswer {
         service: String,
@@ -47,10 +51,27 @@ pub(crate) enum Refusal {
     Method,
 }
 
+/// Why a request whose answer is lost is not sent to another instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAgain {
+    /// It may have run, and may not run twice.
+    MayHaveRun,
+    /// It was, and that one ended too.
+    WasAlready,
+    /// Its body was passed on as it came, and is gone.
+    BodyGone,
+    /// There is no other.
+    NoOther,
+}
+
 /// Why there is no instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoInstance {
-    /// None is running.
+    /// Somebody stopped the service.
+    Stopped,
+    /// Its newest version never got ready.
+    Failed,
+    /// None is running yet.
     None,
     /// Those that run did not take it.
     Unreachable,
@@ -58,6 +79,13 @@ pub(crate) enum NoInstance {
     Busy,
     /// The bus is away.
     NoBus,
+}
+
+impl NoInstance {
+    /// Whether there may be one in a moment, without anybody doing something.
+    pub(crate) fn is_passing(self) -> bool {
+        !matches!(self, NoInstance::Stopped | NoInstance::Failed)
+    }
 }
 
 impl Refusal {
@@ -101,6 +129,17 @@ impl Refusal {
             Refusal::NoPath { path, .. } => format!("no service has the path {path:?}"),
             Refusal::NoInstance { service, why } => {
                 let why = match why {
+                    NoInstance::Stopped => {
+                        return format!(
+                            "{service:?} is stopped; `serin deploy {service}` starts it"
+                        );
+                    }
+                    NoInstance::Failed => {
+                        return format!(
+                            "{service:?} does not run, its last version did not get ready; \
+                             `serin logs {service}` shows why, `serin deploy {service}` tries again"
+                        );
+                    }
                     NoInstance::None => "none is running",
                     NoInstance::Unreachable => "those that run do not answer",
                     NoInstance::Busy => "those that run have as many requests as they take",
@@ -112,10 +151,23 @@ impl Refusal {
                 let seconds = after.as_secs_f64();
                 format!("{service:?} did not answer within {seconds} s; it may still be at work")
             }
-            Refusal::BrokeOff { service, instance } => format!(
-                "{instance:?} of {service:?} ended before it answered; the request may have run, \
-                 so it was not sent again"
-            ),
+            Refusal::BrokeOff {
+                service,
+                instance,
+                not_again,
+            } => {
+                let then = match not_again {
+                    NotAgain::MayHaveRun => "the request may have run, so it was not sent again",
+                    NotAgain::WasAlready => {
+                        "the request was sent to another one before, which ended too; it may have run"
+                    }
+                    NotAgain::BodyGone => {
+                        "the request may have run, and its body is too long to be kept and sent again"
+                    }
+                    NotAgain::NoOther => "the request may have run, and no other could be asked",
+                };
+                format!("{instance:?} of {service:?} ended before it answered; {then}")
+            }
             Refusal::BadAnswer {
                 service,
                 instance,
@@ -136,9 +188,21 @@ impl Refusal {
         }
     }
 
+    /// Why a lost answer is not asked for once more.
+    pub(crate) fn because(mut self, why: NotAgain) -> Refusal {
+        if let Refusal::BrokeOff { not_again, .. } = &mut self {
+            *not_again = why;
+        }
+        self
+    }
+
     /// Whether the client is told when to come again.
     fn is_passing(&self) -> bool {
-        matches!(self, Refusal::NoInstance { .. } | Refusal::Full)
+        match self {
+            Refusal::NoInstance { why, .. } => why.is_passing(),
+            Refusal::Full => true,
+            _ => false,
+        }
     }
 
     /// The answer: a page where the client reads pages.
@@ -202,7 +266,7 @@ impl Refusal {
              <main><p class=\"status\">{number}</p><h1>{title}</h1><p>{message}</p>{links}\
              <footer>The gateway of Serin · <code>{code}</code></footer></main>\n",
             number = status.as_u16(),
-            message = escaped(&sentence(&self.message())),
+            message = marked(&escaped(&sentence(&self.message()))),
             code = self.code(),
         )
     }
@@ -230,6 +294,16 @@ fn sentence(message: &str) -> String {
     let first = chars.next().map(char::to_uppercase);
     let first: String = first.into_iter().flatten().collect();
     format!("{first}{}.", chars.as_str())
+}
+
+/// Escaped text in which commands, which stand between backticks, look like commands.
+fn marked(escaped: &str) -> String {
+    let mut parts = escaped.split('`');
+    let mut page = parts.next().unwrap_or_default().to_owned();
+    while let (Some(command), Some(text)) = (parts.next(), parts.next()) {
+        write!(page, "<code>{command}</code>{text}").expect("writing to a String never fails");
+    }
+    page
 }
 
 fn escaped(text: &str) -> String {
@@ -278,5 +352,19 @@ mod tests {
         let response = refusal.response(false);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn the_page_of_a_stopped_service_says_how_to_start_it() {
+        let refusal = Refusal::NoInstance {
+            service: "cart".into(),
+            why: NoInstance::Stopped,
+        };
+        let page = refusal.page();
+        let says = "<p>&quot;cart&quot; is stopped; <code>serin deploy cart</code> starts it.</p>";
+        assert!(page.contains(says), "{page}");
+        assert!(!page.contains("Try again"), "{page}");
+        let response = refusal.response(true);
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
     }
 }

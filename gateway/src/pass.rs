@@ -24,8 +24,8 @@ use crate::gateway::Shared;
 use crate::head::{self, Caller};
 use crate::health::Fault;
 use crate::load::{Bounds, Load};
-use crate::page::{NoInstance, Refusal};
-use crate::table::{Reach, Sticky};
+use crate::page::{NoInstance, NotAgain, Refusal};
+use crate::table::{Reach, Standing, Sticky};
 use crate::view::{Entry, Peer};
 use crate::{over_bus, over_port};
 
@@ -214,7 +214,7 @@ async fn send(
         let chosen = choose(&asked.entry, asked.slot, shared.chance(), &tried, is_up);
         let Some(peer) = chosen.filter(|_| tried.len() < TRIED_MAX) else {
             let why = no_instance(&asked, &tried);
-            let is_hopeless = why == NoInstance::Busy || !load.is_there();
+            let is_hopeless = why == NoInstance::Busy || !why.is_passing() || !load.is_there();
             if !has_waited && !is_hopeless {
                 shared.counts.waits.rise();
                 has_waited = true;
@@ -259,11 +259,23 @@ async fn send(
             Attempt::Lost(why) => {
                 peer.health().fail(Fault::Silent, now);
                 shared.failed.notify_one();
-                let has_other = asked.entry.peers.len() > 1;
-                if was_lost || !asked.is_idempotent || !load.is_there() || !has_other {
-                    return Err(why);
-                }
-                was_lost = true;
+                // Others may have come while it was awaited.
+                asked.entry = shared.entry_after(&asked.entry);
+                let mut peers = asked.entry.peers.iter();
+                let not_again = if !asked.is_idempotent {
+                    NotAgain::MayHaveRun
+                } else if was_lost {
+                    NotAgain::WasAlready
+                } else if !load.is_there() {
+                    NotAgain::BodyGone
+                } else if peers.all(|other| Arc::ptr_eq(other, &peer)) {
+                    NotAgain::NoOther
+                } else {
+                    was_lost = true;
+                    tried.push(peer);
+                    continue;
+                };
+                return Err(why.because(not_again));
             }
             Attempt::Refused(why) => return Err(why),
         }
@@ -297,8 +309,13 @@ async fn one(
 }
 
 fn no_instance(asked: &Asked, tried: &[Arc<Peer>]) -> NoInstance {
-    if asked.entry.peers.is_empty() || asked.entry.service.route.versions.is_empty() {
-        NoInstance::None
+    let service = &asked.entry.service;
+    if asked.entry.peers.is_empty() || service.route.versions.is_empty() {
+        match service.standing {
+            Standing::Stopped => NoInstance::Stopped,
+            Standing::Failed => NoInstance::Failed,
+            Standing::Wanted => NoInstance::None,
+        }
     } else if tried
         .iter()
         .any(|peer| peer.health().is_busy(Instant::now()))

@@ -44,6 +44,10 @@ pub struct Service {
     pub route: Route,
     /// Those that take requests.
     pub instances: Vec<Instance>,
+    /// Those whose process ended: what was at them is lost.
+    pub ended: Vec<Instance>,
+    /// Whether instances are to be there.
+    pub standing: Standing,
     /// What keeps a visitor on one version.
     pub sticky: Option<Sticky>,
     /// From the request's end to the beginning of the answer, and between two pieces of it.
@@ -54,7 +58,19 @@ pub struct Service {
     pub idempotent: Vec<String>,
 }
 
-/// A running one.
+/// Whether a service is to have instances; where it is not, waiting for one is in vain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It has, or is about to.
+    #[default]
+    Wanted,
+    /// Somebody stopped it.
+    Stopped,
+    /// Its newest version never got ready, and no other serves.
+    Failed,
+}
+
+/// One that runs, or did.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Instance {
     /// Its version, `v7`.
@@ -96,6 +112,8 @@ impl Service {
             prefix: prefix.into(),
             route: Route::default(),
             instances: Vec::new(),
+            ended: Vec::new(),
+            standing: Standing::default(),
             sticky: None,
             timeout: Service::TIMEOUT,
             body_bytes_max: Service::BODY_BYTES_MAX,

@@ -2,15 +2,17 @@
 //!
 //! A new table makes a new view; instances that are in both keep their health, their requests in
 //! flight and their connections. Those that left are still heard of as long as a request is at them,
-//! so that their silence is noticed. Start at [`View::build`].
+//! so that their silence or their end is noticed. Start at [`View::build`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serin_wire::{call, subject};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::health::Health;
+use crate::page::{NotAgain, Refusal};
 use crate::pool::Pool;
 use crate::table::{Instance, Service, Table};
 
@@ -47,6 +49,8 @@ pub(crate) struct Peer {
     pub(crate) is_probed: AtomicBool,
     /// Connections, where it is reached by HTTP.
     pub(crate) pool: Pool,
+    /// Cancelled when its process has ended.
+    end: CancellationToken,
 }
 
 /// A request at an instance; over when dropped.
@@ -58,12 +62,17 @@ impl View {
     pub(crate) fn build(table: &Table, before: &View) -> View {
         let mut known = before.known.clone();
         known.retain(|_, peer| peer.strong_count() > 0);
+        for service in &table.services {
+            let keys = service.ended.iter().map(|one| key(&service.name, one));
+            let ended = keys.filter_map(|key| before.peer(&key));
+            ended.for_each(|peer| peer.end.cancel());
+        }
         let mut entry = |service: &Service| {
             let all = service.instances.iter().map(|instance| {
-                let key = key(&service.name, &instance.version, &instance.name);
+                let key = key(&service.name, instance);
                 let peer = known.get(&key).and_then(Weak::upgrade);
                 let peer = peer
-                    .filter(|known| known.instance == *instance)
+                    .filter(|known| known.instance == *instance && !known.end.is_cancelled())
                     .unwrap_or_else(|| Arc::new(Peer::new(&service.name, instance)));
                 known.insert(key, Arc::downgrade(&peer));
                 peer
@@ -117,12 +126,13 @@ impl Peer {
         Peer {
             service: service.to_owned(),
             instance: instance.clone(),
-            key: key(service, version, name),
+            key: key(service, instance),
             subject: subject::call_instance(service, version, call::WEB_ENDPOINT, name),
             in_flight: AtomicU32::new(0),
             health: Mutex::default(),
             is_probed: AtomicBool::new(false),
             pool: Pool::default(),
+            end: CancellationToken::new(),
         }
     }
 
@@ -132,6 +142,20 @@ impl Peer {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What is said where it ended with a request at it.
+    pub(crate) fn broke_off(&self) -> Refusal {
+        Refusal::BrokeOff {
+            service: self.service.clone(),
+            instance: self.instance.name.clone(),
+            not_again: NotAgain::MayHaveRun,
+        }
+    }
+
+    /// Returns once its process has ended.
+    pub(crate) fn ended(&self) -> WaitForCancellationFuture<'_> {
+        self.end.cancelled()
     }
 
     /// Counts a request until what is returned is dropped.
@@ -147,8 +171,8 @@ impl Drop for InFlight {
     }
 }
 
-fn key(service: &str, version: &str, instance: &str) -> String {
-    format!("{service}.{version}.{instance}")
+fn key(service: &str, instance: &Instance) -> String {
+    format!("{service}.{}.{}", instance.version, instance.name)
 }
 
 #[cfg(test)]
@@ -184,6 +208,14 @@ mod tests {
         assert!(peer(&second, 2).is_some(), "a request is at it");
         drop(leaving);
         assert!(peer(&second, 2).is_none());
+        let cart = &mut table.services[1];
+        cart.ended = std::mem::take(&mut cart.instances);
+        let third = View::build(&table, &second);
+        assert!(kept.0.end.is_cancelled(), "who waits for it is told");
+        let cart = &mut table.services[1];
+        cart.instances = std::mem::take(&mut cart.ended);
+        let again = peer(&View::build(&table, &third), 1).expect("listed");
+        assert!(!again.end.is_cancelled(), "another of the same name");
         let name = |path| second.find(path).map(|entry| entry.service.name.clone());
         assert_eq!(name("/cart/7").as_deref(), Some("cart"));
         assert_eq!(name("/carts").as_deref(), Some("front"));

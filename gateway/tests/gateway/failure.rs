@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use serin_gateway::{Service, Standing};
 use serin_wire::call;
 use tokio::time::Instant;
 
-use crate::kit::{ALL_V1, Asked, Place, says_its_name, service, until, until_gone};
+use crate::kit::{ALL_V1, Asked, One, Place, says_its_name, service, until, until_gone};
 
 fn never(_: Asked) -> BoxFuture<'static, ()> {
     Box::pin(std::future::ready(()))
@@ -183,6 +184,74 @@ async fn a_version_without_instances_is_stood_in_for() {
         assert_eq!(place.text("/cart").await, (200, "cart-v1-1".to_owned()));
     }
     assert!(place.gateway.stats().strays_total > 0);
+}
+
+/// The service `cart` with these instances, after those ended.
+fn cart_after(ended: &[&One], instances: &[&One]) -> Service {
+    let mut cart = service("cart", &ALL_V1, instances);
+    cart.ended = ended.iter().map(|one| one.instance.clone()).collect();
+    cart
+}
+
+#[tokio::test]
+async fn a_request_at_an_instance_that_has_ended_is_given_up_at_once() {
+    let place = Place::new().await;
+    let mut one = place.on_bus("cart", "v1", 1, never).await;
+    place.tell([cart_after(&[], &[&one])]).await;
+    let ((status, text), killed) = tokio::join!(post(&place, "/cart"), async {
+        until("it has the request", async || one.asked() == 1).await;
+        one.kill();
+        place.tell([cart_after(&[&one], &[])]).await;
+        Instant::now()
+    });
+    // Whether its pulse is late is looked at for five.
+    assert!(killed.elapsed() < Duration::from_secs(4));
+    assert_eq!(status, 502, "{text}");
+    assert!(text.contains("so it was not sent again"), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_that_met_two_ends_says_so() {
+    let place = Place::new().await;
+    let mut one = place.on_bus("cart", "v1", 1, never).await;
+    let mut two = place.on_bus("cart", "v1", 2, never).await;
+    let good = place.on_bus("cart", "v1", 3, says_its_name).await;
+    place.tell([cart_after(&[], &[&one])]).await;
+    let ((status, text), ()) = tokio::join!(place.text("/cart"), async {
+        until("the first has the request", async || one.asked() == 1).await;
+        one.kill();
+        place.tell([cart_after(&[&one], &[&two])]).await;
+        until("the second has it", async || two.asked() == 1).await;
+        two.kill();
+        place.tell([cart_after(&[&one, &two], &[&good])]).await;
+    });
+    assert_eq!(status, 502, "{text}");
+    assert!(text.contains("cart-v1-2"), "{text}");
+    assert!(text.contains("sent to another one before"), "{text}");
+    assert_eq!(good.asked(), 0);
+    assert_eq!(place.text("/cart").await, (200, "cart-v1-3".to_owned()));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_service_that_is_stopped_or_has_failed() {
+    let place = Place::with(|options| options.patience = Duration::from_secs(600)).await;
+    let of = |name: &str, standing| {
+        let mut service = service(name, &[], &[]);
+        service.standing = standing;
+        service
+    };
+    let services = [of("cart", Standing::Stopped), of("pay", Standing::Failed)];
+    place.tell(services).await;
+    for (path, why) in [
+        ("/cart", "is stopped; `serin deploy cart` starts it"),
+        ("/pay", "`serin logs pay` shows why"),
+    ] {
+        let response = place.get(path).await;
+        assert_eq!(response.status(), 503);
+        assert!(!response.headers().contains_key("retry-after"), "{path}");
+        let text = response.text().await.expect("text");
+        assert!(text.contains(why), "{path}: {text}");
+    }
 }
 
 #[tokio::test]

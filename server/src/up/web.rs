@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serin_control::runtime::{InstanceView, Runtime, ServiceView};
+use serin_control::runtime::{InstanceView, Phase, Runtime, ServiceView, VersionView};
 use serin_control::service::Sticky;
 use serin_gateway::process::{Door, DoorOptions, DoorState, Place};
-use serin_gateway::{Instance, Reach, Service, Table};
+use serin_gateway::{Instance, Reach, Service, Standing, Table};
 use serin_ui::Metric;
 use tokio::sync::watch;
 
@@ -55,7 +55,9 @@ fn service(view: &ServiceView) -> Option<Service> {
     let body_bytes_max = view.body_bytes_max.map(|bytes| bytes as usize);
     Some(Service {
         route: view.route.clone(),
-        instances: view.instances.iter().filter_map(instance).collect(),
+        instances: instances(view, "ready"),
+        ended: instances(view, "ended"),
+        standing: standing(view),
         sticky: view.sticky.as_ref().map(|sticky| match sticky {
             Sticky::Cookie(name) => serin_gateway::Sticky::Cookie(name.clone()),
             Sticky::Header(name) => serin_gateway::Sticky::Header(name.clone()),
@@ -66,16 +68,32 @@ fn service(view: &ServiceView) -> Option<Service> {
     })
 }
 
-fn instance(view: &InstanceView) -> Option<Instance> {
+/// Whether a service is to have instances.
+fn standing(view: &ServiceView) -> Standing {
+    let is_over = |version: &VersionView| matches!(version.phase, Phase::Failed | Phase::Retired);
+    match view.state {
+        "stopped" => Standing::Stopped,
+        "down" if view.versions.iter().all(is_over) => Standing::Failed,
+        _ => Standing::Wanted,
+    }
+}
+
+/// The instances in a state.
+fn instances(view: &ServiceView, state: &str) -> Vec<Instance> {
+    let of = view.instances.iter().filter(|one| one.state == state);
+    of.map(instance).collect()
+}
+
+fn instance(view: &InstanceView) -> Instance {
     let reach = match view.port {
         Some(port) => Reach::Port(SocketAddr::from(([127, 0, 0, 1], port))),
         None => Reach::Bus,
     };
-    (view.state == "ready").then(|| Instance {
+    Instance {
         version: view.version.clone(),
         name: view.name.clone(),
         reach,
-    })
+    }
 }
 
 /// What the gateway counts, for `/metrics`.

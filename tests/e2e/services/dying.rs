@@ -2,14 +2,16 @@
 //! endpoint's own code says that twice does no harm, and learns otherwise that it may have run.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use serin_tests::Serin;
+use serin_tests::server::kill_process;
 use serin_tests::wait::until;
 
 use super::scaffolds::ask;
-use super::{SOON, write};
+use super::{SOON, instances, write};
 
 /// Each endpoint ends its process in the first call of it that there ever is.
 const CART: &str = r#"
@@ -87,4 +89,64 @@ async fn what_its_code_calls_idempotent_is_asked_for_again() -> Result<()> {
         assert_eq!(serde_json::from_str::<Value>(&told)?, expected, "{name}");
     }
     Ok(())
+}
+
+/// Takes requests of visitors and never answers one.
+const HELD: &str = r#"
+import time
+
+import serin
+
+app = serin.service()
+
+
+@app.web
+def hold(request):
+    print("held", flush=True)
+    time.sleep(600)
+
+
+app.run()
+"#;
+
+#[tokio::test]
+async fn a_visitor_is_told_when_the_end_is_seen_and_that_a_service_is_stopped() -> Result<()> {
+    let serin = Serin::start().await?;
+    let yaml = "run: python3 main.py\nweb: /held\ninstances: 1\nstop_within: 1s\n";
+    write(&serin, "held", yaml)?;
+    fs::write(serin.dir().join("services/held/main.py"), HELD)?;
+    serin.run(&["deploy", "held"]).await?;
+    let address = format!("{}/held", serin.gateway());
+    let asking = tokio::spawn(reqwest::Client::new().post(&address).send());
+    until("an instance has the request", SOON, async || {
+        let sql = "SELECT count(*) FROM logs WHERE service = 'held' AND message = 'held'";
+        Ok((serin.sql_number(sql).await? == 1).then_some(()))
+    })
+    .await?;
+    let ready = instances(&serin, "held", "ready").await?;
+    let (_, pid) = ready.first().context("an instance")?;
+    kill_process(*pid)?;
+    let killed = Instant::now();
+    let answer = asking.await??;
+    let waited = killed.elapsed();
+    // Whoever only waits for its pulse waits for five.
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    assert_eq!(answer.status(), 502);
+    let said = answer.text().await?;
+    assert!(said.contains("so it was not sent again"), "{said}");
+
+    serin.run(&["stop", "held"]).await?;
+    until("no instance takes requests", SOON, async || {
+        let ready = instances(&serin, "held", "ready").await?;
+        Ok(ready.is_empty().then_some(()))
+    })
+    .await?;
+    until("its page says that it is stopped", SOON, async || {
+        let answer = reqwest::get(&address).await?;
+        let has_retry = answer.headers().contains_key("retry-after");
+        let said = answer.text().await?;
+        let is_said = said.contains("is stopped; `serin deploy held` starts it");
+        Ok((is_said && !has_retry).then_some(()))
+    })
+    .await
 }
