@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const OVERLAP_S: u32 = 5;
 /// Lines of one answer; what the API gives at most.
 const PAGE_LINES: u32 = 2_000;
+/// Before the first line of any service.
+const EVER: &str = "1970-01-01T00:00:00Z";
 
 /// What `GET /api/v1/logs` answers.
 #[derive(Debug, Deserialize)]
@@ -31,9 +33,12 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
     let client = Client::find(global)?;
     let range = range(&logs.range)?;
     let mut lines = read(&client, logs, &range, logs.lines).await?;
-    if lines.is_empty() && !logs.follow {
-        remark("nothing was logged; try a longer time with --last 1d");
-        return Ok(());
+    if lines.is_empty() {
+        check_known(&client, &logs.name).await?;
+        if !logs.follow {
+            remark("nothing was logged; try a longer time with --last 1d");
+            return Ok(());
+        }
     }
     let newest = (format!("now-{OVERLAP_S}s"), None);
     let mut seen = BTreeSet::new();
@@ -52,6 +57,31 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Result<()> {
             seen.pop_first();
         }
         lines = read(&client, logs, &newest, 10_000).await?;
+    }
+}
+
+/// Fails where there is no such service; of one that was removed, the lines are still there.
+async fn check_known(client: &Client, name: &str) -> Result<()> {
+    let answer: Value = client.get("/api/v1/services", &[]).await?;
+    let services = answer["services"].as_array().into_iter().flatten();
+    let names: Vec<&str> = services
+        .filter_map(|service| service["name"].as_str())
+        .collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let ever = [
+        ("service", name.to_owned()),
+        ("from", EVER.to_owned()),
+        ("limit", "1".to_owned()),
+    ];
+    let page: Page = client.get("/api/v1/logs", &ever).await?;
+    match page.lines.is_empty() {
+        true => bail!(
+            "no service {name:?}; {}",
+            serin_yaml::meant(name, names.into_iter())
+        ),
+        false => Ok(()),
     }
 }
 

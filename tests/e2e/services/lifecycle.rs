@@ -131,6 +131,33 @@ async fn services_outlive_a_crash_and_nothing_outlives_down() -> Result<()> {
 }
 
 #[tokio::test]
+async fn logs_name_a_service_that_is_not_there_and_outlive_one_that_was() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "ticker", TICKS)?;
+    serin.run(&["deploy", "ticker"]).await?;
+    until("it logs", SOON, async || {
+        let said = serin.run(&["logs", "ticker"]).await?;
+        Ok(said.contains("tick").then_some(()))
+    })
+    .await?;
+    let unknown = serin.output(&["logs", "tickre"]).await?;
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert_eq!(unknown.status.code(), Some(1), "{said}");
+    let expected = "no service \"tickre\"; did you mean \"ticker\"?";
+    assert!(said.contains(expected), "{said}");
+    let none = serin.output(&["logs", "ticker", "--text", "tock"]).await?;
+    assert_eq!(none.status.code(), Some(0));
+
+    serin.run(&["rm", "ticker"]).await?;
+    let said = serin.run(&["logs", "ticker"]).await?;
+    assert!(said.contains("tick"), "{said}");
+    let none = serin.output(&["logs", "ticker", "--text", "tock"]).await?;
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert_eq!(none.status.code(), Some(0), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_job_runs_once_and_says_how_it_ended() -> Result<()> {
     let serin = Serin::start().await?;
     write(&serin, "tidy", "run: sh -c 'echo swept'\njob: true\n")?;
