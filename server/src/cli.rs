@@ -2,16 +2,20 @@
 //!
 //! Only definitions; what is done is in `commands`. Start at [`Cli`].
 
+mod help;
 mod own;
+mod range;
 mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use self::help::GLOBAL_OPTIONS;
 use crate::scaffold::Lang;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use own::{Gateway, Launch, Serve, Shim};
+pub(crate) use range::RangeArgs;
 pub(crate) use token::{NewToken, Token, TokenCommand};
 
 /// Serin: events in, KPIs and dashboards out, on one machine with one command.
@@ -28,22 +32,40 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The server to talk to; without it, the one that runs in this folder (.serin/run.json).
-    #[arg(long, global = true, env = "SERIN_SERVER", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "SERIN_SERVER",
+        value_name = "URL",
+        help_heading = GLOBAL_OPTIONS
+    )]
     pub(crate) server: Option<String>,
     /// The server's token; without it, the one in .serin/run.json.
-    #[arg(long, global = true, env = "SERIN_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "SERIN_TOKEN",
+        hide_env_values = true,
+        help_heading = GLOBAL_OPTIONS
+    )]
     pub(crate) token: Option<String>,
     /// Print JSON instead of text for people.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS)]
     pub(crate) json: bool,
     /// Say more about what is done; twice for still more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        action = clap::ArgAction::Count,
+        help_heading = GLOBAL_OPTIONS
+    )]
     pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start everything in a folder: bus, ingest, queries, dashboards
+    /// Start everything in a folder: bus, services, gateway, ingest, queries, dashboards
     Up(Up),
     /// Stop what `serin up` started in this folder
     Down(Down),
@@ -80,12 +102,16 @@ pub(crate) enum Command {
     /// Run an instance of a service here, beside the deployed ones
     Run(Run),
     /// Go back to the version before
+    #[command(after_help = help::ROLLBACK)]
     Rollback(Named),
     /// Stop the instances of a service
+    #[command(after_help = help::STOP)]
     Stop(Named),
     /// Forget a service; its folder stays
+    #[command(after_help = help::RM)]
     Rm(Named),
     /// Say what runs
+    #[command(after_help = help::STATUS)]
     Status,
     /// Make, list and remove tokens that outlive a start
     Token(Token),
@@ -149,7 +175,8 @@ impl At {
     }
 }
 
-/// Start everything in a folder and stay until Ctrl-C.
+/// Start everything in a folder (bus, services, gateway, ingest, queries, dashboards) and stay until
+/// Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -158,8 +185,8 @@ Examples:
   serin up --bus nats://10.0.0.5:4222    with a bus that runs already; SERIN_BUS says the same
   serin up shop --watch           deploys ./shop/services/* and each one again when it is saved
 
-Everything is kept under DIR/.serin. Put KPIs into DIR/kpis/*.yaml and dashboards into
-DIR/dashboards/*.yaml; saving one shows it at once. Limits and retention
+Everything is kept under DIR/.serin. Put KPIs into DIR/kpis/*.yaml and dashboards into \
+DIR/dashboards/*.yaml; saving one shows it at once. Limits and retention \
 are set in DIR/serin.yaml, read at start; `serin config explain` shows them all.")]
 pub(crate) struct Up {
     /// The folder; made where it is missing.
@@ -198,7 +225,7 @@ Examples:
   serin emit order.paid amount=12.5 country=de
   serin emit order.paid amount=3 id:=\\\"7\\\" items:='[1,2]' --service cart
 
-key=value takes numbers, true, false and null as such and everything else as text;
+key=value takes numbers, true, false and null as such and everything else as text; \
 key:=JSON takes the value as JSON.")]
 pub(crate) struct Emit {
     /// The type of the event, such as order.paid.
@@ -294,20 +321,6 @@ pub(crate) struct Query {
     pub(crate) format: Option<Format>,
 }
 
-/// A range of time.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct RangeArgs {
-    /// The range from so long ago until now: 90s, 5m, 6h, 7d.
-    #[arg(long, value_name = "SPAN", conflicts_with_all = ["from", "to"])]
-    pub(crate) last: Option<String>,
-    /// Where the range begins: RFC 3339, now-6h.
-    #[arg(long)]
-    pub(crate) from: Option<String>,
-    /// Where it ends: RFC 3339, now.
-    #[arg(long)]
-    pub(crate) to: Option<String>,
-}
-
 /// Ask for a KPI, as points over a range.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -390,8 +403,8 @@ Examples:
   serin deploy cart                 services/cart as the next version, v2
   serin deploy cart --version blue  with a name of its own
 
-The folder is copied, built where service.yaml says `build:`, and started; when all its instances
-are ready it takes the calls, and the version before finishes what it has. One that does not get
+The folder is copied, built where service.yaml says `build:`, and started; when all its instances \
+are ready it takes the calls, and the version before finishes what it has. One that does not get \
 ready is not promoted: the version before serves on.")]
 pub(crate) struct Deploy {
     /// The service, a folder under services/.
@@ -410,9 +423,9 @@ Examples:
   serin run cart --interactive      a breakpoint() in it reads what you type
   serin run cart --print-env        what a debugger or an editor needs to start it
 
-The instance is of the version `dev`, is named NAME-dev-1, and shows in `serin status`. Ctrl-C takes
-it out of the routes first, so that no call is lost. While it stands at a breakpoint, new calls go to
-the others. With --print-env the lines are KEY=value, and hold a password of the bus: for a shell
+The instance is of the version `dev`, is named NAME-dev-1, and shows in `serin status`. Ctrl-C takes \
+it out of the routes first, so that no call is lost. While it stands at a breakpoint, new calls go to \
+the others. With --print-env the lines are KEY=value, and hold a password of the bus: for a shell \
 `set -a; eval \"$(serin run cart --print-env)\"`, for an editor a file.")]
 pub(crate) struct Run {
     /// The service, a folder under services/.
@@ -445,7 +458,7 @@ Examples:
   serin install shop --print        only show it
   SERIN_BUS=nats://me:secret@10.0.0.5:4222 serin install shop    with a bus that runs already
 
-The unit is checked by systemd-analyze where there is one. A crash leaves services, gateway and
+The unit is checked by systemd-analyze where there is one. A crash leaves services, gateway and \
 bus, which the restart adopts; `systemctl --user stop` ends them all.")]
 pub(crate) struct Install {
     /// The folder.
@@ -508,7 +521,7 @@ pub(crate) struct New {
 /// Check bus, disk, clock, ports, permissions, and every invariant of the lake.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Works beside a running server and on a folder where none runs. Each finding says what to do; the
+Works beside a running server and on a folder where none runs. Each finding says what to do; the \
 command fails where something is bad.")]
 pub(crate) struct Doctor {
     /// The folder.
@@ -556,11 +569,5 @@ mod tests {
     #[test]
     fn the_definitions_fit_together() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_range_is_said_in_one_way_only() {
-        let both = Cli::try_parse_from(["serin", "kpi", "x", "--last", "1h", "--from", "now-1h"]);
-        assert!(both.is_err());
     }
 }

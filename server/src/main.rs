@@ -22,7 +22,6 @@ mod up;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
@@ -36,7 +35,7 @@ use commands::{
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     start_log(&cli);
     match run(&cli) {
         Ok(code) => code,

@@ -12,7 +12,7 @@ Examples:
   serin token list
   serin token rm ci                     refused from now on
 
-A stored token may do everything but make and remove tokens and sign browsers in. These commands
+A stored token may do everything but make and remove tokens and sign browsers in. These commands \
 want the token of this start, which is found in this folder (.serin/run.json).")]
 pub(crate) struct Token {
     #[command(subcommand)]
