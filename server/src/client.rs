@@ -1,6 +1,7 @@
 //! The commands' way to a running server: finds it, speaks HTTP with it, says what went wrong.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -9,6 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::Global;
 use crate::run_file::RunFile;
+
+/// What is read takes no longer than a query may (`query.deadline_s`); a server that is held up says
+/// nothing at all.
+const READ_WITHIN: Duration = Duration::from_secs(120);
 
 /// A running server.
 #[derive(Debug, Clone)]
@@ -60,7 +65,7 @@ impl Client {
 
     fn new(base: String, token: String, dir: Option<PathBuf>) -> Result<Client> {
         let http = reqwest::Client::builder()
-            .connect_timeout(std::time::Duration::from_secs(5))
+            .connect_timeout(Duration::from_secs(5))
             // The server is on this machine or named by its address: never through a proxy.
             .no_proxy()
             .build()
@@ -106,8 +111,8 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> Result<T> {
-        self.json(self.request(Method::GET, path).query(query))
-            .await
+        let request = self.request(Method::GET, path).timeout(READ_WITHIN);
+        self.json(request.query(query)).await
     }
 
     pub(crate) async fn post(&self, path: &str) -> Result<()> {
@@ -136,7 +141,7 @@ impl Client {
     pub(crate) async fn send_any(&self, request: RequestBuilder) -> Result<Response> {
         request.send().await.with_context(|| {
             format!(
-                "no answer from {}; is the server still running? (`serin status`, `serin up`)",
+                "no answer from {}; if it is just being started, try again in a moment, else start it with `serin up`",
                 self.base
             )
         })

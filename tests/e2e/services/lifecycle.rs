@@ -103,6 +103,9 @@ async fn services_outlive_a_crash_and_nothing_outlives_down() -> Result<()> {
     serin.run(&["deploy", "ticker"]).await?;
     let before = instances(&serin, "ticker", "ready").await?;
     serin.kill()?;
+    let status = serin.output(&["status"]).await?;
+    let said = String::from_utf8_lossy(&status.stderr).into_owned();
+    assert!(said.contains("if it is just being started"), "{said}");
     serin.start_again().await?;
     assert_eq!(instances(&serin, "ticker", "ready").await?, before);
     // Lines of before that no flush had taken went with the crash; these are new.
