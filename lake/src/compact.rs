@@ -131,7 +131,8 @@ fn choose<'a>(
 ) -> Option<Group> {
     tables
         .filter_map(|table| {
-            let files = choose_in(&table.files, damaged, options, now_us)?;
+            let bytes_max = options.merged_bytes_max(&table.name);
+            let files = choose_in(&table.files, damaged, options, bytes_max, now_us)?;
             let table = table.clone();
             Some(Group { table, files })
         })
@@ -143,6 +144,7 @@ fn choose_in(
     files: &[Arc<StoredFile>],
     damaged: &BTreeSet<u64>,
     options: &LakeOptions,
+    bytes_max: u64,
     now_us: i64,
 ) -> Option<Vec<Arc<StoredFile>>> {
     let span_us = i64::try_from(options.compact_span.as_micros())
@@ -150,7 +152,7 @@ fn choose_in(
         .max(1);
     let mut small: Vec<&Arc<StoredFile>> = files
         .iter()
-        .filter(|stored| stored.file.bytes < options.target_file_bytes / 2)
+        .filter(|stored| stored.file.bytes < bytes_max / 2)
         .filter(|stored| !damaged.contains(&stored.file.id))
         .collect();
     if small.len() < 2 {
@@ -186,7 +188,7 @@ fn choose_in(
             .take(options.compact_fan_in * 2)
             .take_while(|stored| {
                 bytes += stored.file.bytes;
-                bytes <= options.target_file_bytes
+                bytes <= bytes_max
             })
             .map(|stored| Arc::clone(stored))
             .collect();
@@ -542,7 +544,13 @@ mod tests {
             ..LakeOptions::default()
         };
         let damaged = BTreeSet::from([99]);
-        let group = choose_in(&files, &damaged, &options, now_h * HOUR_US);
+        let group = choose_in(
+            &files,
+            &damaged,
+            &options,
+            options.target_file_bytes,
+            now_h * HOUR_US,
+        );
         group
             .unwrap_or_default()
             .iter()

@@ -157,7 +157,9 @@ impl Inner {
     }
 }
 
-/// Files of a table that are past their age at `now_us`, where it can be believed, and then the oldest until the rest fits.
+/// Files of a table that are past their age at `now_us`, where it can be believed, and then the oldest
+/// until the rest fits. The newest file stays, however large: a bound that was set lower empties no
+/// table.
 fn past_their_time(
     table: &Table,
     retention: &Retention,
@@ -173,6 +175,7 @@ fn past_their_time(
     if let Some(bytes_max) = retention.bytes_of(&table.name) {
         kept.sort_by_key(|stored| (stored.file.arrived_us, stored.file.id));
         let mut bytes: u64 = kept.iter().map(|stored| stored.file.bytes).sum();
+        kept.pop();
         for stored in kept {
             if bytes <= bytes_max {
                 break;

@@ -74,6 +74,17 @@ impl Default for LakeOptions {
     }
 }
 
+impl LakeOptions {
+    /// How large files of `table` become by merging: where the table may keep few bytes, a small part of
+    /// them, since whole files go once it has more.
+    pub(crate) fn merged_bytes_max(&self, table: &str) -> u64 {
+        let part = self.retention.bytes_of(table).map(|bytes| bytes / 8);
+        part.map_or(self.target_file_bytes, |part| {
+            part.min(self.target_file_bytes)
+        })
+    }
+}
+
 impl Retention {
     /// Microseconds that rows of `table` stay.
     pub(crate) fn age_us(&self, table: &str) -> i64 {

@@ -413,3 +413,36 @@ async fn a_clock_that_jumps_loses_and_doubles_nothing() -> Result<()> {
     poster.recovered(&serin).await?;
     serin.stop().await
 }
+
+/// Who runs it restarts a bus that hangs after a while; until then everybody is told.
+#[tokio::test]
+async fn a_bus_that_does_not_answer_is_told_wherever_one_looks() -> Result<()> {
+    let serin = Serin::start().await?;
+    let bus = i32::try_from(serin.bus_pid()?)?;
+    let bus = rustix::process::Pid::from_raw(bus).context("a process")?;
+    let ready = async || -> Result<(u16, String)> {
+        let answer = reqwest::get(format!("{}/readyz", serin.url())).await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    };
+    rustix::process::kill_process(bus, rustix::process::Signal::STOP)?;
+    let report = serin.output(&["doctor"]).await?;
+    let told = until(
+        "it is said to be away",
+        Duration::from_secs(30),
+        async || {
+            let (status, text) = ready().await?;
+            Ok((status == 503).then_some(text))
+        },
+    );
+    let told = told.await;
+    // Whatever was found, nobody waits for a stopped process.
+    rustix::process::kill_process(bus, rustix::process::Signal::CONT)?;
+    let told = told?;
+    ensure!(told.contains("the bus does not answer"), "{told}");
+    let report = String::from_utf8_lossy(&report.stdout).into_owned();
+    ensure!(report.contains("does not answer within 3 s"), "{report}");
+    until("it is back", Duration::from_secs(30), async || {
+        Ok((ready().await?.0 == 200).then_some(()))
+    })
+    .await
+}

@@ -189,6 +189,44 @@ fn expiry_by_bytes_takes_the_oldest_of_the_table_that_is_too_large() {
     assert_eq!(snapshot.tables["cart.add"].files.len(), 10);
 }
 
+/// Whole files go, so that merged ones must stay small beside what the table may keep.
+#[test]
+fn a_table_keeps_its_newest_rows_up_to_its_bound_though_they_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = kit::hasty(dir.path());
+    let (lake, _) = kit::open(&options);
+    let bytes = |lake: &serin_lake::Lake| -> u64 {
+        let files = &lake.snapshot().tables["order.paid"].files;
+        files.iter().map(|file| file.bytes).sum()
+    };
+    for part in 0..64 {
+        let flush = kit::flush(part + 1, "order.paid", part * 100, part * 100 + 100);
+        lake.commit(flush).unwrap();
+    }
+    let bytes_max = bytes(&lake) / 2;
+    drop(lake);
+    options.retention.bytes_max = Some(bytes_max);
+    let (lake, _) = kit::open(&options);
+    while lake.compact(START_US + DAY_US / 2).unwrap().files > 0 {}
+    assert!(lake.snapshot().tables["order.paid"].files.len() < 64);
+    lake.expire(START_US + DAY_US).unwrap();
+    let kept = bytes(&lake);
+    assert!(
+        kept <= bytes_max && kept > bytes_max / 2,
+        "{kept} of {bytes_max}"
+    );
+    drop(lake);
+
+    // One set far too low leaves the newest file.
+    options.retention.bytes_max = Some(1);
+    let (lake, _) = kit::open(&options);
+    lake.expire(START_US + DAY_US).unwrap();
+    let snapshot = lake.snapshot();
+    let ids = kit::ids(&snapshot, "order.paid");
+    assert_eq!(snapshot.tables["order.paid"].files.len(), 1);
+    kit::assert_ids(&ids, 6400 - ids.len() as u64, 6400);
+}
+
 /// A clock that jumps ahead and back must not cost a row.
 #[test]
 fn a_clock_that_jumped_deletes_nothing() {

@@ -53,6 +53,9 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     for name in FACTS {
         print(&format!("{name:<12} {}", cell(&status[name])));
     }
+    if let Some(what) = status["not_ready"].as_str() {
+        print(&format!("{:<12} {what}", "trouble"));
+    }
     for (name, what) in TROUBLES {
         if status[name].as_u64().is_some_and(|count| count > 0) {
             print(&format!("{:<12} {} {what}", "trouble", cell(&status[name])));

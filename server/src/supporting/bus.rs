@@ -3,13 +3,16 @@
 use serin_bus::{Bus, BusNumbers, StreamNumbers};
 use serin_ui::Metric;
 
+/// The metric that says whether the bus answers.
+pub(super) const UP: &str = "serin_bus_up";
+
 /// What is known of the bus now; a joined one says little.
 pub(super) async fn metrics(bus: &Bus) -> Vec<Metric> {
     let (health, numbers) = tokio::join!(bus.health(), bus.numbers());
     let is_up = health.is_connected && health.has_jetstream;
     let mut metrics = vec![
         Metric::gauge(
-            "serin_bus_up",
+            UP,
             "Whether the bus answers and JetStream with it.",
             f64::from(u8::from(is_up)),
         ),

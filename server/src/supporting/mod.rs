@@ -54,6 +54,13 @@ impl Looked {
         parts.into_iter().flatten().cloned().collect()
     }
 
+    /// Whether the bus did not answer when it was looked at last.
+    pub(crate) fn is_bus_away(&self) -> bool {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut metrics = found.bus.iter();
+        metrics.any(|metric| metric.name == bus::UP && metric.value == 0.0)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Found)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

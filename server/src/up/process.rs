@@ -42,6 +42,11 @@ impl Operate for Process {
         if self.ingest.upgrade().is_none() {
             return Some(String::from("the ingester has ended"));
         }
+        if self.looked.is_bus_away() {
+            return Some(String::from(
+                "the bus does not answer: nothing new is acknowledged, stored or called until it does",
+            ));
+        }
         self.lake
             .is_poisoned()
             .then(|| String::from("the lake was given up after a failed sync"))
@@ -143,6 +148,7 @@ impl Operate for Process {
             "buffer": stats.buffer_bytes,
             "lag": stats.lag_messages,
             "watermark": stats.watermark_us.map(to_rfc3339),
+            "not_ready": self.not_ready(),
         })
     }
 

@@ -43,11 +43,11 @@ pub(super) async fn bus(data: &Path, run: Option<&RunFile>, report: &mut Report)
     if let Some(run) = run {
         match tokio::time::timeout(GREETS_WITHIN, greeted(&run.bus)).await {
             Ok(Ok(())) => report.ok("bus", "answers"),
-            Ok(Err(error)) => report.bad("bus", format!("does not answer: {error:#}"), TODO),
+            Ok(Err(error)) => report.bad("bus", format!("does not answer: {error:#}"), ADVICE),
             Err(_) => report.bad(
                 "bus",
                 format!("does not answer within {} s", GREETS_WITHIN.as_secs()),
-                TODO,
+                ADVICE,
             ),
         }
     }
@@ -55,7 +55,7 @@ pub(super) async fn bus(data: &Path, run: Option<&RunFile>, report: &mut Report)
     match (run, serin_bus::running(data)) {
         (Some(_), Some(pid)) => report.ok("bus", format!("process {pid} runs")),
         (Some(_), None) if was_started => {
-            report.warn("bus", "our own nats-server does not run", TODO);
+            report.warn("bus", "our own nats-server does not run", ADVICE);
         }
         (None, Some(pid)) => report.ok(
             "bus",
@@ -65,7 +65,7 @@ pub(super) async fn bus(data: &Path, run: Option<&RunFile>, report: &mut Report)
     }
 }
 
-const TODO: &str = "Serin starts its own bus again within half a minute; if it does not, look at .serin/bus/nats.log; \
+const ADVICE: &str = "Serin starts its own bus again within half a minute; if it does not, look at .serin/bus/nats.log; \
                     a joined one is for who runs it";
 
 /// Connects and waits for the first word.
