@@ -181,6 +181,37 @@ async fn open_shows_the_range_of_events_without_times() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_column_of_times_is_found_and_said() -> Result<()> {
+    let serin = Serin::start().await?;
+    let csv =
+        "paid_at,country,amount\n2026-01-31T12:00:00Z,de,12.5\n2026-01-31T12:01:00Z,fr,30\nx\n";
+    fs::write(serin.dir().join("orders.csv"), csv)?;
+    let opened = serin
+        .output(&["open", "orders.csv", "--no-browser"])
+        .await?;
+    let said = String::from_utf8_lossy(&opened.stderr);
+    for line in [
+        "2 events imported",
+        "the time of the events is column \"paid_at\"",
+        "1 line was not taken:",
+        "  line 4: it has 1 fields",
+    ] {
+        ensure!(said.contains(line), "{line:?} is not in {said}");
+    }
+    let link = String::from_utf8_lossy(&opened.stdout);
+    ensure!(link.contains("2026-01-31T12"), "it opens {link}");
+    let sql = "SELECT count(*) FROM orders WHERE time < '2026-02-01T00:00:00Z'";
+    assert_eq!(serin.sql_number(sql).await?, 2);
+
+    fs::write(serin.dir().join("plain.csv"), "name,n\na,1\n")?;
+    let import = ["import", "plain.csv", "--type", "plain"];
+    let said = serin.output(&import).await?.stderr;
+    let said = String::from_utf8_lossy(&said);
+    ensure!(said.contains("no column with the time was found"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_file_that_waits_for_the_bus_says_so_and_goes_on() -> Result<()> {
     let serin = Serin::start().await?;
     fs::write(serin.dir().join("plain.csv"), "name,n\na,1\nb,2\n")?;

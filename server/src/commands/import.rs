@@ -17,9 +17,8 @@ use super::{print, remark};
 use crate::cli::{Global, Import, Source};
 use crate::client::{Client, error_of};
 use crate::edge;
-use crate::import::records::BadLine;
 use crate::import::send::{self, ATTEMPTS, Imported, PAUSE, Sent, Sink};
-use crate::import::{Again, Asked, Progress, Records};
+use crate::import::{Again, Asked, Progress, Records, told};
 use crate::run_file::data_dir;
 
 const DRAW_EVERY: Duration = Duration::from_millis(200);
@@ -73,7 +72,7 @@ pub(crate) async fn run(global: &Global, import: &Import) -> Result<ExitCode> {
     if let Some(again) = again {
         again.done()?;
     }
-    report(global, &imported, edge::now_us() - begun_us)
+    report(global, &records, &imported, edge::now_us() - begun_us)
 }
 
 pub(crate) fn asked(source: &Source) -> Asked {
@@ -85,20 +84,26 @@ pub(crate) fn asked(source: &Source) -> Asked {
     }
 }
 
-fn report(global: &Global, imported: &Imported, took_us: i64) -> Result<ExitCode> {
+fn report(
+    global: &Global,
+    records: &Records,
+    imported: &Imported,
+    took_us: i64,
+) -> Result<ExitCode> {
     let found = &imported.found;
     let bad = found.bad + imported.refused;
     if global.json {
-        let told = json!({
+        let report = json!({
             "accepted": imported.accepted,
             "duplicates": imported.duplicates,
             "refused": bad,
             "without_time": found.without_time,
+            "time_column": records.time_found,
             "seconds": took_us as f64 / 1e6,
         });
-        print(&told.to_string());
+        print(&report.to_string());
     } else {
-        tell(imported, bad, took_us);
+        tell(records, imported, took_us);
     }
     let nothing_was_good = imported.accepted + imported.duplicates == 0 && bad > 0;
     Ok(match nothing_was_good {
@@ -107,32 +112,16 @@ fn report(global: &Global, imported: &Imported, took_us: i64) -> Result<ExitCode
     })
 }
 
-fn tell(imported: &Imported, bad: u64, took_us: i64) {
+fn tell(records: &Records, imported: &Imported, took_us: i64) {
+    let events = told::events(imported);
     let rate = imported.accepted as f64 / (took_us.max(1) as f64 / 1e6);
     match (imported.accepted, imported.duplicates) {
-        (0, 0) => remark("the file has no events"),
-        (0, known) => print(&format!(
-            "{known} events were imported before; nothing was added (--again takes the file once more)"
-        )),
-        (new, 0) => print(&format!("{new} events imported, {rate:.0} a second")),
-        (new, known) => print(&format!("{new} events imported, {known} were there before")),
+        (0, 0) => remark(&events),
+        (1.., 0) => print(&format!("{events}, {rate:.0} a second")),
+        _ => print(&events),
     }
-    let without_time = imported.found.without_time;
-    if without_time > 0 {
-        remark(&format!(
-            "{without_time} events say no time and got that of the import; --time names the column that has it"
-        ));
-    }
-    if bad > 0 {
-        remark(&format!("{bad} lines were not taken:"));
-        let lines = imported
-            .found
-            .first_bad
-            .iter()
-            .chain(&imported.first_refused);
-        for BadLine { line, why } in lines {
-            remark(&format!("  line {line}: {why}"));
-        }
+    for line in told::remarks(records, imported) {
+        remark(&line);
     }
 }
 

@@ -25,14 +25,21 @@ enum Line {
         /// Why it goes no further at the moment.
         waits: Option<String>,
     },
-    Done {
-        dashboard: String,
-        from: String,
-        to: String,
-    },
+    Done(Opened),
     Failed {
         error: String,
     },
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    dashboard: String,
+    from: String,
+    to: String,
+    events: u64,
+    refused: u64,
+    /// What became of the file, a sentence each.
+    said: Vec<String>,
 }
 
 pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
@@ -57,15 +64,31 @@ pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
         .query(&query)
         .body(reqwest::Body::wrap_stream(ReaderStream::new(file)));
     let answer = client.send(request).await?;
-    let (dashboard, from, to) = follow(global, answer).await?;
+    let opened = follow(global, answer).await?;
+    let Opened {
+        dashboard,
+        from,
+        to,
+        ..
+    } = &opened;
     let page = format!("/d/{dashboard}?from={from}&to={to}");
     let link = client.sign_in_link(&page).await?;
     let link = link.unwrap_or_else(|| format!("{}{page}", client.base()));
     if global.json {
-        let told =
-            serde_json::json!({"dashboard": dashboard, "from": from, "to": to, "link": link});
+        let told = serde_json::json!({
+            "dashboard": dashboard,
+            "from": from,
+            "to": to,
+            "link": link,
+            "events": opened.events,
+            "refused": opened.refused,
+            "said": opened.said,
+        });
         print(&told.to_string());
         return Ok(());
+    }
+    for line in &opened.said {
+        remark(line);
     }
     print(&link);
     if !open.no_browser && std::io::stdout().is_terminal() {
@@ -75,7 +98,7 @@ pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
 }
 
 /// Reads the lines of progress up to the last.
-async fn follow(global: &Global, answer: reqwest::Response) -> Result<(String, String, String)> {
+async fn follow(global: &Global, answer: reqwest::Response) -> Result<Opened> {
     let mut stream = answer.bytes_stream();
     let mut text = Vec::new();
     let mut progress = Shown::new(global);
@@ -90,13 +113,9 @@ async fn follow(global: &Global, answer: reqwest::Response) -> Result<(String, S
                     progress.clear();
                     bail!("{error}");
                 }
-                Line::Done {
-                    dashboard,
-                    from,
-                    to,
-                } => {
+                Line::Done(opened) => {
                     progress.clear();
-                    return Ok((dashboard, from, to));
+                    return Ok(opened);
                 }
                 Line::At {
                     stage,

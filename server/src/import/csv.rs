@@ -12,6 +12,7 @@ use csv::ByteRecord;
 use super::records::{Cell, Data, Head, Record, Take};
 use super::rows::{Row, Rows};
 use super::time;
+use super::time_column::TimeColumn;
 
 /// So many rows are looked at before the first is sent.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -28,7 +29,7 @@ enum Kind {
 
 pub(crate) fn read(
     mut reader: impl BufRead,
-    time_column: Option<&str>,
+    time_column: TimeColumn<'_>,
     take: &mut Take<'_>,
 ) -> Result<()> {
     let delimiter = delimiter(reader.fill_buf()?);
@@ -38,7 +39,7 @@ pub(crate) fn read(
         Some((_, Err(why))) => bail!("cannot read the header: {why}"),
         None => bail!("there is no header"),
     };
-    if let Some(column) = time_column
+    if let Some(column) = time_column.asked()
         && !header.iter().any(|name| name == column)
     {
         bail!(
@@ -195,6 +196,7 @@ mod tests {
 
     fn rows(text: &str, time: Option<&str>) -> Vec<String> {
         let mut out = Vec::new();
+        let time = time.map_or(TimeColumn::Unknown, TimeColumn::Asked);
         read(text.as_bytes(), time, &mut |line, record| {
             out.push(match record {
                 Ok(record) => format!(

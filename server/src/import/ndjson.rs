@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::lines::{each_line, too_long};
 use super::records::{Data, Head, Record, Take};
 use super::time;
+use super::time_column::TimeColumn;
 
 #[derive(Deserialize)]
 struct CloudEvent<'a> {
@@ -47,7 +48,7 @@ pub(crate) fn is_cloud_events(head: &[u8]) -> bool {
 
 pub(crate) fn read(
     mut reader: impl BufRead,
-    time_column: Option<&str>,
+    time_column: TimeColumn<'_>,
     take: &mut Take<'_>,
 ) -> Result<()> {
     let mut are_cloud_events = None;
@@ -60,8 +61,8 @@ pub(crate) fn read(
         if line.is_empty() {
             return Ok(());
         }
-        let is_cloud_event =
-            time_column.is_none() && *are_cloud_events.get_or_insert_with(|| is_cloud_events(line));
+        let is_cloud_event = time_column.asked().is_none()
+            && *are_cloud_events.get_or_insert_with(|| is_cloud_events(line));
         let record = match is_cloud_event {
             true => cloud_event(line),
             false => plain(line, &mut finder),
@@ -126,6 +127,7 @@ mod tests {
 
     fn records(text: &str, time: Option<&str>) -> Vec<String> {
         let mut out = Vec::new();
+        let time = time.map_or(TimeColumn::Unknown, TimeColumn::Asked);
         read(text.as_bytes(), time, &mut |line, record| {
             out.push(match record {
                 Ok(record) => format!(

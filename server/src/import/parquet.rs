@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use super::records::{Cell, Data, Head, Record, Take};
 use super::source::Progress;
 use super::time;
+use super::time_column::TimeColumn;
 
 const BATCH_ROWS: usize = 4_096;
 /// Digits that every `i64` can hold.
@@ -30,7 +31,7 @@ const INT_DIGITS: u8 = 18;
 
 pub(crate) fn read(
     path: &Path,
-    time_column: Option<&str>,
+    time_column: TimeColumn<'_>,
     progress: &Progress,
     take: &mut Take<'_>,
 ) -> Result<()> {
@@ -44,7 +45,7 @@ pub(crate) fn read(
     let mut row = 0;
     for batch in reader {
         let batch = batch.context("it is damaged")?;
-        if let Some(column) = time_column
+        if let Some(column) = time_column.asked()
             && batch.column_by_name(column).is_none()
         {
             bail!("there is no column {column:?}");
@@ -236,12 +237,17 @@ mod tests {
         writer.close().expect("closed");
         let mut out = Vec::new();
         let progress = Progress::default();
-        read(file.path(), None, &progress, &mut |line, record| {
-            let record = record.expect("good");
-            let data = serde_json::to_string(&record.data).expect("values");
-            out.push(format!("{line} {:?} {data}", record.time_us));
-            Ok(())
-        })
+        read(
+            file.path(),
+            TimeColumn::Unknown,
+            &progress,
+            &mut |line, record| {
+                let record = record.expect("good");
+                let data = serde_json::to_string(&record.data).expect("values");
+                out.push(format!("{line} {:?} {data}", record.time_us));
+                Ok(())
+            },
+        )
         .expect("read");
         assert_eq!(
             progress.done(),

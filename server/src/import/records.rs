@@ -6,14 +6,15 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use serin_lake::Declared;
 
-use super::source::{self, Progress};
+use super::source::{self, Looked, Progress};
+use super::time_column::{Guess, TimeColumn};
 use super::{access_log, csv, ndjson, parquet};
 
 /// What the user says about a file.
@@ -97,6 +98,8 @@ pub(crate) struct Records {
     pub(crate) format: Format,
     /// The type of its events, unless each record says its own.
     pub(crate) kind: Option<String>,
+    /// The column that holds the time, where the user names none and the format leaves it open.
+    pub(crate) time_found: Option<String>,
     pub(crate) bytes: u64,
     hash: blake3::Hash,
 }
@@ -130,6 +133,8 @@ impl Records {
             serin_wire::name::check_type(kind)?;
         }
         serin_wire::name::check_service(&asked.service)?;
+        let time_found = time_column(&asked, format, &looked)
+            .with_context(|| format!("cannot read {}", asked.file.display()))?;
         let bytes = std::fs::metadata(&asked.file)
             .with_context(|| format!("cannot read {}", asked.file.display()))?
             .len();
@@ -137,6 +142,7 @@ impl Records {
             asked,
             format,
             kind,
+            time_found,
             bytes,
             hash: looked.hash,
         })
@@ -171,7 +177,11 @@ impl Records {
     /// Reads the file from its start.
     pub(crate) fn read(&self, progress: Progress, take: &mut Take<'_>) -> Result<()> {
         let path: &Path = &self.asked.file;
-        let time = self.asked.time.as_deref();
+        let time = match (&self.asked.time, &self.time_found) {
+            (Some(name), _) => TimeColumn::Asked(name),
+            (None, Some(name)) => TimeColumn::Found(name),
+            (None, None) => TimeColumn::Unknown,
+        };
         match self.format {
             Format::AccessLog => access_log::read(source::open(path, progress)?, take),
             Format::Csv => csv::read(source::open(path, progress)?, time, take),
@@ -179,6 +189,37 @@ impl Records {
             Format::Parquet => parquet::read(path, time, &progress, take),
         }
         .with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// Reads the first records: what is wrong with all of them is told before any is sent, and the
+/// column with the time is found.
+fn time_column(asked: &Asked, format: Format, looked: &Looked) -> Result<Option<String>> {
+    let time = asked
+        .time
+        .as_deref()
+        .map_or(TimeColumn::Unknown, TimeColumn::Asked);
+    let mut guess = Guess::default();
+    let mut take = |_, record: Result<Record<'_>, String>| {
+        if let Ok(record) = record {
+            guess.add(&record);
+        }
+        ensure!(!guess.is_enough(), "enough is seen");
+        Ok(())
+    };
+    let seen = match (format, looked.whole_lines()) {
+        (Format::Parquet, _) => parquet::read(&asked.file, time, &Progress::default(), &mut take),
+        (Format::Csv, Some(head)) => csv::read(head, time, &mut take),
+        (Format::Ndjson, Some(head)) if !ndjson::is_cloud_events(head) => {
+            ndjson::read(head, time, &mut take)
+        }
+        // A log and a CloudEvent say their time themselves.
+        (Format::AccessLog | Format::Csv | Format::Ndjson, _) => Ok(()),
+    };
+    match seen {
+        Err(error) if !guess.is_enough() => Err(error),
+        _ if asked.time.is_some() => Ok(None),
+        _ => Ok(guess.column().map(str::to_owned)),
     }
 }
 
@@ -205,13 +246,34 @@ fn detect(head: &[u8]) -> Result<Format> {
     if is_log {
         return Ok(Format::AccessLog);
     }
-    if first.contains([',', ';', '\t']) && !first.contains('\0') {
+    if let Some((at, what)) = not_text(head) {
+        bail!(
+            "it is no text in UTF-8: byte {} is {what}; {FORMATS}",
+            at + 1
+        );
+    }
+    if first.contains([',', ';', '\t']) {
         return Ok(Format::Csv);
     }
     bail!(
-        "it is none of NDJSON, CSV with a header, Parquet and a common or combined access log; its first line is {:?}",
+        "its first line is {:?}; {FORMATS}",
         first.chars().take(80).collect::<String>()
     )
+}
+
+const FORMATS: &str = "expected NDJSON, CSV with a header, a common or combined access log (each may be packed as .gz \
+     or .zst), or Parquet; a text in another encoding is turned by `iconv -t UTF-8`";
+
+/// The place of the first byte that no text in UTF-8 has, and what it is.
+fn not_text(head: &[u8]) -> Option<(usize, String)> {
+    if let Some(at) = head.iter().position(|byte| *byte == 0) {
+        return Some((at, String::from("NUL")));
+    }
+    let error = std::str::from_utf8(head).err()?;
+    // The head may end within a character.
+    error.error_len()?;
+    let at = error.valid_up_to();
+    Some((at, format!("0x{:02x}", head[at])))
 }
 
 impl Serialize for Cell<'_> {
@@ -261,5 +323,20 @@ mod tests {
         for text in ["", "\n \n", "[1]", "hello"] {
             assert!(detect(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_with_the_formats() {
+        for (bytes, expected) in [
+            (&b"a,b\n1,\0\n"[..], "byte 7 is NUL"),
+            (b"a,b\n\xff,2\n", "byte 5 is 0xff"),
+            (b",\xe4,\n", "byte 2 is 0xe4"),
+        ] {
+            let why = detect(bytes).expect_err(expected).to_string();
+            assert!(why.contains(expected) && why.contains("Parquet"), "{why}");
+        }
+        // A character cut by the end of the head is none that is wrong.
+        let cut = "a,ä".as_bytes();
+        assert_eq!(detect(&cut[..3]).expect("cut"), Format::Csv);
     }
 }

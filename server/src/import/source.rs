@@ -70,6 +70,17 @@ pub(crate) struct Looked {
     pub(crate) head: Vec<u8>,
 }
 
+impl Looked {
+    /// The lines of the head that did not lose their end; `None` where the first one did.
+    pub(crate) fn whole_lines(&self) -> Option<&[u8]> {
+        if self.head.len() < HEAD_BYTES {
+            return Some(&self.head);
+        }
+        let end = self.head.iter().rposition(|byte| *byte == b'\n')?;
+        Some(&self.head[..=end])
+    }
+}
+
 /// Reads a file once, whole: its content names its events.
 pub(crate) fn look(path: &Path) -> Result<Looked> {
     let mut reader = open(path, Progress::default())?;

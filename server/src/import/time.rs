@@ -2,10 +2,12 @@
 
 use serin_wire::time::parse_rfc3339;
 
+use super::time_column::TimeColumn;
+
 const SECOND: i64 = 1_000_000;
 
 /// Names under which a time is looked for where none is given, best first.
-const USUAL: [&str; 9] = [
+pub(crate) const USUAL: [&str; 9] = [
     "time",
     "timestamp",
     "@timestamp",
@@ -23,9 +25,16 @@ const EXPECTED: &str =
     "expected RFC 3339, 2015-05-17 10:05:03, or seconds since 1970; --time names another column";
 
 /// Whether a column of this name holds the time, readable or not.
-fn is_meant(column: &str) -> bool {
+pub(crate) fn is_meant(column: &str) -> bool {
     let is = |name: &&str| column.eq_ignore_ascii_case(name);
-    USUAL.iter().any(is) && !AMBIGUOUS.iter().any(is)
+    usual_place(column).is_some() && !AMBIGUOUS.iter().any(is)
+}
+
+/// Where a name stands among the usual ones.
+pub(crate) fn usual_place(column: &str) -> Option<usize> {
+    USUAL
+        .iter()
+        .position(|name| column.eq_ignore_ascii_case(name))
 }
 
 /// Finds the time of each record, in the column named or the first that looks like one.
@@ -37,11 +46,11 @@ pub(crate) struct Finder {
 }
 
 impl Finder {
-    pub(crate) fn new(column: Option<&str>) -> Finder {
+    pub(crate) fn new(column: TimeColumn<'_>) -> Finder {
         Finder {
-            column: column.map(str::to_owned),
-            is_asked: column.is_some(),
-            is_settled: column.is_some(),
+            column: column.name().map(str::to_owned),
+            is_asked: column.asked().is_some(),
+            is_settled: column.name().is_some(),
         }
     }
 
@@ -72,7 +81,7 @@ impl Finder {
             Some(time_us) => Ok(Some(time_us)),
             None if self.is_asked => Err(format!("column {column:?} has no time; {EXPECTED}")),
             None => Err(format!(
-                "column {column:?} has no time here, though it has before"
+                "column {column:?} has no time here, though it has before; --time names another"
             )),
         }
     }
@@ -180,22 +189,22 @@ mod tests {
 
     #[test]
     fn the_first_usual_name_that_holds_a_time_is_taken() {
-        let mut finder = Finder::new(None);
+        let mut finder = Finder::new(TimeColumn::Unknown);
         let read = |column: &str| (column == "TS").then_some(7);
         let found = finder.find(read, ["date", "TS"].into_iter());
         assert_eq!(found, Ok(Some(7)));
         assert!(finder.find(|_| None, ["TS"].into_iter()).is_err());
         assert_eq!(
-            Finder::new(None).find(|_| None, ["x"].into_iter()),
+            Finder::new(TimeColumn::Unknown).find(|_| None, ["x"].into_iter()),
             Ok(None)
         );
         // A first record without a readable time is refused; it does not settle that there is none.
-        let mut finder = Finder::new(None);
+        let mut finder = Finder::new(TimeColumn::Unknown);
         assert!(finder.find(|_| None, ["ts"].into_iter()).is_err());
         let read = |column: &str| (column == "ts").then_some(7);
         assert_eq!(finder.find(read, ["ts"].into_iter()), Ok(Some(7)));
         // A date that is none is no time, and no mistake.
-        let mut finder = Finder::new(None);
+        let mut finder = Finder::new(TimeColumn::Unknown);
         assert_eq!(finder.find(|_| None, ["date"].into_iter()), Ok(None));
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::edge;
 use crate::import::send::{self, Sent, Sink};
-use crate::import::{Again, Asked, Progress, Records};
+use crate::import::{Again, Asked, Progress, Records, told};
 use crate::propose;
 use crate::run_file::data_dir;
 
@@ -63,7 +63,10 @@ async fn open(
             .context("looking at the file broke")?
             // The name under which the user knows it, not the one it was kept under.
             .map_err(|error| {
-                anyhow::anyhow!("cannot open {}: {}", upload.name, error.root_cause())
+                let kept = upload.file.to_string_lossy();
+                let parts = error.chain().map(ToString::to_string);
+                let parts: Vec<_> = parts.filter(|part| !part.contains(&*kept)).collect();
+                anyhow::anyhow!("cannot open {}: {}", upload.name, parts.join(": "))
             })?,
     );
     let total = records.bytes;
@@ -142,7 +145,12 @@ async fn open(
         Some((first, last)) => (first.min(now.0), last.max(now.1)),
         None => now,
     };
+    let mut said = vec![told::events(&imported)];
+    said.extend(told::remarks(&records, &imported));
     Ok(OpenProgress::Done {
+        events: imported.accepted + imported.duplicates,
+        refused: imported.found.bad + imported.refused,
+        said,
         dashboard: proposal.dashboard,
         from: to_rfc3339(first - first.rem_euclid(60_000_000)),
         to: to_rfc3339(last - last.rem_euclid(60_000_000) + 60_000_000),

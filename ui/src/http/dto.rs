@@ -247,6 +247,9 @@ pub(crate) enum OpenBody {
         dashboard: String,
         from: String,
         to: String,
+        events: u64,
+        refused: u64,
+        said: Vec<String>,
     },
     Failed {
         error: String,

@@ -136,6 +136,12 @@ pub enum OpenProgress {
         from: String,
         /// Its end.
         to: String,
+        /// Events of the file that are there now.
+        events: u64,
+        /// Lines of it that were not taken.
+        refused: u64,
+        /// What became of the file, a line for people each.
+        said: Vec<String>,
     },
     /// It did not work.
     Failed(String),

@@ -105,10 +105,16 @@ fn line(progress: OpenProgress) -> serde_json::Result<Bytes> {
             dashboard,
             from,
             to,
+            events,
+            refused,
+            said,
         } => OpenBody::Done {
             dashboard,
             from,
             to,
+            events,
+            refused,
+            said,
         },
         OpenProgress::Failed(error) => OpenBody::Failed { error },
     };

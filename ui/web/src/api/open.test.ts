@@ -6,7 +6,7 @@ it('waits for the rest of a line', () => {
   const first = '{"stage":"import","done":1,"total":2}\n{"dash';
   const taken = takeLines(first, 0);
   expect(taken.lines).toEqual([{ stage: 'import', done: 1, total: 2 }]);
-  expect(takeLines(`${first}board":"a","from":"b","to":"c"}\n`, taken.next).lines).toEqual([{ dashboard: 'a', from: 'b', to: 'c' }]);
+  expect(takeLines(`${first}board":"a","from":"b","to":"c","said":[]}\n`, taken.next).lines).toEqual([{ dashboard: 'a', from: 'b', to: 'c', said: [] }]);
 });
 
 it('reads an error in every shape', () => {

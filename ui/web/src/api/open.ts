@@ -16,6 +16,8 @@ export interface Opened {
   dashboard: string;
   from: string;
   to: string;
+  /** What became of the file, a line each; those that go on a line begin with spaces. */
+  said: string[];
 }
 
 export type OpenLine = Progress | Opened | { error: unknown; code?: string };

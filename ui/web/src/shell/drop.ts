@@ -51,17 +51,18 @@ export function acceptFiles(onOpened: (opened: Opened) => void): () => void {
     try {
       show(file.name, { stage: 'upload', done: 0, total: file.size }, started);
       const opened = await openFile(file, (progress) => show(file.name, progress, started));
-      box.hidden = true;
+      fill(box, h('strong', {}, file.name), ...opened.said.map((line) => h('p', { class: 'muted' }, line.trim())), close());
       onOpened(opened);
     } catch (error) {
       const { message, code } = error instanceof ApiError ? error : { message: 'the file could not be read', code: 'FILE' };
-      fill(box, h('strong', {}, `${file.name} could not be opened`), h('p', {}, message), h('code', {}, code),
-        h('button', { type: 'button', class: 'button small', onclick: () => { box.hidden = true; } }, 'Close'));
+      fill(box, h('strong', {}, `${file.name} could not be opened`), h('p', {}, message), h('code', {}, code), close());
       box.classList.add('bad');
     } finally {
       isBusy = false;
     }
   }
+
+  const close = (): HTMLElement => h('button', { type: 'button', class: 'button small', onclick: () => { box.hidden = true; } }, 'Close');
 
   function show(name: string, { stage, done, total, waits }: Progress, started: number): void {
     const meter = h('progress', { max: Math.max(1, total), value: Math.min(done, total), 'aria-label': STAGES[stage] ?? stage });
