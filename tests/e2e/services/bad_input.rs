@@ -173,9 +173,9 @@ async fn children_that_nothing_tells_of_go_when_nobody_can_have_started_them() -
     let serin = Serin::start().await?;
     let time = format!("{}", 100_000 + std::process::id());
     let anonymous = format!("setsid env -i sleep {time} &");
-    // One stays the instance's child, another one's parent ends at once, and one ends by itself.
+    // One ends by itself, one is left by its parent, and, when these have begun, one stays a child.
     let yaml = format!(
-        "run: sh -c '{anonymous} setsid sh -c \"{anonymous}\"; setsid sh -c \"sleep 0.1 &\"; \
+        "run: sh -c 'setsid sh -c \"sleep 0.1 &\"; setsid sh -c \"{anonymous}\"; {anonymous} \
          exec sleep 1000'\nready: started\n"
     );
     let have = async |count: usize| {
@@ -193,8 +193,12 @@ async fn children_that_nothing_tells_of_go_when_nobody_can_have_started_them() -
     let its: Vec<u32> = all.iter().filter(is_its).copied().collect();
     assert_eq!(its.len(), 1, "the other's parent has ended");
     kill_process(ends)?;
-    until("another one is there", SOON, async || {
-        Ok((instances(&serin, "secretive", "ready").await?.len() == 2).then_some(()))
+    until("another one is there with its children", SOON, async || {
+        let ready = instances(&serin, "secretive", "ready").await?;
+        let other = ready.iter().find(|(_, pid)| ![ends, lives].contains(pid));
+        let all = processes_with(&time)?;
+        let is_its = |pid: &u32| parent(*pid).is_ok_and(|of| other.is_some_and(|one| one.1 == of));
+        Ok(all.iter().any(is_its).then_some(()))
     })
     .await?;
     assert!(is_running(its[0]), "the child of one that lives was ended");
