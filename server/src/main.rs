@@ -19,6 +19,7 @@ mod supporting;
 mod table;
 mod up;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -108,12 +109,17 @@ fn start_log(cli: &Cli) {
         _ => "debug,hyper=info,hyper_util=info,datafusion=info,sqlparser=info",
     };
     let filter = EnvFilter::try_from_env("SERIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let is_read_by_people = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(is_read_by_people)
         .with_target(cli.global.verbose > 1);
     if cli.global.json {
         log.json().init();
+    } else if matches!(cli.command, Command::Serve(_)) && !is_read_by_people {
+        // The shim takes the lines of an instance apart, and has times of its own.
+        log.json().flatten_event(true).without_time().init();
     } else {
         log.init();
     }

@@ -1,15 +1,21 @@
-//! `POST /api/v1/events`: one CloudEvent, a JSON array of them, or one a line.
+//! `POST /api/v1/events`: one CloudEvent, a JSON array of them, or one a line; or the data of one, whose
+//! attributes are headers (the binary mode of CloudEvents 1.0's HTTP binding, section 3.1).
 //!
 //! The body is read and unpacked with bounds, then handed to `lake::Accept`, which answers once the
 //! bus has the events on disk. Of many, the good are stored and the others told line by line.
+
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde_json::value::{RawValue, to_raw_value};
 use serin_lake::accept::Numbered;
 use serin_lake::{Declared, Door, Receipt};
+use serin_wire::call;
 
 use super::App;
 use super::body;
@@ -22,6 +28,8 @@ const NUMBER_HEADER: &str = "serin-number";
 const IMPORT_HEADER: &str = "serin-import";
 /// Columns an import knows of, whether or not they have values: `http.request:user=varchar`.
 const COLUMNS_HEADER: &str = "serin-columns";
+/// What stands before the name of an attribute in a header.
+const ATTRIBUTE_PREFIX: &str = "ce-";
 /// So many refused lines are told; more are only counted.
 const REFUSED_SHOWN_MAX: usize = 1_000;
 
@@ -32,12 +40,12 @@ pub(crate) async fn post(
 ) -> Result<Response, ApiError> {
     let numbered = numbered(&headers)?;
     let body = body::read(&app.budget, &headers, body).await?;
-    let door = door_of(&headers, &body.bytes);
     // The bytes are shared, not copied; the share of the budget is held until the answer.
-    let receipt = app
-        .accept
-        .accept(door, body.bytes.clone(), numbered)
-        .await?;
+    let (door, bytes) = match whole_of_binary(&headers, &body.bytes)? {
+        Some(event) => (Door::One, event),
+        None => (door_of(&headers, &body.bytes), body.bytes.clone()),
+    };
+    let receipt = app.accept.accept(door, bytes, numbered).await?;
     drop(body);
     app.counts.add_events(&receipt);
     Ok(answer(receipt))
@@ -109,6 +117,40 @@ fn declared(text: &HeaderValue) -> Result<Declared, ApiError> {
     }
 }
 
+/// The event whose attributes are headers and whose data are the body, as one JSON object; `None` where
+/// the headers name no attribute.
+fn whole_of_binary(headers: &HeaderMap, data: &[u8]) -> Result<Option<Bytes>, ApiError> {
+    let named = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().strip_prefix(ATTRIBUTE_PREFIX)?, value)));
+    let unwritable = |error: serde_json::Error| ApiError::internal(error.to_string());
+    let mut event: BTreeMap<String, Box<RawValue>> = BTreeMap::new();
+    for (name, value) in named {
+        let value = value.to_str().map_err(|_| {
+            ApiError::bad(format!("the header {ATTRIBUTE_PREFIX}{name} must be ASCII"))
+        })?;
+        event.insert(name.to_owned(), to_raw_value(value).map_err(unwritable)?);
+    }
+    if event.is_empty() {
+        return Ok(None);
+    }
+    let trace = headers.get(call::TRACEPARENT);
+    if let Some(trace) = trace.and_then(|value| value.to_str().ok()) {
+        let trace = to_raw_value(trace).map_err(unwritable)?;
+        event.insert(call::TRACEPARENT.to_owned(), trace);
+    }
+    if !data.trim_ascii().is_empty() {
+        let data = serde_json::from_slice(data).map_err(|error| {
+            ApiError::bad(format!(
+                "the body of an event whose attributes are headers must be JSON, its data: {error}"
+            ))
+        })?;
+        event.insert("data".to_owned(), data);
+    }
+    let event = serde_json::to_vec(&event).map_err(unwritable)?;
+    Ok(Some(event.into()))
+}
+
 /// By the content type where it says, else by the look of the body.
 fn door_of(headers: &HeaderMap, body: &[u8]) -> Door {
     let kind = headers
@@ -145,6 +187,36 @@ fn look(body: &[u8], is_json: bool) -> Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_may_be_headers() {
+        let whole = |headers: &[(&'static str, &str)], body: &str| {
+            let headers = headers.iter().map(|(name, value)| {
+                (
+                    (*name).parse().expect("a name"),
+                    value.parse().expect("a value"),
+                )
+            });
+            whole_of_binary(&headers.collect(), body.as_bytes())
+        };
+        assert!(matches!(whole(&[("x", "y")], "{}"), Ok(None)));
+        let attributes = [("ce-type", "order.paid"), ("ce-id", "7"), ("x", "y")];
+        let event = whole(&attributes, "{\"amount\": 1.5}")
+            .expect("right")
+            .expect("an event");
+        let event: serde_json::Value = serde_json::from_slice(&event).expect("JSON");
+        assert_eq!(
+            event,
+            serde_json::json!({"type": "order.paid", "id": "7", "data": {"amount": 1.5}})
+        );
+        assert!(whole(&attributes, "").expect("right").is_some(), "no data");
+        let error = whole(&attributes, "{").expect_err("no JSON");
+        assert!(
+            error.message.contains("must be JSON, its data"),
+            "{}",
+            error.message
+        );
+    }
 
     #[test]
     fn the_door_is_named_or_seen() {
