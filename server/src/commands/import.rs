@@ -23,6 +23,8 @@ use crate::run_file::data_dir;
 
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 const BAR_CHARS: u64 = 24;
+/// Said of what may be gone with the next run; a file or a command that is wrong stays wrong.
+const GO_ON: &str = "the import stopped; run the same command again to go on";
 
 pub(crate) async fn run(global: &Global, import: &Import) -> Result<ExitCode> {
     let client = Client::find(global)?;
@@ -64,7 +66,7 @@ pub(crate) async fn run(global: &Global, import: &Import) -> Result<ExitCode> {
     if is_drawn {
         draw("");
     }
-    let imported = imported.context("the import stopped; run the same command again to go on")?;
+    let imported = imported?;
     client
         .post("/api/v1/flush")
         .await
@@ -204,7 +206,7 @@ impl Sink for Door {
                 };
                 let answer = match self.client.send_any(request).await {
                     Ok(answer) => answer,
-                    Err(error) if attempts == ATTEMPTS => return Err(error),
+                    Err(error) if attempts == ATTEMPTS => return Err(error.context(GO_ON)),
                     Err(_) => {
                         attempts += 1;
                         tokio::time::sleep(PAUSE).await;
@@ -217,6 +219,9 @@ impl Sink for Door {
                     self.tell_why(error_of(answer).await.to_string());
                     tokio::time::sleep(pause).await;
                     continue;
+                }
+                if answer.status().is_server_error() {
+                    return Err(error_of(answer).await.context(GO_ON));
                 }
                 if !answer.status().is_success() {
                     bail!(error_of(answer).await);
