@@ -1,8 +1,8 @@
 //! KPIs and a dashboard for data nobody has described yet, from what an import saw of them.
 //!
 //! A count of each type, sums and high percentiles of its numbers, splits by its few-valued texts;
-//! for an access log what people ask of one. Pure but for [`Proposal::write`], which never
-//! overwrites a file.
+//! for an access log what people ask of one. Pure but for [`place`] and [`Proposal::write`], which
+//! never overwrite a file.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,30 +19,76 @@ const TYPES_MAX: usize = 4;
 const NUMBERS_MAX: usize = 4;
 const DIMENSIONS_MAX: usize = 4;
 
+/// The first line of a file that was proposed; without it, a file is the user's own.
+const NOTE: &str = "# Proposed by `serin open`; yours to change.\n";
+
+/// The dashboard that a file has, and what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) dashboard: String,
+    pub(crate) said: String,
+}
+
+/// Gives a file its dashboard: the one that is there for events like its own, else a new one under
+/// a name that is free. A dashboard of the user's own under the file's name is left as it is.
+pub(crate) fn place(dir: &Path, file: &str, profile: &Profile, taken: &[String]) -> Result<Placed> {
+    let first = kind_of_name(file);
+    let mut dashboard = first.clone();
+    for number in 2.. {
+        let path = dir.join("dashboards").join(format!("{dashboard}.yaml"));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        if !text.contains(NOTE) {
+            let said = format!(
+                "dashboards/{dashboard}.yaml is your own and is shown as it is; none was proposed"
+            );
+            return Ok(Placed { dashboard, said });
+        }
+        if text.contains(&shows(profile)) {
+            let said = format!("dashboards/{dashboard}.yaml was proposed before and is kept");
+            return Ok(Placed { dashboard, said });
+        }
+        dashboard = format!("{first}_{number}");
+    }
+    propose(&dashboard, profile, taken).write(dir)?;
+    let mut said = format!("proposed are kpis/{dashboard}.yaml and dashboards/{dashboard}.yaml");
+    if dashboard != first {
+        write!(said, "; dashboards/{first}.yaml shows other events").expect(NEVER_FAILS);
+    }
+    Ok(Placed { dashboard, said })
+}
+
+/// A line that says which events a dashboard is for: their types and columns.
+fn shows(profile: &Profile) -> String {
+    let types = profile.types.iter().take(TYPES_MAX);
+    let types = types.map(|(kind, seen)| {
+        let columns: Vec<_> = seen.columns.iter().map(|column| &*column.name).collect();
+        format!("{kind} ({})", columns.join(", "))
+    });
+    format!("# Of {}\n", quoted(&types.collect::<Vec<_>>().join("; ")))
+}
+
 /// YAML for a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Proposal {
+struct Proposal {
     /// The dashboard's name.
-    pub(crate) dashboard: String,
-    pub(crate) kpis_yaml: String,
-    pub(crate) dashboard_yaml: String,
+    dashboard: String,
+    kpis_yaml: String,
+    dashboard_yaml: String,
 }
 
 impl Proposal {
     /// Writes `kpis/NAME.yaml` and `dashboards/NAME.yaml` where they are not there yet.
-    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+    fn write(&self, dir: &Path) -> Result<()> {
         let files = [
             ("kpis", "kpis", &self.kpis_yaml),
             ("dashboards", "dashboard", &self.dashboard_yaml),
         ];
-        // A dashboard of the user's own needs no KPIs of ours beside it.
-        let is_there = dir
-            .join("dashboards")
-            .join(format!("{}.yaml", self.dashboard))
-            .exists();
-        if is_there {
-            return Ok(());
-        }
         for (folder, schema, text) in files {
             let folder = dir.join(folder);
             std::fs::create_dir_all(&folder)
@@ -90,9 +136,8 @@ pub(crate) fn kind_of_name(name: &str) -> String {
 }
 
 /// `taken` are names of KPIs that are defined already; none of them is proposed.
-pub(crate) fn propose(file: &str, profile: &Profile, taken: &[String]) -> Proposal {
-    let dashboard = kind_of_name(file);
-    let mut page = Page::new(&dashboard, taken);
+fn propose(dashboard: &str, profile: &Profile, taken: &[String]) -> Proposal {
+    let mut page = Page::new(dashboard, taken);
     for (kind, seen) in profile.types.iter().take(TYPES_MAX) {
         let is_access_log = ["client", "path", "status", "bytes"]
             .iter()
@@ -102,7 +147,7 @@ pub(crate) fn propose(file: &str, profile: &Profile, taken: &[String]) -> Propos
             false => page.any(kind, seen, profile.types.len() > 1),
         }
     }
-    page.finish(profile.times_us)
+    page.finish(profile.times_us, &shows(profile))
 }
 
 /// What is written so far.
@@ -278,7 +323,7 @@ impl Page {
         self.rows.extend(splits.chunks(2).map(<[String]>::to_vec));
     }
 
-    fn finish(self, times_us: Option<(i64, i64)>) -> Proposal {
+    fn finish(self, times_us: Option<(i64, i64)>, shows: &str) -> Proposal {
         let from =
             |time_us: i64| serin_wire::time::to_rfc3339(time_us - time_us.rem_euclid(60_000_000));
         let range = match times_us {
@@ -292,11 +337,10 @@ impl Page {
             let places: Vec<String> = row.iter().map(|panel| format!("{panel}: 1")).collect();
             line(&mut layout, format_args!("  - {{{}}}", places.join(", ")));
         }
-        let note = "# Proposed by `serin open`; yours to change.\n";
         Proposal {
-            kpis_yaml: format!("{note}kpis:\n{}", self.kpis),
+            kpis_yaml: format!("{NOTE}kpis:\n{}", self.kpis),
             dashboard_yaml: format!(
-                "{note}dashboard: {}\ntitle: {}\nrange: {range}\nrefresh: 5s\npanels:\n{}layout:\n{layout}",
+                "{NOTE}{shows}dashboard: {}\ntitle: {}\nrange: {range}\nrefresh: 5s\npanels:\n{}layout:\n{layout}",
                 self.name,
                 quoted(&self.name.replace('_', " ")),
                 self.panels
@@ -307,8 +351,10 @@ impl Page {
 }
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(text, "{line}").expect("writing to a String never fails");
+    writeln!(text, "{line}").expect(NEVER_FAILS);
 }
+
+const NEVER_FAILS: &str = "writing to a String never fails";
 
 /// Whether a column can be named in a measure as it is.
 fn is_plain(name: &str) -> bool {
@@ -378,7 +424,7 @@ mod tests {
                 &[("amount", Cell::Int(2)), ("country", text("fr"))],
             ],
         );
-        let proposal = propose("orders.csv", &seen, &[]);
+        let proposal = propose("orders", &seen, &[]);
         expect![[r#"
             # Proposed by `serin open`; yours to change.
             kpis:
@@ -389,6 +435,7 @@ mod tests {
         .assert_eq(&proposal.kpis_yaml);
         expect![[r#"
             # Proposed by `serin open`; yours to change.
+            # Of "order.paid (amount, country)"
             dashboard: orders
             title: "orders"
             range: {from: 2015-05-17T00:00:00Z, to: 2015-05-17T00:01:00Z}
@@ -413,7 +460,7 @@ mod tests {
             "a.b",
             &[&[("version", Cell::Int(1))], &[("version", Cell::Int(2))]],
         );
-        let proposal = propose("x.csv", &seen, &[]);
+        let proposal = propose("x", &seen, &[]);
         assert!(
             proposal.kpis_yaml.contains("measure: sum(data_version)"),
             "{}",
@@ -434,7 +481,7 @@ mod tests {
             ]],
         );
         let folder = tempfile::tempdir().expect("a folder");
-        let proposal = propose("access.log", &log, &[]);
+        let proposal = propose("access", &log, &[]);
         proposal.write(folder.path()).expect("written");
         let report = serin_dashboards::check(folder.path());
         assert!(!report.has_errors(), "{:?}", report.problems);
@@ -445,5 +492,41 @@ mod tests {
         std::fs::write(&path, "kpis: {}\n").expect("changed");
         proposal.write(folder.path()).expect("again");
         assert_eq!(std::fs::read_to_string(path).expect("there"), "kpis: {}\n");
+    }
+
+    #[test]
+    fn a_file_of_other_events_gets_a_dashboard_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = |file: &str, profile: &Profile| {
+            place(folder.path(), file, profile, &[]).expect("placed")
+        };
+        let orders = profile("orders", &[&[("amount", Cell::Int(1))]]);
+        let others = profile("orders", &[&[("weight", Cell::Int(1))]]);
+        for (seen, dashboard, said) in [
+            (
+                &orders,
+                "orders",
+                "proposed are kpis/orders.yaml and dashboards/orders.yaml",
+            ),
+            (&orders, "orders", "was proposed before and is kept"),
+            (
+                &others,
+                "orders_2",
+                "dashboards/orders.yaml shows other events",
+            ),
+            (&others, "orders_2", "was proposed before and is kept"),
+            (&orders, "orders", "was proposed before and is kept"),
+        ] {
+            let placed = place("orders.csv", seen);
+            assert_eq!(placed.dashboard, dashboard);
+            assert!(placed.said.contains(said), "{}", placed.said);
+        }
+        let report = serin_dashboards::check(folder.path());
+        assert!(!report.has_errors(), "{:?}", report.problems);
+        let own = folder.path().join("dashboards/own.yaml");
+        std::fs::write(&own, "dashboard: own\n").expect("written");
+        let placed = place("own.csv", &orders);
+        assert_eq!(placed.dashboard, "own");
+        assert!(placed.said.contains("your own"), "{}", placed.said);
     }
 }

@@ -208,6 +208,40 @@ async fn a_column_of_times_is_found_and_said() -> Result<()> {
     let said = serin.output(&import).await?.stderr;
     let said = String::from_utf8_lossy(&said);
     ensure!(said.contains("no column with the time was found"), "{said}");
+
+    // Another file of the same name does not hide behind the first one's dashboard.
+    fs::write(serin.dir().join("orders.csv"), "name,weight\na,1\n")?;
+    let opened = serin
+        .output(&["open", "orders.csv", "--no-browser"])
+        .await?;
+    let said = String::from_utf8_lossy(&opened.stderr);
+    ensure!(said.contains("dashboards/orders_2.yaml"), "{said}");
+    let link = String::from_utf8_lossy(&opened.stdout);
+    ensure!(link.contains("/d/orders_2"), "it opens {link}");
+
+    // What no second run helps is not told to be run again.
+    fs::write(serin.dir().join("cut.parquet"), "PAR1 and no more")?;
+    fs::write(serin.dir().join("noise.csv"), b"a,\xff\xfe\0,b\n")?;
+    for (command, expected) in [
+        (
+            &["import", "orders.csv", "--type", "t", "--time", "nope"][..],
+            "no column \"nope\"",
+        ),
+        (
+            &["import", "cut.parquet", "--type", "t"],
+            "no whole Parquet file",
+        ),
+        (
+            &["open", "cut.parquet", "--no-browser"],
+            "no whole Parquet file",
+        ),
+        (&["open", "noise.csv", "--no-browser"], "no text in UTF-8"),
+    ] {
+        let refused = serin.output(command).await?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        ensure!(!refused.status.success(), "{command:?} passed");
+        ensure!(said.contains(expected) && !said.contains("again"), "{said}");
+    }
     Ok(())
 }
 

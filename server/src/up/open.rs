@@ -131,9 +131,8 @@ async fn open(
         bail!("the browser went away");
     }
     let taken: Vec<String> = library.borrow().kpis.keys().cloned().collect();
-    let proposal = propose::propose(&upload.name, &imported.found.profile, &taken);
-    proposal.write(&dir)?;
-    let name = proposal.dashboard.clone();
+    let placed = propose::place(&dir, &upload.name, &imported.found.profile, &taken)?;
+    let name = placed.dashboard.clone();
     let seen = library.wait_for(|library| library.dashboards.contains_key(&name));
     if tokio::time::timeout(SEEN_WITHIN, seen).await.is_err() {
         bail!("dashboards/{name}.yaml has a fault; run `serin check` to see it");
@@ -147,11 +146,12 @@ async fn open(
     };
     let mut said = vec![told::events(&imported)];
     said.extend(told::remarks(&records, &imported));
+    said.push(placed.said);
     Ok(OpenProgress::Done {
         events: imported.accepted + imported.duplicates,
         refused: imported.found.bad + imported.refused,
         said,
-        dashboard: proposal.dashboard,
+        dashboard: placed.dashboard,
         from: to_rfc3339(first - first.rem_euclid(60_000_000)),
         to: to_rfc3339(last - last.rem_euclid(60_000_000) + 60_000_000),
     })
