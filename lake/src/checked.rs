@@ -19,7 +19,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
 };
 use thiserror::Error as ThisError;
 
@@ -45,7 +46,7 @@ struct Known {
 pub enum CheckedError {
     /// The bytes on disk are not those that were written.
     #[error(
-        "{path} is damaged: block {block} has another checksum; run `serin doctor` and restore the file from a backup"
+        "/{path} is damaged: block {block} has another checksum; run `serin doctor` and restore the file from a backup"
     )]
     Damaged {
         /// The file.
@@ -53,8 +54,16 @@ pub enum CheckedError {
         /// Which block of [`BLOCK_BYTES`].
         block: usize,
     },
+    /// It cannot be read as the catalogue knows it.
+    #[error("/{path} is {what}; run `serin doctor` and restore the file from a backup")]
+    Broken {
+        /// The file.
+        path: Path,
+        /// How it is.
+        what: String,
+    },
     /// No snapshot names this file.
-    #[error("{path} is not a file of this lake")]
+    #[error("/{path} is not a file of this lake")]
     Unknown {
         /// The file.
         path: Path,
@@ -112,11 +121,30 @@ impl CheckedStore {
             .ok_or_else(|| refused(CheckedError::Unknown { path: path.clone() }))
     }
 
+    /// What an error of the disk means: the file is gone or cut off, or cannot be read.
+    async fn broken(&self, path: &Path, known: &Known, error: Error) -> Error {
+        let what = match (&error, self.disk.head(path).await) {
+            (Error::NotFound { .. }, _) | (_, Err(Error::NotFound { .. })) => {
+                String::from("not there")
+            }
+            (_, Ok(found)) if found.size != known.bytes => format!(
+                "damaged: it has {} bytes instead of {}",
+                found.size, known.bytes
+            ),
+            _ => return error,
+        };
+        let path = path.clone();
+        refused(CheckedError::Broken { path, what })
+    }
+
     /// Reads ranges, checking blocks that were not checked yet.
     async fn read(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let known = self.known(path)?;
         let wide: Vec<Range<u64>> = ranges.iter().map(|range| known.widened(range)).collect();
-        let read = self.disk.get_ranges(path, &wide).await?;
+        let read = match self.disk.get_ranges(path, &wide).await {
+            Ok(read) => read,
+            Err(error) => return Err(self.broken(path, &known, error).await),
+        };
         let mut answers = Vec::with_capacity(ranges.len());
         for ((asked, wide), bytes) in ranges.iter().zip(&wide).zip(read) {
             if wide != asked || wide.start.is_multiple_of(BLOCK_BYTES) {
@@ -181,22 +209,25 @@ impl ObjectStore for CheckedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let range = options.range.clone();
         let is_head = options.head;
-        self.known(location)?;
+        let known = self.known(location)?;
         let mut head = options;
         head.head = true;
         head.range = None;
-        let mut result = self.disk.get_opts(location, head).await?;
+        let mut result = match self.disk.get_opts(location, head).await {
+            Ok(result) => result,
+            Err(error) => return Err(self.broken(location, &known, error).await),
+        };
         if is_head {
             return Ok(result);
         }
         let range = match range {
             Some(range) => range
-                .as_range(result.meta.size)
+                .as_range(known.bytes)
                 .map_err(|source| Error::Generic {
                     store: "lake",
                     source: Box::new(source),
                 })?,
-            None => 0..result.meta.size,
+            None => 0..known.bytes,
         };
         let bytes = self.read(location, std::slice::from_ref(&range)).await?;
         result.range = range;

@@ -135,6 +135,29 @@ pub(crate) struct Catalogue {
     connection: Connection,
 }
 
+/// Whether SQLite finds its pages whole; reads them all, a few milliseconds for some megabytes.
+fn check_pages(connection: &Connection) -> Result<(), CatalogueError> {
+    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    let found: String = match found {
+        Err(error) if is_malformed(&error) => error.to_string(),
+        found => found?,
+    };
+    match found.as_str() {
+        "ok" => Ok(()),
+        _ => Err(CatalogueError::Altered {
+            altered: vec![found],
+        }),
+    }
+}
+
+fn is_malformed(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+    )
+}
+
 impl Catalogue {
     /// Opens or creates the file. `data_path` is absolute and ends in `/`.
     pub(crate) fn open(
@@ -145,6 +168,7 @@ impl Catalogue {
         let mut connection = Connection::open(path)?;
         // DuckDB may hold the file for a moment; five seconds outlast any of its reads.
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        check_pages(&connection)?;
         let is_new: bool = connection.query_row(
             "SELECT count(*) = 0 FROM sqlite_master WHERE name = 'ducklake_metadata'",
             [],

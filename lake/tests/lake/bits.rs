@@ -392,3 +392,56 @@ fn a_catalogue_from_before_the_digests_gets_them() {
     drop(connection);
     assert!(Lake::open(options, START_US).is_err());
 }
+
+#[tokio::test]
+async fn a_file_that_goes_or_is_cut_while_it_is_read_is_said_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = kit::options(dir.path());
+    let (lake, _) = kit::open(&options);
+    lake.commit(kit::flush(1, "order.paid", 0, 100)).unwrap();
+    let file = lake.snapshot().tables["order.paid"].files[0].clone();
+    let path = Path::from_absolute_path(&file.path).unwrap();
+    let whole = std::fs::read(&file.path).unwrap();
+    let store = lake.store();
+    let said = async || {
+        let range = file.bytes - 8..file.bytes;
+        store.get_range(&path, range).await.unwrap_err().to_string()
+    };
+    std::fs::write(&file.path, &whole[..whole.len() / 2]).unwrap();
+    let cut = said().await;
+    let expected = format!("bytes instead of {}", file.bytes);
+    assert!(cut.contains(&expected) && cut.contains(": /"), "{cut}");
+    std::fs::remove_file(&file.path).unwrap();
+    let gone = said().await;
+    assert!(gone.contains(" is not there; run `serin doctor`"), "{gone}");
+    std::fs::write(&file.path, &whole).unwrap();
+    assert!(store.get_range(&path, 0..8).await.is_ok());
+}
+
+#[test]
+fn a_page_of_the_catalogue_that_was_overwritten_stops_the_start() {
+    const PAGE: usize = 4_096;
+    let dir = tempfile::tempdir().unwrap();
+    let options = stored(dir.path());
+    let path = options.dir.join("catalogue.sqlite");
+    let whole = std::fs::read(&path).unwrap();
+    let right = told(&kit::open(&options).0);
+    let mut refused = 0;
+    let pages = whole.len() / PAGE;
+    for page in 0..pages {
+        let mut broken = whole.clone();
+        broken[page * PAGE..(page + 1) * PAGE].fill(0xa5);
+        std::fs::write(&path, &broken).unwrap();
+        match Lake::open(options.clone(), START_US) {
+            // A page that nothing is in.
+            Ok((lake, _)) => assert_eq!(told(&lake), right, "page {page}"),
+            Err(_) => refused += 1,
+        }
+        for left in ["catalogue.sqlite-wal", "catalogue.sqlite-shm"] {
+            drop(std::fs::remove_file(path.with_file_name(left)));
+        }
+    }
+    assert!(refused * 10 >= pages * 9, "{refused} of {pages}");
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(told(&kit::open(&options).0), right);
+}

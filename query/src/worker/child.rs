@@ -73,6 +73,18 @@ struct Worker {
     lacking: Option<&'static str>,
 }
 
+/// What a panic says, for whoever sent the statement. Some statements ask for more than the engine's
+/// types can hold, such as a join of many rows with all others, and it finds out so.
+fn said_in(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+    let said = said.unwrap_or("it does not say why");
+    format!(
+        "the engine gave up on it ({said}); join fewer rows or write it in another way, and if it is a plain \
+         statement, this is a bug worth reporting"
+    )
+}
+
 impl Worker {
     /// Puts the limits into force, for as long as the process lives; no statement is looked at before.
     fn enclose(question: &Question) -> io::Result<&'static Worker> {
@@ -113,7 +125,7 @@ impl Worker {
             .spawn(move || self.answer(&question, fresh))?;
         let answer = answering
             .join()
-            .unwrap_or_else(|_| Err(Failed::Worker("it panicked; this is a bug".to_owned())));
+            .unwrap_or_else(|panic| Err(Failed::Worker(said_in(&*panic))));
         let _turn = told.turn();
         tell(answer, self.lacking)
     }

@@ -60,7 +60,7 @@ pub(crate) async fn run(global: &Global, kpi: &Kpi) -> Result<()> {
         Format::Csv => {
             let answer: Answer = client.get(&path, &query).await?;
             remark_dropped(&answer);
-            write_out(csv_of(&kpi.by, &answer).as_bytes());
+            write_out(csv_of(&dimensions(&kpi.by, &answer), &answer).as_bytes());
         }
         Format::Table => {
             // The same once more as one point over the whole range: a share is not a mean of shares.
@@ -85,9 +85,22 @@ fn remark_dropped(answer: &Answer) {
     }
 }
 
+/// What tells the series apart: the dimensions asked for, and those that the KPI has by itself, such as
+/// the step of a funnel.
+fn dimensions(asked: &[String], answer: &Answer) -> Vec<String> {
+    let mut names = asked.to_vec();
+    for name in answer.series.iter().flat_map(|series| series.by.keys()) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
 fn shown(kpi: &Kpi, answer: &Answer, whole: &Answer) -> String {
     let unit = answer.unit.as_deref();
-    let mut head: Vec<(&str, bool)> = kpi.by.iter().map(|name| (name.as_str(), false)).collect();
+    let by = dimensions(&kpi.by, answer);
+    let mut head: Vec<(&str, bool)> = by.iter().map(|name| (name.as_str(), false)).collect();
     head.extend([(kpi.name.as_str(), true), ("", false)]);
     let mut table = Table::new(head);
     for series in &answer.series {
@@ -95,8 +108,7 @@ fn shown(kpi: &Kpi, answer: &Answer, whole: &Answer) -> String {
         let value = over_all
             .and_then(|series| series.points.first())
             .and_then(|point| point.1);
-        let mut cells: Vec<String> = kpi
-            .by
+        let mut cells: Vec<String> = by
             .iter()
             .map(|name| {
                 series
@@ -163,6 +175,18 @@ fn csv_of(by: &[String], answer: &Answer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_steps_of_a_funnel_are_told_apart() {
+        let answer = json!({"unit": null, "watermark": null, "series": [
+            {"by": {"country": "de", "step": "1 page.view"}, "points": [["t", 1.0]]},
+            {"by": {"country": "de", "step": "2 order.paid"}, "points": [["t", 0.5]]}]});
+        let answer: Answer = serde_json::from_value(answer).expect("an answer");
+        let by = dimensions(&[String::from("country")], &answer);
+        assert_eq!(by, ["country", "step"]);
+        let expected = "time,country,step,value\nt,de,1 page.view,1.0\nt,de,2 order.paid,0.5\n";
+        assert_eq!(csv_of(&by, &answer), expected);
+    }
 
     #[test]
     fn a_peak_is_not_thinned_away() {
