@@ -194,7 +194,7 @@ async fn a_column_of_times_is_found_and_said() -> Result<()> {
         "2 events imported",
         "the time of the events is column \"paid_at\"",
         "1 line was not taken:",
-        "  line 4: it has 1 fields",
+        "  line 4: it has 1 field,",
     ] {
         ensure!(said.contains(line), "{line:?} is not in {said}");
     }

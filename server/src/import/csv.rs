@@ -13,6 +13,7 @@ use super::records::{Cell, Data, Head, Record, Take};
 use super::rows::{Row, Rows};
 use super::time;
 use super::time_column::TimeColumn;
+use super::told::counted;
 
 /// So many rows are looked at before the first is sent.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -143,8 +144,8 @@ fn cells<'a>(
 ) -> Result<Record<'a>, String> {
     if row.len() != header.len() {
         return Err(format!(
-            "it has {} fields, the header {}",
-            row.len(),
+            "it has {}, the header {}",
+            counted(row.len() as u64, "field"),
             header.len()
         ));
     }
