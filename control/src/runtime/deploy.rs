@@ -68,6 +68,18 @@ pub enum DeployError {
         "the version {VERSION:?} is that of instances started by `serin run`; choose another name"
     )]
     Reserved,
+    /// Another service answers at its path.
+    #[error(
+        "{path} is the path of {by:?} already; give {service} a path of its own, or `serin stop {by}`"
+    )]
+    Path {
+        /// The service.
+        service: String,
+        /// The gateway's path.
+        path: String,
+        /// Who has it.
+        by: String,
+    },
     /// A program that it needs is not there.
     #[error(
         "{service} needs {program:?} for `{key}:`, and it is not on PATH of `serin up`; {advice}"
@@ -265,6 +277,12 @@ impl Runtime {
             Cause::Started => (Reason::Started, None),
         };
         let is_start = reason == Reason::Started;
+        if let Some(path) = &service.web
+            && let Some(by) = self.kept.who_has(path, &name)
+        {
+            let (service, path) = (name, path.clone());
+            return Err(DeployError::Path { service, path, by });
+        }
         let added = self.kept.change_or_make(&name, |wanted| {
             let is_same = |version: &&Version| version.hash == hash && version.service == service;
             // Whoever went back from a version does not want it again with the next start.
@@ -279,10 +297,9 @@ impl Runtime {
             {
                 return Ok(Added::New(last.name.clone()));
             }
-            let was_stopped = std::mem::take(&mut wanted.is_stopped);
             let serving = wanted.serving().filter(is_same).filter(is_named);
             if let Some(serving) = serving.map(|version| version.name.clone()) {
-                if was_stopped {
+                if std::mem::take(&mut wanted.is_stopped) {
                     wanted.start(&serving, reason, now_us);
                     return Ok(Added::New(serving));
                 }
@@ -298,9 +315,11 @@ impl Runtime {
                 if !is_same(&known) {
                     return Err(taken(&version));
                 }
+                wanted.is_stopped = false;
                 wanted.start(&version, reason, now_us);
                 return Ok(Added::New(version));
             }
+            wanted.is_stopped = false;
             let number = version
                 .strip_prefix('v')
                 .and_then(|number| number.parse::<u64>().ok());

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serin_lake::{Lake, LakeError};
 
 use super::reconcile::RuntimeError;
-use super::wanted::Wanted;
+use super::wanted::{Phase, Wanted};
 
 /// See the module.
 pub(super) struct Kept {
@@ -37,6 +37,20 @@ impl Kept {
     /// What is wanted of a service that is known.
     pub(super) fn of(&self, name: &str) -> Result<Wanted, RuntimeError> {
         known(&self.all(), name).cloned()
+    }
+
+    /// Another service that has, or is about to have, this path of the gateway.
+    pub(super) fn who_has(&self, path: &str, name: &str) -> Option<String> {
+        let all = self.all();
+        let others = all.values().filter(|wanted| wanted.name != name);
+        let mut others = others.filter(|wanted| !wanted.is_stopped);
+        let other = others.find(|wanted| {
+            wanted.versions.iter().any(|version| {
+                matches!(version.phase, Phase::Starting | Phase::Serving)
+                    && version.service.web.as_deref() == Some(path)
+            })
+        });
+        other.map(|wanted| wanted.name.clone())
     }
 
     /// Changes what is wanted of a service that is known, and keeps it before anyone sees it.

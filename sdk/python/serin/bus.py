@@ -72,6 +72,17 @@ class _Client(Client):
                 headers[pair[0]] = pair[1]
         return headers
 
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except OSError as error:
+            # What was pending met a connection that the server had reset. nats-py stops there and tells
+            # nobody, so that nobody would connect anew.
+            _log.debug("the connection was reset: %r", error)
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
+
     async def _process_op_err(self, e: Exception) -> None:
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:

@@ -233,3 +233,33 @@ async fn who_waits_is_told_that_what_it_waits_for_failed() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_path_has_one_service_and_a_refused_deploy_starts_nothing() -> Result<()> {
+    let serin = Serin::start().await?;
+    let yaml = format!("{TICKS}web: /same\n");
+    write(&serin, "one", &yaml)?;
+    write(&serin, "two", &yaml)?;
+    serin.run(&["deploy", "one"]).await?;
+    let said = refused(&serin, "two").await?;
+    assert!(
+        said.contains("/same is the path of \"one\" already"),
+        "{said}"
+    );
+    serin.run(&["stop", "one"]).await?;
+    serin.run(&["deploy", "two"]).await?;
+    let said = refused(&serin, "one").await?;
+    assert!(
+        said.contains("/same is the path of \"two\" already"),
+        "{said}"
+    );
+
+    // A name that is taken is refused before the service counts as wanted again.
+    write(&serin, "one", &format!("{TICKS}web: /other\n"))?;
+    let taken = serin.output(&["deploy", "one", "--version", "v1"]).await?;
+    let said = String::from_utf8_lossy(&taken.stderr);
+    assert!(said.contains("has a version \"v1\" already"), "{said}");
+    let service = serin.get("/api/v1/services/one").await?;
+    assert_eq!(service["state"], "stopped");
+    Ok(())
+}
