@@ -19,13 +19,10 @@ use super::guest::VERSION;
 use super::orders::remove_folder;
 use super::programs;
 use super::reconcile::{Runtime, RuntimeError};
-use super::stage::{Stage, tell};
+use super::stage::{Stage, last_shown, tell};
 use super::told::{Act, Reason};
 use super::wanted::{Phase, Version};
 use crate::service::{self, Others, Service};
-
-/// Lines of a build that are shown when it fails.
-const LINES_SHOWN: usize = 20;
 
 /// Why a version was not deployed.
 #[derive(Debug, Error)]
@@ -247,14 +244,13 @@ impl Runtime {
                     let _place = self.builds.acquire().await;
                     build::run(service, &self.options.build_env, &aside).await
                 };
-                if let Err(build::Fault { why, mut lines }) = built {
-                    lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+                if let Err(build::Fault { why, lines }) = built {
                     remove_folder(&aside);
                     let service = service.name.clone();
                     return Err(DeployError::Build {
                         service,
                         why,
-                        lines,
+                        lines: last_shown(lines),
                     });
                 }
             }

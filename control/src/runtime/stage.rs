@@ -13,7 +13,7 @@ use super::reconcile::Runtime;
 use super::view::{ServiceView, VersionView};
 use super::wanted::Phase;
 
-/// Lines of an instance that are shown when it fails.
+/// Lines of a build or of an instance that are shown when it fails.
 const LINES_SHOWN: usize = 20;
 
 /// How far a deploy is.
@@ -224,9 +224,7 @@ impl Runtime {
     }
 
     async fn last_lines(&self, name: &str, version: &str) -> Vec<String> {
-        let mut lines = self.tail(name, version).await;
-        lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
-        lines
+        last_shown(self.tail(name, version).await)
     }
 
     /// What to tell of a version that will not serve: why, and what its instances said last.
@@ -245,6 +243,12 @@ impl Runtime {
             lines,
         }
     }
+}
+
+/// The last lines, as many as are shown.
+pub(super) fn last_shown(mut lines: Vec<String>) -> Vec<String> {
+    lines.drain(..lines.len().saturating_sub(LINES_SHOWN));
+    lines
 }
 
 /// A version as it is seen, and how many of its instances are ready.
