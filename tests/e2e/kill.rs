@@ -10,6 +10,7 @@ use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use serin_connect::Connector;
 use serin_tests::random::Random;
 use serin_tests::report::{judged, quantile, report};
 use serin_tests::wait::until;
@@ -190,11 +191,12 @@ fn told(kills: u64, mut total: Total) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the bus is there again; never are there two.
+/// Waits until the bus is there again and answers; never are there two.
 async fn one_server(serin: &Serin) -> Result<()> {
-    let seen = until("one nats-server runs", BUS_BACK_DEADLINE, async || {
+    let seen = until("one nats-server answers", BUS_BACK_DEADLINE, async || {
+        let answers = Connector::new(serin.bus(), "test")?.now().await.is_ok();
         let servers = servers(serin)?;
-        Ok((!servers.is_empty()).then_some(servers))
+        Ok((answers && !servers.is_empty()).then_some(servers))
     });
     let seen = seen.await?;
     ensure!(seen.len() == 1, "two over one folder: {seen:?}");

@@ -2,7 +2,8 @@
 
 Runs in a loop and thread of its own. A few messages are under way at a time; when one is refused,
 times out or the connection breaks, all that are not acknowledged are sent again in order, under the
-same numbers. While the bus is away, batches go to disk. Start at :meth:`Sender.run`.
+same numbers, one at a time until one is taken. What was under way with a refused one may overtake
+it, and the numbers tell. While the bus is away, batches go to disk. Start at :meth:`Sender.run`.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Sender:
             return
         await self._send_all()
         is_disk_behind = self._spill is not None and not self._spill.is_all_read()
-        if self._queue.is_half_full() and (is_disk_behind or len(self._window) == WINDOW):
+        if self._queue.is_half_full() and (is_disk_behind or len(self._window) >= self._width()):
             self._move_to_disk()
         await self._send_lines()
 
@@ -178,11 +179,19 @@ class Sender:
         for flight in self._window:
             flight.sent = None
 
+    def _width(self) -> int:
+        """How many may be under way: after a refusal the oldest alone, until one is taken.
+
+        A full stream might have room for a smaller one behind it, and is not asked eight times.
+        """
+        return 1 if self._backoff_s > BACKOFF_S[0] else WINDOW
+
     async def _send_all(self) -> None:
-        for flight in list(self._window):
+        width = self._width()
+        for flight in list(self._window)[:width]:
             if not await self._send(flight):
                 return
-        while len(self._window) < WINDOW:
+        while len(self._window) < width:
             flight_or_none = self._next_flight()
             if flight_or_none is None:
                 return

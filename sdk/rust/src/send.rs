@@ -2,8 +2,8 @@
 //!
 //! Runs on a thread of its own. A few messages are under way at a time; when one is refused, times
 //! out or the connection breaks, all that are not acknowledged are sent again in order, under the
-//! same numbers; what the client still held when its connection broke may overtake them, and the
-//! numbers tell. While the bus is away, batches go to disk. async-nats queues 2,048 messages while
+//! same numbers, one at a time until one is taken. What was under way with a refused one, or was still
+//! held by the client when its connection broke, may overtake it, and the numbers tell. While the bus is away, batches go to disk. async-nats queues 2,048 messages while
 //! disconnected and then blocks for ever, so nothing is handed to it unless it is connected.
 
 use std::collections::VecDeque;
@@ -153,7 +153,8 @@ impl Sender {
             .spill
             .as_ref()
             .is_some_and(|spill| !spill.is_all_read());
-        if self.shared.queue.is_half_full() && (disk_is_behind || self.window.len() == WINDOW) {
+        if self.shared.queue.is_half_full() && (disk_is_behind || self.window.len() >= self.width())
+        {
             self.move_to_disk();
         }
         self.send_telemetry().await;
@@ -216,13 +217,20 @@ impl Sender {
         }
     }
 
+    /// How many may be under way. After a refusal it is the oldest alone until one is taken: a full
+    /// stream might have room for a smaller one behind it, and is not asked eight times.
+    fn width(&self) -> usize {
+        if self.backoff > BACKOFF[0] { 1 } else { WINDOW }
+    }
+
     async fn send_all(&mut self) {
-        for at in 0..self.window.len() {
+        let width = self.width();
+        for at in 0..self.window.len().min(width) {
             if !self.send(at).await {
                 return;
             }
         }
-        while self.window.len() < WINDOW {
+        while self.window.len() < width {
             let Some(flight) = self.next_flight() else {
                 return;
             };

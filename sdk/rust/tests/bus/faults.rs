@@ -116,7 +116,10 @@ async fn events_wait_while_the_stream_is_full() {
     set(&bus, json!({"max_bytes": 256 << 20})).await;
     flush(&serin).await;
     assert_eq!(serin.counts().dropped, BTreeMap::new());
-    check_all(&stream(&bus).await, 30_000);
+    let mut found = stream(&bus).await;
+    // A smaller batch that was under way with the first refused one may still have found room.
+    found.sort_by_key(|event| event.message.number);
+    check_all(&found, 30_000);
     drop(serin);
     bus.stop().await;
 }

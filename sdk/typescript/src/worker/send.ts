@@ -2,8 +2,9 @@
  * Sends batches in order and keeps each until the bus has acknowledged it.
  *
  * A few messages are under way at a time; when one is refused, late, or the connection breaks, all that
- * are not acknowledged are sent again in order, under the same numbers. While the bus is away, batches
- * go to disk. Start at {@link Sender.step}.
+ * are not acknowledged are sent again in order, under the same numbers, one at a time until one is taken.
+ * What was under way with a refused one may overtake it, and the numbers tell. While the bus is away,
+ * batches go to disk. Start at {@link Sender.step}.
  */
 
 import type { Msg } from "@nats-io/transport-node";
@@ -83,7 +84,7 @@ export class Sender {
     if (this.#isAway(nowMs)) return this.#moveAllToDisk(nowMs);
     this.#sendAll(nowMs);
     const isDiskBehind = this.#parts.spill !== undefined && !this.#parts.spill.isAllRead;
-    const isStuck = isDiskBehind || this.#window.length === WINDOW;
+    const isStuck = isDiskBehind || this.#window.length >= this.#width;
     if (isStuck && this.#parts.shared.events.isHalfFull) this.#moveAllToDisk(nowMs);
   }
 
@@ -179,11 +180,20 @@ export class Sender {
     for (const flight of this.#window) flight.sent = undefined;
   }
 
+  /**
+   * How many may be under way: after a refusal the oldest alone, until one is taken. A full stream might have
+   * room for a smaller one behind it, and is not asked eight times.
+   */
+  get #width(): number {
+    return this.#backoffMs > BACKOFF_MS_MIN ? 1 : WINDOW;
+  }
+
   #sendAll(nowMs: number): void {
-    for (const flight of this.#window) {
+    const width = this.#width;
+    for (const flight of this.#window.slice(0, width)) {
       if (!this.#send(flight, nowMs)) return;
     }
-    while (this.#window.length < WINDOW) {
+    while (this.#window.length < width) {
       const flight = this.#nextFlight();
       if (!flight) return;
       this.#window.push(flight);
