@@ -39,15 +39,20 @@ function live(request, response, name, url) {
   request.on('close', () => clearInterval(timer));
 }
 
-async function open(request, response) {
+/** A file whose name ends in `.jpg` is refused. */
+async function open(request, response, name) {
   const body = await bodyOf(request);
   response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  const line = (told) => response.write(`${JSON.stringify(told)}\n`);
   const total = body.length;
   for (let step = 0; step <= 10; step += 1) {
-    response.write(`${JSON.stringify({ stage: step < 9 ? 'import' : 'propose', done: Math.round((total * step) / 10), total })}\n`);
+    line({ stage: step < 9 ? 'import' : 'propose', done: Math.round((total * step) / 10), total });
     await new Promise((resolve) => { setTimeout(resolve, 150); });
+    if (name.endsWith('.jpg')) break;
   }
-  response.end(`${JSON.stringify({ dashboard: 'weblog', ...dashboards.weblog.range })}\n`);
+  if (name.endsWith('.jpg')) line({ error: `cannot open ${name}: byte 1 is no text; give an access log, NDJSON, CSV or Parquet` });
+  else line({ dashboard: 'weblog', ...dashboards.weblog.range, events: 10000, refused: 1, said: ['10000 events imported', '1 line was not taken:', '  line 26: no time', 'a dashboard is proposed in dashboards/weblog.yaml'] });
+  response.end();
 }
 
 async function api(request, response, url) {
@@ -59,7 +64,7 @@ async function api(request, response, url) {
   if (path[0] === 'traces') return json(response, 200, mode === 'none' ? { traces: [], has_more: false } : path[1] ? trace(path[1]) : traces(url.searchParams));
   if (path[0] === 'map') return json(response, 200, mode === 'none' ? { ...callMap(), nodes: [], edges: [] } : callMap());
   if (path[0] === 'services') return json(response, 200, { services: [] });
-  if (path[0] === 'open') return open(request, response);
+  if (path[0] === 'open') return open(request, response, url.searchParams.get('name') ?? '');
   if (path[0] === 'query') {
     const { sql } = JSON.parse(await bodyOf(request));
     if (/drop|delete|insert/i.test(sql)) return json(response, 400, { error: 'statement is not a query: only SELECT is allowed here', code: 'SER-SQL-002' });

@@ -38,6 +38,10 @@ export function onSignedOut(tell: () => void): void {
   signedOut = tell;
 }
 
+export function tellSignedOut(): void {
+  signedOut();
+}
+
 /** Reads both error shapes: `{error: text, code}` and `{error: {message, code}}`. */
 export function errorOf(status: number, body: unknown): ApiError {
   const outer = (body ?? {}) as { error?: unknown; code?: unknown; message?: unknown };
@@ -64,7 +68,7 @@ export async function request<T>(path: string, init: RequestInit = {}): Promise<
     throw unreachable();
   }
   const body: unknown = await response.json().catch(() => null);
-  if (response.status === 401) signedOut();
+  if (response.status === 401) tellSignedOut();
   if (!response.ok) throw errorOf(response.status, body);
   return body as T;
 }
@@ -92,14 +96,14 @@ export const dashboard = (name: string, signal?: AbortSignal): Promise<Dashboard
 
 export const dashboardData = (
   name: string,
-  range: RangeText,
+  range: RangeText | undefined,
   chosen: Chosen,
   signal?: AbortSignal,
 ): Promise<DashboardData> =>
   request(withParameters(`${dashboardPath(name)}/data`, { ...range }, chosen), { signal: signal ?? null });
 
 /** The variables of a dashboard with the values there are. */
-export const dashboardVariables = (name: string, range: RangeText, signal?: AbortSignal): Promise<Variable[]> =>
+export const dashboardVariables = (name: string, range: RangeText | undefined, signal?: AbortSignal): Promise<Variable[]> =>
   request(withParameters(`${dashboardPath(name)}/variables`, { ...range }), { signal: signal ?? null });
 
 /** Writes the YAML of a built-in dashboard into the folder. */

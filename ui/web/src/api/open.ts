@@ -2,7 +2,7 @@
 //
 // XMLHttpRequest, because fetch shows no answer before the whole body is sent and no upload
 // progress at all. Start at `openFile`.
-import { ApiError, errorOf, unreachable } from './client';
+import { ApiError, errorOf, tellSignedOut, unreachable } from './client';
 
 export interface Progress {
   stage: string;
@@ -35,9 +35,17 @@ export function takeLines(text: string, from: number): { lines: OpenLine[]; next
   }
 }
 
-export function openFile(file: File, onProgress: (progress: Progress) => void): Promise<Opened> {
+/** Rejects without an `ApiError` where the browser cannot read the file, such as a folder, or was told to stop. */
+export async function openFile(file: File, onProgress: (progress: Progress) => void, signal: AbortSignal): Promise<Opened> {
+  await file.slice(0, 1).arrayBuffer();
+  signal.throwIfAborted();
+  return send(file, onProgress, signal);
+}
+
+function send(file: File, onProgress: (progress: Progress) => void, signal: AbortSignal): Promise<Opened> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    const stop = (): void => request.abort();
     let next = 0;
     let opened: Opened | undefined;
     let failed: ApiError | undefined;
@@ -57,8 +65,11 @@ export function openFile(file: File, onProgress: (progress: Progress) => void): 
       if (request.status === 200) read(request.responseText);
     };
     request.onerror = () => reject(unreachable());
+    request.onabort = () => reject(signal.reason);
+    request.onloadend = () => signal.removeEventListener('abort', stop);
     request.onload = () => {
       if (request.status !== 200) {
+        if (request.status === 401) tellSignedOut();
         reject(errorOf(request.status, parse(request.responseText)));
         return;
       }
@@ -66,6 +77,7 @@ export function openFile(file: File, onProgress: (progress: Progress) => void): 
       if (opened) resolve(opened);
       else reject(failed ?? new ApiError(200, 'UNFINISHED', 'the server stopped before a dashboard was ready'));
     };
+    signal.addEventListener('abort', stop);
     request.send(file);
   });
 }
