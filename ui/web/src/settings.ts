@@ -1,6 +1,7 @@
 // What one browser remembers: theme and time zone. Tells listeners when either changes.
 //
 // A theme in the URL (`?theme=dark`, for screens on a wall) wins and is not remembered.
+import { remember, remembered } from './memory';
 import type { Zone } from './time/format';
 
 export type Theme = 'system' | 'light' | 'dark';
@@ -49,20 +50,4 @@ function tell(): void {
 function show(): void {
   if (theme === 'system') delete document.documentElement.dataset['theme'];
   else document.documentElement.dataset['theme'] = theme;
-}
-
-function remembered(key: string): string | null {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null; // Storage may be forbidden; then nothing is remembered.
-  }
-}
-
-function remember(key: string, value: string): void {
-  try {
-    localStorage.setItem(key, value);
-  } catch {
-    // Storage may be forbidden; the choice then lasts for this page.
-  }
 }

@@ -3,7 +3,7 @@ import type { Series } from '../api/types';
 import { fill, h } from '../dom';
 import { formatBrief } from '../format/value';
 import { extent } from '../panel/summary';
-import { colorOf } from './palette';
+import { seriesLook } from './look';
 
 export function drawLegend(
   parent: HTMLElement,
@@ -18,8 +18,9 @@ export function drawLegend(
     : undefined;
   const items = series.map((one, index) => {
     const { last, max } = extent(one.points.map(([, value]) => value));
-    const swatch = h('span', { class: one.dashed ? 'swatch dashed' : 'swatch' });
-    swatch.style.setProperty('--color', colorOf(one, index, dark));
+    const { color, pattern } = seriesLook(one, index, dark);
+    const swatch = h('span', { class: one.dashed ? 'swatch dashed' : `swatch ${pattern}` });
+    swatch.style.setProperty('--color', color);
     const isAlone = isolated === one.name;
     return h(
       'button',

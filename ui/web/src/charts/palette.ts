@@ -19,11 +19,6 @@ export function seriesColor(index: number, dark: boolean): string {
   return series[index % series.length] ?? '#888888';
 }
 
-/** The colour of one series of a chart. */
-export function colorOf(series: { color?: string | undefined }, index: number, dark: boolean): string {
-  return series.color === undefined ? seriesColor(index, dark) : namedColor(series.color, dark);
-}
-
 /** A colour by name; `#rrggbb` is taken as it is, anything else as grey. */
 export function namedColor(name: string, dark: boolean): string {
   const named: Record<string, string> = palette(dark).threshold;

@@ -14,7 +14,8 @@ import { align, firstShown, lonely, stack, type Aligned } from './align';
 import { onResize, type Chart, type Frame, type Gestures } from './chart';
 import { flagsOf, notesOf } from './flags';
 import { drawLegend } from './legend';
-import { colorOf, namedColor, palette, withAlpha } from './palette';
+import { DASHES, seriesLook } from './look';
+import { namedColor, palette, withAlpha } from './palette';
 import { boundOf } from './threshold';
 import { hideTooltip, showTooltip, type TooltipRow } from './tooltip';
 
@@ -190,7 +191,7 @@ class SeriesChart implements Chart {
   }
 
   #seriesOptions(one: Series, index: number, { frame, panel, isStacked, series }: Shape): uPlot.Series {
-    const color = colorOf(one, index, frame.dark);
+    const { color, pattern } = seriesLook(one, index, frame.dark);
     const base: uPlot.Series = { label: one.name, show: this.#isShown(index), stroke: color };
     if (panel.draw === 'bar') {
       return {
@@ -205,7 +206,7 @@ class SeriesChart implements Chart {
     return {
       ...base,
       width: 1.5,
-      ...(one.dashed ? { dash: [5, 4] } : {}),
+      dash: one.dashed ? [5, 4] : DASHES[pattern],
       ...(isStacked ? { fill: withAlpha(color, 0.55) } : isAlone ? { fill: withAlpha(color, frame.dark ? 0.14 : 0.09) } : {}),
       points: { show: true, size: 4, fill: color, filter: (plot, at) => lonely((plot.data[at] ?? []) as (number | null)[]) },
     };
@@ -333,7 +334,7 @@ class SeriesChart implements Chart {
     const found = series.flatMap((one, index) => {
       const value = aligned.values[index]?.[idx];
       if (value === null || value === undefined || !this.#isShown(index)) return [];
-      return [{ name: one.name, number: value, color: colorOf(one, index, frame.dark), isNearest: this.#nearest === index + 1 && series.length > 1 }];
+      return [{ name: one.name, number: value, color: seriesLook(one, index, frame.dark).color, isNearest: this.#nearest === index + 1 && series.length > 1 }];
     });
     found.sort((a, b) => Number(b.isNearest) - Number(a.isNearest) || b.number - a.number);
     const rows: TooltipRow[] = found.slice(0, TOOLTIP_ROWS).map((row) => ({ ...row, value: formatValue(row.number, panel.unit) }));

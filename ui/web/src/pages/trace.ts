@@ -3,8 +3,9 @@
 // A row opens to what the span says of itself. Arrow keys move between rows. Start at `tracePage`.
 import { ApiError } from '../api/client';
 import { logs, trace, type LogLine, type Span } from '../api/telemetry';
-import { seriesColor } from '../charts/palette';
+import { serviceLook, type Look } from '../charts/look';
 import { fill, h } from '../dom';
+import { errorCode } from '../error_code';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { currentZone, isDark, onSettings } from '../settings';
@@ -51,7 +52,7 @@ export function tracePage(context: Context, id: string): Page {
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
-      fill(body, h('div', { class: 'page-message', role: 'alert', 'data-testid': 'trace-missing' }, icon(error.status === 404 ? 'empty' : 'warning'), h('h2', {}, 'This trace cannot be shown'), h('p', {}, error.message), h('code', {}, error.code),
+      fill(body, h('div', { class: 'page-message', role: 'alert', 'data-testid': 'trace-missing' }, icon(error.status === 404 ? 'empty' : 'warning'), h('h2', {}, 'This trace cannot be shown'), h('p', {}, error.message), errorCode(error.code),
         h('a', { class: 'button', href: '/traces' }, 'To the traces')));
     } finally {
       body.removeAttribute('aria-busy');
@@ -93,7 +94,7 @@ function content(context: Context, id: string, fall: Waterfall, hasMore: boolean
   const around = { from: iso(began - LOGS_AROUND_MS), to: iso(began + LOGS_AROUND_MS) };
   const logsLink = linkTo({ page: 'logs' }, { trace: id }, around);
   const first = fall.rows[0]?.span;
-  const color = (service: string): string => seriesColor(fall.services.indexOf(service), isDark());
+  const look = (service: string): Look => serviceLook(service, isDark());
   return [
     h('header', { class: 'trace-header' },
       h('p', { class: 'crumbs' }, h('a', { href: '/traces' }, 'Traces'), ` / ${id}`),
@@ -106,9 +107,9 @@ function content(context: Context, id: string, fall: Waterfall, hasMore: boolean
         h('a', { href: logsLink, 'data-testid': 'trace-logs-link' }, 'its lines among the logs'))),
     hasMore ? h('p', { class: 'notice' }, icon('warning'), h('span', {}, 'The trace has more spans than can be drawn; these are the earliest.')) : null,
     h('section', { class: 'panel waterfall', 'aria-label': 'Waterfall' },
-      legend(fall, color),
+      legend(fall, look),
       axis(fall.durationUs),
-      h('ol', { class: 'span-list', 'data-testid': 'spans' }, ...fall.rows.map((row) => spanElement(row, color(row.span.service), fall.beganUs)))),
+      h('ol', { class: 'span-list', 'data-testid': 'spans' }, ...fall.rows.map((row) => spanElement(row, look(row.span.service), fall.beganUs)))),
     h('section', { class: 'trace-logs', 'aria-label': 'Lines logged on the way' },
       h('h2', {}, 'Logged on the way'),
       lines.length > 0
@@ -120,17 +121,22 @@ function content(context: Context, id: string, fall: Waterfall, hasMore: boolean
   ];
 }
 
-function legend(fall: Waterfall, color: (service: string) => string): HTMLElement {
-  const swatch = (kind: string, fillColor: string): HTMLElement => {
-    const element = h('span', { class: `swatch ${kind}` });
-    element.style.setProperty('--color', fillColor);
-    return element;
-  };
+function legend(fall: Waterfall, look: (service: string) => Look): HTMLElement {
   const hasParts = fall.rows.some(({ segments }) => segments.length > 0);
   const part = (name: string, text: string): HTMLElement => h('li', {}, swatch(`part ${name}`, 'var(--muted)'), text);
-  return h('ul', { class: 'trace-legend' },
-    ...fall.services.map((service) => h('li', {}, swatch('', color(service)), service)),
+  return h('ul', { class: 'trace-legend', 'data-testid': 'trace-legend' },
+    ...fall.services.map((service) => h('li', {}, serviceSwatch(look(service)), service)),
     ...(hasParts ? [part('network', 'on the way'), part('queue', 'waiting'), part('handler', 'handled')] : []));
+}
+
+function serviceSwatch({ color, pattern }: Look): HTMLElement {
+  return swatch(pattern, color);
+}
+
+function swatch(kind: string, color: string): HTMLElement {
+  const element = h('span', { class: `swatch ${kind}` });
+  element.style.setProperty('--color', color);
+  return element;
 }
 
 function axis(durationUs: number): HTMLElement {
@@ -142,21 +148,21 @@ function axis(durationUs: number): HTMLElement {
   return h('div', { class: 'span-axis', 'aria-hidden': 'true' }, h('div', { class: 'span-ticks' }, ...ticks));
 }
 
-function spanElement(row: Row, color: string, beganUs: number): HTMLElement {
+function spanElement(row: Row, look: Look, beganUs: number): HTMLElement {
   const { span } = row;
   const isFailed = span.status === 'error';
   const took = formatValue(span.duration_us, 'us');
-  const bar = h('span', { class: row.segments.length > 0 ? 'span-bar divided' : 'span-bar' }, ...segments(row));
+  const bar = h('span', { class: `span-bar ${look.pattern}` }, ...segments(row));
   bar.style.left = `${row.start * 100}%`;
   bar.style.width = `${row.length * 100}%`;
-  bar.style.setProperty('--color', color);
+  bar.style.setProperty('--color', look.color);
   const time = h('span', { class: 'span-took' }, took);
   // Beside the bar, on the side that has room.
   if (row.start + row.length < 0.8) time.style.left = `calc(${(row.start + row.length) * 100}% + 6px)`;
   else if (row.start > 0.15) time.style.right = `calc(${(1 - row.start) * 100}% + 6px)`;
   else time.style.right = '6px';
   if (row.start + row.length >= 0.8 && row.start <= 0.15) time.classList.add('inside');
-  const name = h('span', { class: 'span-name' }, h('b', {}, span.service), ` ${span.name}`);
+  const name = h('span', { class: 'span-name' }, serviceSwatch(look), h('b', {}, span.service), ` ${span.name}`);
   name.style.setProperty('--depth', String(Math.min(row.depth, 12)));
   const details = h('div', { class: 'span-details', hidden: true });
   const toggle = h(
@@ -173,7 +179,9 @@ function spanElement(row: Row, color: string, beganUs: number): HTMLElement {
   return h('li', { class: isFailed ? 'failed' : null }, toggle, details);
 }
 
+/** One that does not say where its time went is of one piece. */
 function segments({ segments: parts }: Row): HTMLElement[] {
+  if (parts.length === 0) return [h('i', { class: 'part handler' })];
   return parts.map(({ part, us }) => {
     const element = h('i', { class: `part ${part}` });
     element.style.flexGrow = String(us);
