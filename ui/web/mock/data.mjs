@@ -112,7 +112,7 @@ function content(dashboard, panel, span, step) {
     'states.gap_stat': () => ({ data: { kind: 'stat', value: null, compare: null, spark: [] } }),
     'states.error_stat': () => ({ state: 'error', error: { code: 'SER-QUERY-007', message: 'the query ran longer than 30 s (query.deadline_s)' } }),
     'states.empty': () => ({ state: 'empty' }),
-    'states.error': () => ({ state: 'error', error: { code: 'SER-DASH-004', message: 'no column "lat_ms" in "http.request"; it has bytes, client, method, path, status' } }),
+    'states.error': () => ({ state: 'error', error: { code: 'SER-DASH-010', message: `Schema error: No field named lat_ms. Valid fields are ${Array.from({ length: 24 }, (_, at) => `"http.request".column_${at}`).join(', ')}.` } }),
     'states.loading': () => undefined,
     'states.markup': () => ({ data: { kind: 'bars', bars: [['<img src=x onerror=alert(1)>', 42], ['"><script>alert(2)</script>', 30], ['ordinary', 12], ['', 3], ['𝕌𝕟𝕚𝕔𝕠𝕕𝕖 ‮reversed', 2]].map(([label, value]) => ({ label, value })) } }),
     'states.lonely': () => ({ data: series([{ name: 'now and then', by: {}, points: points(span, step, (at) => 3 + noise(at), (at) => noise(at / 1e5) > 0.6) }]) }),

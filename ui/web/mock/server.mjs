@@ -28,10 +28,12 @@ async function bodyOf(request) {
 function live(request, response, name, url) {
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
   const send = (event, body) => response.write(`event: ${event}\ndata: ${JSON.stringify(body)}\n\n`);
+  let isFirst = true;
   const tick = () => {
     const now = new Date().toISOString();
     const all = data(name, url.searchParams.get('from'), url.searchParams.get('to'));
-    if (dashboards[name].isLive) send('panels', all);
+    if (dashboards[name].isLive || isFirst) send('panels', all);
+    isFirst = false;
     send('tick', { now, watermark: all.watermark });
   };
   tick();

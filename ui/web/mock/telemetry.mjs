@@ -91,6 +91,7 @@ export function trace(id) {
   calls('chain', 'web', 'price', 'quote', 1800, 900, 4000, 16_000);
   calls('chain', 'web', 'stock', 'level', 23_100, 1000, 800, 8000);
   calls('chain', 'web', 'reviews', 'top', 23_200, 1200, 300, 28_500);
+  for (const [at, name] of ['catalogue', 'recommendation', 'tax', 'mail', 'payment', 'checkout'].entries()) calls('chain', 'web', name, 'item', 24_000 + at * 2500, 900, 1500, 9000);
   const cart = calls('w', 'web', 'cart', 'add', 54_200, 1100, 200, 39_600, 'error');
   calls(cart, 'cart', 'price', 'quote', 55_400, 700, 9000, 21_000);
   return { trace_id: id, spans, has_more: false };

@@ -56,7 +56,12 @@ export interface DashboardDefinition {
   name: string;
   title: string;
   description?: string;
+  /** What it is shown with where nobody asks for another. */
   range: RangeText;
+  /** What its file names, where that is longer because the data are young. */
+  own_range?: RangeText;
+  /** When its data begin, where that makes its range shorter. */
+  data_from?: string;
   refresh_s: number;
   layout: { panel: string; share: number }[][];
   panels: Record<string, PanelDefinition>;
@@ -121,7 +126,7 @@ export interface PanelData {
   unit?: string;
   better?: 'higher' | 'lower' | null;
   state: 'ok' | 'empty' | 'error';
-  error?: { code: string; message: string } | null;
+  error?: { code: string; message: string; details?: string | null } | null;
   data?: PanelContent | null;
   thresholds?: Threshold[];
   marks?: Mark[];
@@ -170,7 +175,8 @@ export interface Version {
 export interface Instance {
   name: string;
   version: string;
-  state: 'starting' | 'ready' | 'draining' | 'ended';
+  /** One that is silent was ready, and is not heard. */
+  state: 'starting' | 'ready' | 'silent' | 'draining' | 'ended';
   pid: number;
   /** Started by `serin run`: its process is somebody's own. */
   is_by_hand: boolean;

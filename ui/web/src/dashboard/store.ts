@@ -33,6 +33,8 @@ export class DashboardStore {
   #request: AbortController | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
   #wasDown = false;
+  /** The width of the range whose name was asked for last. */
+  #asked: number | undefined;
   /** The server's clock minus ours. */
   #ahead = 0;
 
@@ -41,8 +43,8 @@ export class DashboardStore {
     private readonly onChange: () => void,
   ) {
     this.#live = new Live({
-      // Before the definition is known, the server takes the range that it names.
-      address: () => liveAddress(name, this.definition ? this.shownRange : this.range, this.chosen),
+      // Where none was chosen, the server takes the dashboard's own, which grows with young data.
+      address: () => liveAddress(name, this.range, this.chosen),
       events: ['panels', 'dashboard', 'tick'],
       probe: session,
       onStatus: (status) => this.#onStatus(status),
@@ -102,7 +104,7 @@ export class DashboardStore {
   async loadVariables(): Promise<void> {
     if (!this.definition?.variables.length) return;
     try {
-      this.variables = await dashboardVariables(this.name, this.shownRange);
+      this.variables = await dashboardVariables(this.name, this.range);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
     }
@@ -185,7 +187,7 @@ export class DashboardStore {
     this.isLoading = true;
     this.onChange();
     try {
-      this.#take(await dashboardData(this.name, this.shownRange, this.chosen, request.signal), true);
+      this.#take(await dashboardData(this.name, this.range, this.chosen, request.signal), true);
       this.failure = undefined;
     } catch (error) {
       if (request.signal.aborted) return;
@@ -232,6 +234,15 @@ export class DashboardStore {
     const from = Date.parse(data.from);
     const to = Date.parse(data.to);
     if (from < to) this.span = { from, to };
+    this.#nameRange(to - from);
+  }
+
+  /** The range of young data grows on the server: what it is called now is asked for, once. */
+  #nameRange(width: number): void {
+    const named = this.range || !this.definition ? undefined : resolve(this.shownRange, Date.now());
+    if (!named || width === this.#asked || Math.abs(named.to - named.from - width) < 1000) return;
+    this.#asked = width;
+    void this.#loadDefinition();
   }
 
   /** Moves a relative range with the clock, only when that would be seen. */

@@ -11,11 +11,13 @@ import { iconButton, rangePicker } from '../dashboard/range_picker';
 import { DashboardStore } from '../dashboard/store';
 import { variablePickers } from '../dashboard/variables';
 import { fill, h, setAttribute, setText, withCode } from '../dom';
+import { errorCode } from '../error_code';
 import { icon } from '../icons';
 import { currentZone, isDark, onSettings } from '../settings';
-import { formatClock, formatDateTime } from '../time/format';
-import { absolute, isSame, zoomTo, type Range } from '../time/range';
+import { formatAge, formatClock, formatDateTime } from '../time/format';
+import { absolute, isSame, nameOf, zoomTo, type Range } from '../time/range';
 import type { UrlState } from '../url';
+import { failureNotice } from './notice';
 import type { Context, Page } from './page';
 
 const FRESHNESS: Record<Freshness, string> = {
@@ -39,6 +41,10 @@ class DashboardPage implements Page {
   readonly #description = h('p', { class: 'dashboard-description' });
   readonly #variables = variablePickers((name, values) => this.#pick(name, values), () => void this.#store.loadVariables());
   readonly #copy: HTMLButtonElement;
+  /** Why the range is shorter than the dashboard's own. */
+  readonly #young = h('span', { class: 'range-why', hidden: true, 'data-testid': 'young' });
+  readonly #youngAge = h('span', {});
+  readonly #ownRange = h('button', { type: 'button', class: 'link', 'data-testid': 'show-own-range', onclick: () => this.#showOwnRange() });
   readonly #status = h('span', { class: 'freshness', role: 'status', 'data-testid': 'freshness' });
   readonly #pause: HTMLButtonElement;
   readonly #notices = h('div', { class: 'notices' });
@@ -72,12 +78,13 @@ class DashboardPage implements Page {
         'header',
         { class: 'dashboard-header' },
         h('div', { class: 'dashboard-heading' }, this.#heading, this.#description),
-        h('div', { class: 'toolbar' }, this.#status, this.#variables.element, this.#picker.element,
+        h('div', { class: 'toolbar' }, this.#status, this.#variables.element, this.#young, this.#picker.element,
           h('div', { class: 'button-group' }, this.#copy, this.#pause, iconButton('refresh', 'Refresh (d r)', 'refresh', () => this.#store.refresh()))),
       ),
       this.#notices,
       this.#rows,
     );
+    this.#young.append(this.#youngAge, this.#ownRange);
     const wake = (): void => {
       if (!document.hidden) this.#store.nudge();
     };
@@ -121,15 +128,18 @@ class DashboardPage implements Page {
     for (const panel of this.#panels.values()) panel.destroy();
   }
 
-  /** Whether the data lie elsewhere: a count of nothing is a zero, so that panels alone cannot tell. */
-  get #liesElsewhere(): boolean {
-    const { dataRange, span, panels, isLoading } = this.#store;
+  /**
+   * What is said once above all panels where they have nothing: that the data lie elsewhere, or that there
+   * are none. A count of nothing is a zero, so that panels alone cannot tell the first.
+   */
+  get #emptiness(): 'elsewhere' | 'nothing' | undefined {
+    const { dataRange, span, panels, isLoading, moves } = this.#store;
     const known = Object.values(panels);
-    if (!dataRange || known.length === 0 || isLoading) return false;
-    const [from, to] = [Date.parse(dataRange.from), Date.parse(dataRange.to)];
-    if (from >= span.to || to <= span.from) return true;
-    const reachesOut = from < span.from || (to > span.to && !this.#store.moves);
-    return reachesOut && known.every(({ state }) => state === 'empty');
+    if (known.length === 0) return undefined;
+    const [from, to] = dataRange ? [Date.parse(dataRange.from), Date.parse(dataRange.to)] : [span.from, span.to];
+    if (from >= span.to || to <= span.from) return 'elsewhere';
+    if (isLoading || !known.every(({ state }) => state === 'empty')) return undefined;
+    return from < span.from || (to > span.to && !moves) ? 'elsewhere' : 'nothing';
   }
 
   #choose(range: Range): void {
@@ -147,7 +157,7 @@ class DashboardPage implements Page {
       this.#told = h('div', { class: 'notice', role: 'status', 'data-testid': 'copied' }, icon('copy'), h('span', {}, `It is yours now: change ${file}; saving shows it here.`));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.#told = h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, error.message), h('code', {}, error.code));
+      this.#told = failureNotice(error);
     }
     this.#schedule();
   }
@@ -235,7 +245,7 @@ class DashboardPage implements Page {
       frame: { ...store.span, dark: isDark(), zone: currentZone(), isolated: this.context.url().isolated[name] },
       isAlone: this.#alone === name,
       isLoading: store.awaits(name),
-      isElsewhere: this.#liesElsewhere,
+      isSaidAbove: this.#emptiness !== undefined,
     });
   }
 
@@ -246,6 +256,7 @@ class DashboardPage implements Page {
     setText(this.#description, definition?.description ?? '');
     this.context.setTitle(definition?.title ?? this.name);
     this.#picker.show(store.shownRange);
+    this.#drawYoung();
     this.#variables.show(definition?.variables ?? [], store.variables, store.chosen);
     this.#copy.hidden = !definition?.is_built_in;
     const state = freshness(store.connection, store.isPaused, store.failure !== undefined, store.moves);
@@ -253,6 +264,20 @@ class DashboardPage implements Page {
     setText(this.#status, this.#statusText(state));
     this.#showPause(store.isPaused);
     this.#drawNotices();
+  }
+
+  #drawYoung(): void {
+    const { definition, range } = this.#store;
+    const own = range ? undefined : definition?.own_range;
+    this.#young.hidden = !own;
+    if (!own || !definition?.data_from) return;
+    setText(this.#youngAge, `Data began ${formatAge(Date.now() - Date.parse(definition.data_from))} ago.`);
+    setText(this.#ownRange, `Show the ${nameOf(own, currentZone()).toLowerCase()}`);
+  }
+
+  #showOwnRange(): void {
+    const own = this.#store.definition?.own_range;
+    if (own) this.#choose(own);
   }
 
   #showPause(isPaused: boolean): void {
@@ -267,7 +292,7 @@ class DashboardPage implements Page {
   /** Anew only where they say something else: one that was folded away or has the focus keeps it. */
   #drawNotices(): void {
     const { definition, dataRange, failure, panels } = this.#store;
-    const told = JSON.stringify([this.#liesElsewhere && dataRange, Object.keys(panels).length > 0 && failure?.message, definition?.problems, currentZone()]);
+    const told = JSON.stringify([this.#emptiness, this.#emptiness && dataRange, Object.keys(panels).length > 0 && failure?.message, definition?.problems, currentZone()]);
     if (told === this.#noticed.told && this.#told === this.#noticed.copy) return;
     this.#noticed = { told, copy: this.#told };
     fill(this.#notices, ...this.#noticeList());
@@ -290,15 +315,20 @@ class DashboardPage implements Page {
     const { definition, panels, dataRange, failure } = this.#store;
     const notices: Node[] = this.#told ? [this.#told] : [];
     const known = Object.values(panels);
-    if (dataRange && this.#liesElsewhere) {
+    const emptiness = this.#emptiness;
+    if (emptiness === 'elsewhere' && dataRange) {
+      const [from, to] = [dataRange.from, dataRange.to].map((text) => formatDateTime(Date.parse(text), currentZone()));
       notices.push(
-        h('div', { class: 'notice', 'data-testid': 'empty-range' }, icon('empty'),
-          h('span', {}, `Nothing in this range. Data lie between ${formatDateTime(Date.parse(dataRange.from), currentZone())} and ${formatDateTime(Date.parse(dataRange.to), currentZone())}.`),
-          h('button', { type: 'button', class: 'button primary small', 'data-testid': 'jump-to-data', onclick: () => this.#jumpToData() }, 'Jump to the data')),
+        h('div', { class: 'notice', role: 'status', 'data-testid': 'empty-range' }, icon('empty'),
+          h('span', {}, `Nothing in this range. The data lie between ${from} and ${to}.`),
+          h('button', { type: 'button', class: 'button primary small', 'data-testid': 'jump-to-data', title: 'Jump to the data (t j)', onclick: () => this.#jumpToData() }, 'Jump to the data')),
       );
+    } else if (emptiness === 'nothing') {
+      const why = dataRange ? 'Nothing in this range.' : 'No data yet. Events of the kinds that these panels read will fill them.';
+      notices.push(h('div', { class: 'notice', role: 'status', 'data-testid': 'no-data' }, icon('empty'), h('span', {}, why)));
     }
     if (failure && known.length > 0) {
-      notices.push(h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, `Could not refresh: ${failure.message}`), h('code', {}, failure.code)));
+      notices.push(failureNotice(failure));
     }
     if (definition?.problems.length) {
       notices.push(
@@ -364,7 +394,7 @@ class DashboardPage implements Page {
   }
 
   #missing(title: string, { code, message }: ApiError): HTMLElement {
-    return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, title), h('p', {}, ...withCode(message)), h('code', {}, code),
+    return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, title), h('p', {}, ...withCode(message)), errorCode(code),
       h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
   }
 }

@@ -61,7 +61,7 @@ function card({ name, title, description }: DashboardSummary): HTMLElement {
     (found) => {
       const count = Object.keys(found.panels).length;
       const problems = found.problems.length;
-      quick.textContent = `${count} ${count === 1 ? 'panel' : 'panels'} · ${nameOf(found.range, currentZone())}`;
+      quick.textContent = `${count} ${count === 1 ? 'panel' : 'panels'} · ${nameOf(found.own_range ?? found.range, currentZone())}`;
       if (problems > 0) quick.append(h('span', { class: 'card-problem' }, ` · ${problems} ${problems === 1 ? 'problem' : 'problems'}`));
     },
     (error: unknown) => {

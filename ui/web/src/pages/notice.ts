@@ -1,8 +1,9 @@
 // What a page says above its content when something failed.
 import type { ApiError } from '../api/client';
 import { h, withCode } from '../dom';
+import { errorCode } from '../error_code';
 import { icon } from '../icons';
 
 export function failureNotice({ message, code }: ApiError): HTMLElement {
-  return h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, ...withCode(message)), h('code', {}, code));
+  return h('div', { class: 'notice bad', role: 'alert' }, icon('warning'), h('span', {}, ...withCode(message)), errorCode(code));
 }

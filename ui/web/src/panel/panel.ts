@@ -9,10 +9,12 @@ import { statChart } from '../charts/stat';
 import { dataTable, tableChart, type DataTable } from '../charts/table';
 import { seriesChart } from '../charts/uplot';
 import { fill, h, setAttribute, setText, withCode } from '../dom';
-import { compactUnit } from '../format/value';
+import { errorCode } from '../error_code';
+import { compactUnit, GAP } from '../format/value';
 import { icon } from '../icons';
+import { brief } from './failure';
 import { rowsOf, toCsv } from './rows';
-import { derive, type Known } from './state';
+import { derive, type Failure, type Known } from './state';
 
 export interface PanelActions extends Gestures {
   expand: () => void;
@@ -23,8 +25,8 @@ export interface PanelInput {
   frame: Frame;
   isAlone: boolean;
   isLoading: boolean;
-  /** Whether the data lie at another time; the page says where. */
-  isElsewhere: boolean;
+  /** The page says above why there is nothing: the panel need not. */
+  isSaidAbove: boolean;
 }
 
 export interface Panel {
@@ -91,6 +93,7 @@ class PanelView implements Panel {
     setAttribute(this.element, 'data-watermark', data?.watermark ?? null);
     this.element.classList.toggle('alone', input.isAlone);
     setText(this.#note, shown.note ?? '');
+    setAttribute(this.#note, 'title', shown.note ?? null);
     this.#showExpand(input.isAlone);
     const isSeries = shown.body === 'data' && data?.data?.kind === 'series';
     const unit = isSeries && data.unit !== 'count' && !compactUnit(data.unit) ? data.unit : undefined;
@@ -101,7 +104,7 @@ class PanelView implements Panel {
     this.#describe(data?.title ?? this.definition.title, data?.description ?? this.definition.description);
     if (this.#table && shown.body !== 'data') this.#closeTable();
     if (shown.body === 'data' && data) this.#draw(data, frame);
-    else this.#say(shown.body, shown.failure, input.isElsewhere);
+    else this.#say(shown.body, shown.failure, input.isSaidAbove);
   }
 
   destroy(): void {
@@ -143,8 +146,8 @@ class PanelView implements Panel {
     this.#chart.update(data, frame);
   }
 
-  #say(body: 'loading' | 'empty' | 'error' | 'data', failure: { code: string; message: string } | undefined, isElsewhere: boolean): void {
-    const message = JSON.stringify([body, failure, isElsewhere]);
+  #say(body: 'loading' | 'empty' | 'error' | 'data', failure: Failure | undefined, isSaidAbove: boolean): void {
+    const message = JSON.stringify([body, failure, isSaidAbove]);
     if (message === this.#message) return;
     this.#message = message;
     this.#chart?.destroy();
@@ -153,21 +156,11 @@ class PanelView implements Panel {
     if (body === 'loading') {
       fill(this.#body, h('div', { class: 'skeleton', role: 'status' }, h('span', { class: 'visually-hidden' }, 'loading'), h('i'), h('i'), h('i')));
     } else if (body === 'error') {
-      fill(
-        this.#body,
-        h('div', { class: 'message error', role: 'alert' }, icon('warning'), h('p', { 'data-testid': 'panel-error' }, ...withCode(failure?.message ?? '')), h('code', { 'data-testid': 'panel-error-code' }, failure?.code ?? '')),
-      );
+      fill(this.#body, failureMessage(failure));
+    } else if (isSaidAbove) {
+      fill(this.#body, h('div', { class: 'message quiet', 'data-testid': 'panel-empty' }, h('span', { 'aria-hidden': 'true' }, GAP), h('span', { class: 'visually-hidden' }, 'No data')));
     } else {
-      fill(
-        this.#body,
-        h(
-          'div',
-          { class: 'message empty', 'data-testid': 'panel-empty' },
-          icon('empty'),
-          h('p', {}, 'No data in this range'),
-          h('p', { class: 'muted' }, isElsewhere ? 'There is data at another time.' : 'Events of the kind that this panel reads will fill it.'),
-        ),
-      );
+      fill(this.#body, h('div', { class: 'message', 'data-testid': 'panel-empty' }, icon('empty'), h('p', {}, 'No data in this range')));
     }
   }
 
@@ -220,6 +213,16 @@ function chartFor(data: PanelData, gestures: Gestures): Chart {
     default:
       return tableChart();
   }
+}
+
+/** The sentence is read; what else was said is folded away, and the code leads to its page. */
+function failureMessage(failure: Failure | undefined): HTMLElement {
+  const { short, more } = brief(failure?.message ?? '', failure?.details);
+  return h('div', { class: 'message error', role: 'alert' },
+    icon('warning'),
+    h('p', { 'data-testid': 'panel-error' }, ...withCode(short)),
+    errorCode(failure?.code ?? ''),
+    more === undefined ? null : h('details', {}, h('summary', {}, 'All that was said'), h('pre', {}, more)));
 }
 
 function button(name: 'table' | 'expand', label: string, testid: string, onclick: () => void): HTMLButtonElement {

@@ -11,6 +11,8 @@ export type PanelState = 'loading' | 'ok' | 'empty' | 'error' | 'stale';
 export interface Failure {
   code: string;
   message: string;
+  /** What the engine said, where the message says it in other words. */
+  details?: string | null;
 }
 
 export interface Known {
