@@ -20,12 +20,15 @@ import { currentTheme, nextTheme, onSettings, startSettings } from './settings';
 import { acceptFiles } from './shell/drop';
 import { helpDialog } from './shell/help';
 import { isTyping, keyReader } from './shell/keys';
-import { pathOf, readUrl, writeUrl, type UrlState } from './url';
+import { keepWanted, takeWanted } from './shell/wanted';
+import { ownPage, pathOf, readUrl, writeUrl, type UrlState } from './url';
 
 // Pages of the server itself: a click on a link to them leaves the application.
 const SERVER_PATHS = /^\/(docs|api|d\/[^/]+\/[^/]+\.(svg|png)|signin|metrics)/;
 
 export function startApp(): void {
+  const wanted = location.pathname === '/signin' ? null : takeWanted();
+  if (wanted && location.pathname === '/') history.replaceState(null, '', ownPage(wanted, location.origin));
   const first = readUrl(location.pathname, location.search);
   startSettings(first.theme);
   const app = new App(first);
@@ -70,6 +73,7 @@ class App {
 
   #show(page: Page): void {
     this.#page = page;
+    page.element.tabIndex = -1;
     fill(this.#place, page.element);
     this.#setTitle(page.title);
     this.#showPlaceInBar();
@@ -103,7 +107,7 @@ class App {
       case 'explore':
         return explorePage(context);
       case 'unknown':
-        return url.route.path === '/signin' ? signInPage('/', () => this.#signedIn()) : unknownPage(url.route.path);
+        return url.route.path === '/signin' ? signInPage(wantedHere(), () => this.#signedIn()) : unknownPage(url.route.path);
     }
   }
 
@@ -118,20 +122,26 @@ class App {
   #onUrl(next: UrlState): void {
     const isSamePage = pathOf(next.route) === pathOf(this.#url.route);
     this.#url = next;
-    if (isSamePage && this.#page) this.#page.onUrl?.(next);
-    else this.#open();
+    if (isSamePage && this.#page) {
+      this.#page.onUrl?.(next);
+      return;
+    }
+    this.#open();
+    // What had the focus is gone: readers and the Tab key go on at the top of the new page.
+    this.#page?.element.focus({ preventScroll: true });
   }
 
   #signedOut(): void {
     if (this.#page?.title === 'Sign in') return;
     this.#page?.destroy();
     this.#drawBar();
-    const next = location.pathname === '/signin' ? '/' : location.pathname + location.search;
+    const next = wantedHere();
+    if (location.pathname !== '/signin') keepWanted(next);
     this.#show(signInPage(next, () => this.#signedIn()));
   }
 
   #signedIn(): void {
-    if (location.pathname === '/signin') location.assign('/');
+    if (location.pathname === '/signin') location.assign(wantedHere());
     else location.reload();
   }
 
@@ -203,6 +213,12 @@ class App {
     else if (keys === 'c t') this.#changeTheme();
     else this.#page?.onKeys?.(keys);
   }
+}
+
+/** Where somebody wants to be who has to sign in first. */
+function wantedHere(): string {
+  const { pathname, search, hash, origin } = location;
+  return pathname === '/signin' ? ownPage(new URLSearchParams(search).get('next'), origin) : pathname + search + hash;
 }
 
 function unknownPage(path: string): Page {

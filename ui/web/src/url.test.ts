@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { readUrl, writeUrl } from './url';
+import { ownPage, readUrl, writeUrl } from './url';
 
 it('reads back what it wrote', () => {
   for (const address of [
@@ -25,4 +25,10 @@ it('does not guess pages', () => {
   expect(readUrl('/nope', '').route).toEqual({ page: 'unknown', path: '/nope' });
   expect(readUrl('/d/a/b', '').route.page).toBe('unknown');
   expect(readUrl('/d/%E0%A4%A', '').route).toEqual({ page: 'dashboard', name: '%E0%A4%A' });
+});
+
+it('goes only to pages of ours after signing in, with query and fragment', () => {
+  const to = (wanted: string | null): string => ownPage(wanted, 'http://127.0.0.1:7070');
+  for (const page of ['/services', '/traces?service=cart&status=error', '/explore?sql=SELECT+1%2F2', '/d/a#b', '/logs?text=%5Cd%2B#end']) expect(to(page)).toBe(page);
+  for (const bad of [null, '', '//evil.example', '/\\evil.example', '/\t/evil.example', 'https://evil.example/', 'javascript:alert(1)', '/.//evil.example', '/signin?code=a']) expect(to(bad)).toBe('/');
 });

@@ -121,6 +121,14 @@ export function serviceLink(service: string): string {
   return `/d/service?var.service=${encodeURIComponent(service)}`;
 }
 
+/** A page of ours, with query and fragment, to go to after signing in; anything else leads to the first page. */
+export function ownPage(wanted: string | null, origin: string): string {
+  if (!wanted?.startsWith('/') || !URL.canParse(wanted, origin)) return '/';
+  const { origin: itsOrigin, pathname, search, hash } = new URL(wanted, origin);
+  const isOwn = itsOrigin === origin && !pathname.startsWith('//') && pathname !== '/signin';
+  return isOwn ? pathname + search + hash : '/';
+}
+
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);
