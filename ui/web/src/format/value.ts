@@ -41,6 +41,11 @@ export function formatBrief(value: number | null | undefined, unit: string | und
   return formatValue(isSmall ? Number(value.toPrecision(3)) : value, kept);
 }
 
+/** A rate that changes while one looks: three digits say enough of it. */
+export function formatRate(perS: number): string {
+  return formatValue(Number(perS.toPrecision(3)), '/s');
+}
+
 /** The exact number for the data table: nothing rounded away. */
 export function formatExact(value: number | null | undefined): string {
   return value === null || value === undefined ? '' : String(value);

@@ -45,7 +45,10 @@ class DashboardPage implements Page {
   readonly #young = h('span', { class: 'range-why', hidden: true, 'data-testid': 'young' });
   readonly #youngAge = h('span', {});
   readonly #ownRange = h('button', { type: 'button', class: 'link', 'data-testid': 'show-own-range', onclick: () => this.#showOwnRange() });
-  readonly #status = h('span', { class: 'freshness', role: 'status', 'data-testid': 'freshness' });
+  // How it stands is told aloud when it changes; the time beside it changes all the while.
+  readonly #standing = h('span', { role: 'status' });
+  readonly #upTo = h('span', {});
+  readonly #status = h('span', { class: 'freshness', 'data-testid': 'freshness' }, h('span', {}, this.#standing, this.#upTo));
   readonly #pause: HTMLButtonElement;
   readonly #notices = h('div', { class: 'notices' });
   readonly #rows = h('div', { class: 'rows' });
@@ -261,7 +264,8 @@ class DashboardPage implements Page {
     this.#copy.hidden = !definition?.is_built_in;
     const state = freshness(store.connection, store.isPaused, store.failure !== undefined, store.moves);
     setAttribute(this.#status, 'data-state', state);
-    setText(this.#status, this.#statusText(state));
+    setText(this.#standing, FRESHNESS[state]);
+    setText(this.#upTo, this.#upToText(state));
     this.#showPause(store.isPaused);
     this.#drawNotices();
   }
@@ -298,17 +302,15 @@ class DashboardPage implements Page {
     fill(this.#notices, ...this.#noticeList());
   }
 
-  #statusText(state: Freshness): string {
+  #upToText(state: Freshness): string {
     const { watermark, updatedAt, moves, span } = this.#store;
     const zone = currentZone();
-    if (state === 'stale') return updatedAt ? `stale, last updated ${formatClock(updatedAt, zone)}` : 'stale';
-    if (!watermark || state === 'connecting') return FRESHNESS[state];
+    if (state === 'stale') return updatedAt ? `, last updated ${formatClock(updatedAt, zone)}` : '';
+    if (!watermark || state === 'connecting') return '';
     const at = Date.parse(watermark);
-    if (!moves && at >= span.to) return `${FRESHNESS[state]} · complete`;
+    if (!moves && at >= span.to) return ' · complete';
     const isToday = Math.abs(Date.now() - at) < 43_200_000;
-    return moves || isToday
-      ? `${FRESHNESS[state]} · complete up to ${isToday ? formatClock(at, zone) : formatDateTime(at, zone)}`
-      : FRESHNESS[state];
+    return moves || isToday ? ` · complete up to ${isToday ? formatClock(at, zone) : formatDateTime(at, zone)}` : '';
   }
 
   #noticeList(): Node[] {

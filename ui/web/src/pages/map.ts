@@ -232,7 +232,7 @@ function rowsOf(map: CallMap): Parameters<ReturnType<typeof dataTable>['update']
   const number = (name: string, unit?: string): { name: string; type: string; unit?: string } => ({ name, type: 'double', ...(unit ? { unit } : {}) });
   return {
     columns: [{ name: 'caller', type: 'text' }, { name: 'callee', type: 'text' }, number('requests'), number('rate', '/s'), number('errors', 'ratio'), number('p50', 'ms'), number('p95', 'ms')],
-    rows: map.edges.map((edge) => [callerOf(edge), edge.callee, edge.requests, edge.requests / map.range_s, edge.requests > 0 ? edge.failed / edge.requests : null, edge.p50_ms, edge.p95_ms]),
+    rows: map.edges.map((edge) => [callerOf(edge), edge.callee, edge.requests, Number((edge.requests / map.range_s).toPrecision(3)), edge.requests > 0 ? edge.failed / edge.requests : null, edge.p50_ms, edge.p95_ms]),
   };
 }
 

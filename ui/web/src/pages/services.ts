@@ -5,7 +5,7 @@
 import { query, services } from '../api/client';
 import type { Cell, Instance, Service } from '../api/types';
 import { h, patch } from '../dom';
-import { formatValue } from '../format/value';
+import { formatRate, formatValue } from '../format/value';
 import { icon } from '../icons';
 import { formatAge } from '../time/format';
 import { linkTo, serviceLink } from '../url';
@@ -102,7 +102,7 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
       service.web ? h('code', {}, service.web) : null,
       h('span', { class: 'service-links' }, h('a', { href: linkTo({ page: 'logs' }, { service: service.name }) }, 'logs'), h('a', { href: linkTo({ page: 'traces' }, { service: service.name }) }, 'traces')),
       h('dl', {},
-        figure('requests', load ? formatValue(load.requests / MINUTE_S, '/s') : '–'),
+        figure('requests', load ? formatRate(load.requests / MINUTE_S) : '–'),
         figure('errors', load && load.requests > 0 ? formatValue(load.failed / load.requests, 'ratio') : '–'),
         figure('p95', load?.p95Ms == null ? '–' : formatValue(load.p95Ms, 'ms')))),
     failed && service.versions.indexOf(failed) === 0 ? h('p', { class: 'notice bad' }, icon('warning'), h('span', {}, `${failed.name} was not promoted: ${failed.why ?? ''}`)) : null,

@@ -42,7 +42,7 @@ export function createPanel(dashboard: string, name: string, definition: PanelDe
 class PanelView implements Panel {
   readonly element: HTMLElement;
   readonly #body = h('div', { class: 'panel-body' });
-  readonly #note = h('span', { class: 'panel-note', 'data-testid': 'panel-note', role: 'status' });
+  readonly #note = h('span', { class: 'panel-note', 'data-testid': 'panel-note' });
   readonly #title = h('h2', { class: 'panel-title' });
   readonly #unit = h('span', { class: 'panel-unit' });
   readonly #description = h('p', { class: 'panel-description' });
