@@ -132,7 +132,7 @@ pub(crate) async fn watch(
             none(watch.count(number(0), number(1), 0))?;
             desk.looked();
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        desk.unless_stopped(tokio::time::sleep(LOOK_EVERY)).await;
     }
     Ok(())
 }

@@ -57,6 +57,50 @@ impl Browser {
         Ok(answer["ok"].take())
     }
 
+    /// Opens a page.
+    pub(crate) async fn open(&mut self, url: &str) -> Result<()> {
+        self.ask("open", json!({"url": url})).await.map(drop)
+    }
+
+    /// Opens a dashboard, and waits until each panel has something to show.
+    pub(crate) async fn dashboard(&mut self, url: &str) -> Result<()> {
+        self.ask("dashboard", json!({"url": url})).await.map(drop)
+    }
+
+    pub(crate) async fn click(&mut self, selector: &str) -> Result<()> {
+        let at = json!({"selector": selector});
+        self.ask("click", at).await.map(drop)
+    }
+
+    /// Types a text into a field, in place of what was there.
+    pub(crate) async fn fill(&mut self, selector: &str, text: &str) -> Result<()> {
+        let given = json!({"selector": selector, "text": text});
+        self.ask("type", given).await.map(drop)
+    }
+
+    /// Chooses a value of a list.
+    pub(crate) async fn choose(&mut self, selector: &str, value: &str) -> Result<()> {
+        let given = json!({"selector": selector, "value": value});
+        self.ask("choose", given).await.map(drop)
+    }
+
+    pub(crate) async fn press(&mut self, keys: &[&str]) -> Result<()> {
+        self.ask("press", json!({"keys": keys})).await.map(drop)
+    }
+
+    /// What an expression in the page comes to now.
+    pub(crate) async fn tell(&mut self, expression: &str) -> Result<Value> {
+        let asked = json!({"expression": expression});
+        self.ask("tell", asked).await
+    }
+
+    /// Nothing went wrong in the page: no error, no warning.
+    pub(crate) async fn is_faultless(&mut self) -> Result<()> {
+        let faults = self.ask("faults", json!({})).await?;
+        ensure!(faults == json!([]), "faults of the page: {faults}");
+        Ok(())
+    }
+
     /// Waits for an expression in the page; says how long it took.
     pub(crate) async fn until(&mut self, expression: &str) -> Result<Duration> {
         let answer = self.ask("until", json!({"expression": expression})).await?;

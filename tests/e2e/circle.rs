@@ -4,18 +4,18 @@
 //! those who look at it.
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use serin_tests::Serin;
 use serin_tests::live::Screen;
 use serin_tests::wait::until;
+use serin_tests::{Serin, process};
 use tempfile::TempDir;
 
 /// Longer than any step takes on a busy machine, and much shorter than the slow panel's deadline.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
+const SETTINGS: &str = "query: {deadline_s: 600}\n";
 
 const KPIS: &str = "
 kpis:
@@ -52,6 +52,7 @@ panels:
 async fn shop() -> Result<(TempDir, Serin)> {
     let folder = tempfile::tempdir()?;
     for (file, text) in [
+        ("serin.yaml", SETTINGS),
         ("kpis/shop.yaml", KPIS),
         ("dashboards/shop.yaml", DASHBOARD),
         ("dashboards/slow.yaml", SLOW),
@@ -127,19 +128,15 @@ async fn events_become_a_decision_that_is_an_event_again() -> Result<()> {
 
 /// The processes that compute statements for this server, the warm one among them.
 fn workers(serin: &Serin) -> Result<usize> {
-    let parent = serin.pid().context("it runs")?.to_string();
-    let mut count = 0;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        count += usize::from(is_worker(&entry.path(), &parent).unwrap_or(false));
-    }
-    Ok(count)
-}
-
-fn is_worker(process: &Path, parent: &str) -> Option<bool> {
-    let command = fs::read_to_string(process.join("cmdline")).ok()?;
-    let status = fs::read_to_string(process.join("status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("PPid:"))?;
-    Some(command.contains("query-worker") && line.ends_with(&format!("\t{parent}")))
+    let server = serin.pid().context("it runs")?;
+    let is_worker = |pid: &u32| {
+        let is_its = process::parent(*pid) == Some(server);
+        is_its
+            && process::command(*pid)
+                .iter()
+                .any(|word| word.contains("query-worker"))
+    };
+    Ok(process::all()?.iter().filter(|pid| is_worker(pid)).count())
 }
 
 #[tokio::test]
@@ -147,7 +144,6 @@ async fn a_slow_panel_is_slow_alone_and_ends_with_its_viewers() -> Result<()> {
     let (_folder, mut serin) = shop().await?;
     emit(&serin, 200).await?;
     let mut screen = Screen::open(&serin, "slow").await?;
-    let begun = Instant::now();
     let mut seen = 0.0;
     // The quick one is shown, and shown again with new events, while the slow one is under way.
     for _ in 0..2 {
@@ -162,19 +158,13 @@ async fn a_slow_panel_is_slow_alone_and_ends_with_its_viewers() -> Result<()> {
             }
         }
     }
-    ensure!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
     until("the slow one at work", SOON, async || {
         Ok((workers(&serin)? >= 2).then_some(()))
     })
     .await?;
     // What is marked on charts and listed waits for no statement.
-    let begun = Instant::now();
     serin.get("/api/v1/decisions").await?;
-    ensure!(
-        begun.elapsed() < SOON,
-        "decisions took {:?}",
-        begun.elapsed()
-    );
+    ensure!(workers(&serin)? >= 2, "the slow one ended before");
     drop(screen);
     until("its process gone", SOON, async || {
         Ok((workers(&serin)? <= 1).then_some(()))
@@ -183,8 +173,8 @@ async fn a_slow_panel_is_slow_alone_and_ends_with_its_viewers() -> Result<()> {
     // The end waits for no panel either.
     let mut screen = Screen::open(&serin, "slow").await?;
     screen.next().await?;
-    let begun = Instant::now();
     serin.stop().await?;
-    ensure!(begun.elapsed() < SOON, "the end took {:?}", begun.elapsed());
+    let said = serin.said();
+    ensure!(!said.contains("did not finish in time"), "{said}");
     Ok(())
 }

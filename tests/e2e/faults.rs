@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use serin_tests::beside::Beside;
+use serin_tests::process::{self, Signal};
 use serin_tests::report::skip;
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::power::Disk;
 use crate::writers::recount_of;
@@ -149,32 +150,19 @@ async fn opening_says_why(serin: &Serin) -> Result<()> {
     let file = elsewhere.path().join("small.csv");
     fs::write(&file, "name,n\na,1\n")?;
     let file = file.to_string_lossy();
-    let command = serin.command(&["open", &file, "--no-browser"])?;
-    let mut opening = tokio::process::Command::from(command)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let said = opening.stderr.take().context("its remarks")?;
-    let mut said = BufReader::new(said).lines();
     let reasons = [
         "No space left",
         "takes no events",
         "does not answer",
         "is full",
     ];
-    let told = async {
-        while let Some(line) = said.next_line().await? {
-            println!("serin open on a full disk: {line}");
-            if reasons.iter().any(|reason| line.contains(reason)) {
-                return Ok(());
-            }
-        }
-        bail!("it ended without saying why")
-    };
-    let told = tokio::time::timeout(DEADLINE, told).await;
-    told.context("it waits silently")?
+    let mut opening = Beside::remarks_of(serin.command(&["open", &file, "--no-browser"])?)?;
+    let told = opening.says(&reasons, DEADLINE).await;
+    println!(
+        "serin open on a full disk: {}",
+        told.context("it says no reason")?
+    );
+    Ok(())
 }
 
 #[tokio::test]
@@ -247,7 +235,7 @@ async fn a_disk_that_becomes_read_only_under_load_loses_nothing() -> Result<()> 
         "a read-only disk answered {status}: {answer}"
     );
     serin.kill()?;
-    serin_tests::server::kill_process(bus)?;
+    process::kill(bus)?;
     disk.mount_again().await?;
     serin.start_again().await.context("the disk is writable")?;
     poster.recovered(&serin).await?;
@@ -273,8 +261,8 @@ impl FailingSync {
             if let Some(status) = strace.0.try_wait()? {
                 bail!("strace ended with {status}: this machine lets nobody be traced");
             }
-            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                let status = fs::read_to_string(task?.path().join("status"))?;
+            for thread in process::threads(pid)? {
+                let status = fs::read_to_string(thread.join("status"))?;
                 if status.contains("TracerPid:\t0\n") {
                     return Ok(None);
                 }
@@ -341,7 +329,7 @@ async fn a_failing_fsync_of_the_bus_loses_nothing_acknowledged() -> Result<()> {
             "a bus that cannot sync answered {status}: {answer}"
         );
     }
-    serin_tests::server::kill_process(bus)?;
+    process::kill(bus)?;
     drop(failing);
     poster.recovered(&serin).await?;
     serin.stop().await
@@ -418,13 +406,12 @@ async fn a_clock_that_jumps_loses_and_doubles_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_bus_that_does_not_answer_is_told_wherever_one_looks() -> Result<()> {
     let serin = Serin::start().await?;
-    let bus = i32::try_from(serin.bus_pid()?)?;
-    let bus = rustix::process::Pid::from_raw(bus).context("a process")?;
+    let bus = serin.bus_pid()?;
     let ready = async || -> Result<(u16, String)> {
         let answer = reqwest::get(format!("{}/readyz", serin.url())).await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     };
-    rustix::process::kill_process(bus, rustix::process::Signal::STOP)?;
+    process::send(bus, Signal::STOP)?;
     let report = serin.output(&["doctor"]).await?;
     let told = until(
         "it is said to be away",
@@ -436,7 +423,7 @@ async fn a_bus_that_does_not_answer_is_told_wherever_one_looks() -> Result<()> {
     );
     let told = told.await;
     // Whatever was found, nobody waits for a stopped process.
-    rustix::process::kill_process(bus, rustix::process::Signal::CONT)?;
+    process::send(bus, Signal::CONT)?;
     let told = told?;
     ensure!(told.contains("the bus does not answer"), "{told}");
     let report = String::from_utf8_lossy(&report.stdout).into_owned();

@@ -10,11 +10,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use serin_tests::report::{judged, report};
 use serin_tests::wait::until;
-use serin_tests::{Serin, duck};
+use serin_tests::{Serin, duck, place};
 
 use crate::chromium::Browser;
 use crate::dist;
-use crate::pages::{click, count, is_faultless, signed_in};
+use crate::pages::{count, signed_in};
 
 /// Processes start beside other tests.
 const SOON: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ async fn the_first_steps_can_be_taken_and_closed() -> Result<()> {
     for page in ["log", "traces", "map"] {
         let path = if page == "log" { "logs" } else { page };
         let url = format!("{}/{path}", serin.url());
-        browser.ask("open", json!({"url": url})).await?;
+        browser.open(&url).await?;
         let empty = count(&format!("[data-testid={page}-empty]"));
         browser.until(&format!("{empty} === 1")).await?;
     }
@@ -42,7 +42,7 @@ async fn the_first_five_minutes_of_the_archive() -> Result<()> {
     let Some(archive) = dist::unpacked("the first five minutes of the archive")? else {
         return Ok(());
     };
-    let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+    let folder = place::fresh_folder()?;
     let begin = Instant::now();
     let mut serin = Serin::prepared(folder.path())?;
     serin.use_program(&archive.folder.join("serin"));
@@ -63,21 +63,21 @@ async fn the_first_five_minutes_of_the_archive() -> Result<()> {
 
 /// Each step, as its text says it.
 async fn take(serin: &Serin, browser: &mut Browser) -> Result<()> {
-    browser.ask("open", json!({"url": serin.url()})).await?;
+    browser.open(serin.url()).await?;
     browser.until(&format!("{PANEL} !== null")).await?;
     until("hello serves", SOON, async || {
         let hello = serin.get("/api/v1/services/hello").await?;
         Ok((hello["state"] == "serving").then_some(()))
     })
     .await?;
-    click(browser, "[data-testid=send-visitors]").await?;
+    browser.click("[data-testid=send-visitors]").await?;
     let all_came = format!("/[1-9][0-9]+ came, all were answered/.test({PANEL}.textContent)");
     browser.until(&all_came).await?;
     kill_one(browser).await?;
     saving_deploys(serin, browser).await?;
     a_kpi_changes(serin, browser).await?;
     duckdb_reads_along(serin, browser).await?;
-    click(browser, "[data-testid=send-visitors]").await?;
+    browser.click("[data-testid=send-visitors]").await?;
     browser
         .until(&format!("{PANEL}.textContent.includes('Send visitors')"))
         .await?;
@@ -87,14 +87,14 @@ async fn take(serin: &Serin, browser: &mut Browser) -> Result<()> {
 }
 
 async fn kill_one(browser: &mut Browser) -> Result<()> {
-    click(browser, "[data-testid=kill-one]").await?;
+    browser.click("[data-testid=kill-one]").await?;
     browser
         .until(&format!(
             "/replaced in [0-9.]+ s, 0 lost/.test({PANEL}.textContent)"
         ))
         .await?;
     let told = format!("/replaced in ([0-9.]+) s/.exec({PANEL}.textContent)[1]");
-    let took = browser.ask("tell", json!({"expression": told})).await?;
+    let took = browser.tell(&told).await?;
     let took = took.as_str().context("seconds")?;
     report("a killed hello is replaced", &format!("{took} s"), "0.3 s");
     Ok(())
@@ -103,7 +103,7 @@ async fn kill_one(browser: &mut Browser) -> Result<()> {
 /// An edited page is a new version, at the gateway and on the service's charts.
 async fn saving_deploys(serin: &Serin, browser: &mut Browser) -> Result<()> {
     let charts = format!("{}/d/service?var.service=hello", serin.url());
-    browser.ask("open", json!({"url": charts})).await?;
+    browser.open(&charts).await?;
     let page = serin.dir().join("services/hello/page.html");
     let text = fs::read_to_string(&page)?;
     ensure!(text.contains("Hello"), "{text}");
@@ -131,7 +131,7 @@ async fn saving_deploys(serin: &Serin, browser: &mut Browser) -> Result<()> {
 /// An edited KPI is another panel.
 async fn a_kpi_changes(serin: &Serin, browser: &mut Browser) -> Result<()> {
     let url = format!("{}/d/hello", serin.url());
-    browser.ask("open", json!({"url": url})).await?;
+    browser.open(&url).await?;
     let panel = "document.querySelector('[data-panel=total]')";
     let greeted = format!("/[1-9]/.test({panel}?.textContent ?? '')");
     browser.until(&greeted).await?;
@@ -149,7 +149,7 @@ async fn a_kpi_changes(serin: &Serin, browser: &mut Browser) -> Result<()> {
 
 /// The line that the panel prints is one that DuckDB takes, and it reads what Serin has.
 async fn duckdb_reads_along(serin: &Serin, browser: &mut Browser) -> Result<()> {
-    browser.ask("open", json!({"url": serin.url()})).await?;
+    browser.open(serin.url()).await?;
     browser.until(&format!("{PANEL} !== null")).await?;
     let told = serin.get("/api/v1/first-steps").await?;
     let attach = told["attach"].as_str().context("a line")?;
@@ -164,13 +164,13 @@ async fn duckdb_reads_along(serin: &Serin, browser: &mut Browser) -> Result<()> 
 
 /// Closed once, it stays away.
 async fn close(serin: &Serin, browser: &mut Browser) -> Result<()> {
-    click(browser, "[data-testid=close-first-steps]").await?;
+    browser.click("[data-testid=close-first-steps]").await?;
     browser.until(&format!("{PANEL} === null")).await?;
-    browser.ask("open", json!({"url": serin.url()})).await?;
+    browser.open(serin.url()).await?;
     browser
         .until("document.querySelector('[data-testid=dashboard-card]') !== null")
         .await?;
     browser.until(&format!("{PANEL} === null")).await?;
     ensure!(serin.get("/api/v1/first-steps").await?["is_open"] == false);
-    is_faultless(browser).await
+    browser.is_faultless().await
 }

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use serin_tests::report::{quantile, report};
 use serin_tests::wait::until;
-use serin_tests::{Serin, cost};
+use serin_tests::{Serin, cost, place};
 use tokio::sync::oneshot;
 
 use corpus::statements;
@@ -36,7 +36,7 @@ const PSS_MIB_MAX: u64 = 700 + 2 * (256 + 160);
 
 #[tokio::test]
 async fn hostile_statements_harm_nobody_else() -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+    let folder = place::fresh_folder()?;
     fs::write(folder.path().join("serin.yaml"), SETTINGS)?;
     fs::create_dir(folder.path().join("kpis"))?;
     fs::write(folder.path().join("kpis/shop.yaml"), KPIS)?;

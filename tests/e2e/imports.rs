@@ -5,12 +5,12 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use serin_tests::beside::Beside;
+use serin_tests::process::{self, Signal};
 use serin_tests::wait::until;
 use serin_tests::{Serin, duck, place};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 const SEEN_DEADLINE: Duration = Duration::from_secs(60);
 /// Some thirty bodies, so that an import can be cut off between them.
@@ -249,36 +249,20 @@ async fn a_column_of_times_is_found_and_said() -> Result<()> {
 async fn a_file_that_waits_for_the_bus_says_so_and_goes_on() -> Result<()> {
     let serin = Serin::start().await?;
     fs::write(serin.dir().join("plain.csv"), "name,n\na,1\nb,2\n")?;
-    let bus = i32::try_from(serin.bus_pid()?)?;
-    let bus = Pid::from_raw(bus).context("a process")?;
+    let bus = serin.bus_pid()?;
     for (command, table) in [
         (&["open", "plain.csv", "--no-browser"][..], "plain"),
         (&["import", "plain.csv", "--type", "other"][..], "other"),
     ] {
-        kill_process(bus, Signal::STOP)?;
-        let mut opening = tokio::process::Command::from(serin.command(command)?)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let said = opening.stderr.take().context("its remarks")?;
-        let mut said = BufReader::new(said).lines();
-        let waits = async {
-            while let Some(line) = said.next_line().await? {
-                if line.starts_with("waiting: the bus does not answer") {
-                    ensure!(line.contains("`serin doctor` looks"), "{line}");
-                    return Ok(());
-                }
-            }
-            bail!("{command:?} ended without waiting")
-        };
-        let waits = tokio::time::timeout(SEEN_DEADLINE, waits).await;
-        kill_process(bus, Signal::CONT)?;
-        waits.context("it waits silently")??;
-        let heard = async { while let Ok(Some(_)) = said.next_line().await {} };
-        let (ended, ()) = tokio::join!(opening.wait(), heard);
-        ensure!(ended?.success(), "{command:?} did not go on");
+        process::send(bus, Signal::STOP)?;
+        let mut opening = Beside::remarks_of(serin.command(command)?)?;
+        let waits = ["waiting: the bus does not answer"];
+        let waits = opening.says(&waits, SEEN_DEADLINE).await;
+        process::send(bus, Signal::CONT)?;
+        let waits = waits?;
+        ensure!(waits.contains("`serin doctor` looks"), "{waits}");
+        let ended = opening.ended().await?;
+        ensure!(ended.success(), "{command:?} did not go on");
         let sql = format!("SELECT count(*) FROM {table}");
         assert_eq!(serin.sql_number(&sql).await?, 2);
     }

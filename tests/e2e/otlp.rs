@@ -2,15 +2,17 @@
 //! and JavaScript over HTTP and gRPC, a scraped endpoint, and our own `/metrics` by a foreign parser.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use serin_tests::beside::Beside;
+use serin_tests::process::{self, Signal};
 use serin_tests::wait::until;
 use serin_tests::{Serin, place};
-use tokio::io::AsyncBufReadExt;
+
+use crate::services::write_python;
 
 const SEEN_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -64,8 +66,7 @@ async fn exporters_of_javascript_are_heard() -> Result<()> {
 #[tokio::test]
 async fn an_exporter_tries_again_while_the_bus_is_away() -> Result<()> {
     let serin = Serin::start().await?;
-    let bus = i32::try_from(serin.bus_pid()?)?;
-    let bus = Pid::from_raw(bus).context("a process")?;
+    let bus = serin.bus_pid()?;
     let export = place::repository().join("tests/otlp/export.py");
     let mut python = place::python();
     python
@@ -74,29 +75,13 @@ async fn an_exporter_tries_again_while_the_bus_is_away() -> Result<()> {
         .args(["patient", "patient"])
         // Its tries end by then.
         .env("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
-        .env("PYTHONUNBUFFERED", "1")
-        .stdout(Stdio::piped());
-    kill_process(bus, Signal::STOP)?;
-    let mut exporter = tokio::process::Command::from(python)
-        .kill_on_drop(true)
-        .spawn()
-        .context("cannot start the exporter")?;
-    let said = exporter.stdout.take().context("its output")?;
-    let mut said = tokio::io::BufReader::new(said).lines();
-    let refused = async {
-        while let Some(line) = said.next_line().await? {
-            if line.contains("retrying") {
-                return Ok(());
-            }
-        }
-        bail!("the exporter ended without trying again")
-    };
-    let refused = tokio::time::timeout(SEEN_DEADLINE, refused).await;
-    kill_process(bus, Signal::CONT)?;
-    refused.context("the exporter was never refused")??;
-    let heard = async { while let Ok(Some(_)) = said.next_line().await {} };
-    let (ended, ()) = tokio::join!(exporter.wait(), heard);
-    ensure!(ended?.success(), "the exporter gave up");
+        .env("PYTHONUNBUFFERED", "1");
+    process::send(bus, Signal::STOP)?;
+    let mut exporter = Beside::output_of(python)?;
+    let refused = exporter.says(&["retrying"], SEEN_DEADLINE).await;
+    process::send(bus, Signal::CONT)?;
+    refused.context("the exporter was never refused")?;
+    ensure!(exporter.ended().await?.success(), "the exporter gave up");
     // All of it, and nothing twice, though the bus may have had the first try when it was stopped.
     seen(&serin, "patient", true).await
 }
@@ -104,15 +89,10 @@ async fn an_exporter_tries_again_while_the_bus_is_away() -> Result<()> {
 #[tokio::test]
 async fn a_request_is_counted_once_through_the_gateway_and_without() -> Result<()> {
     let serin = Serin::start().await?;
-    let folder = serin.dir().join("services/items");
-    std::fs::create_dir_all(&folder)?;
-    let serving = place::repository().join("tests/otlp/serving.py");
-    std::fs::copy(serving, folder.join("main.py"))?;
     let packages = std::env::var("PYTHONPATH").unwrap_or_default();
-    let file = format!(
-        "run: python3 main.py\nport: auto\nweb: /items\nenv: {{PYTHONPATH: {packages:?}}}\n"
-    );
-    std::fs::write(folder.join("service.yaml"), file)?;
+    let more = format!("port: auto\nweb: /items\nenv: {{PYTHONPATH: {packages:?}}}\n");
+    let serving = include_str!("../otlp/serving.py");
+    write_python(&serin, "items", &more, serving)?;
     serin.run(&["deploy", "items"]).await?;
     let asked = reqwest::Client::new()
         .get(format!("{}/items/outer", serin.gateway()))
@@ -253,14 +233,9 @@ async fn seen(serin: &Serin, service: &str, is_cumulative: bool) -> Result<()> {
 #[tokio::test]
 async fn a_prometheus_endpoint_is_read_again_and_again() -> Result<()> {
     let serin = Serin::start().await?;
-    let folder = serin.dir().join("services/counting");
-    std::fs::create_dir_all(&folder)?;
-    let counting = place::repository().join("tests/otlp/counting.py");
-    std::fs::copy(counting, folder.join("main.py"))?;
-    std::fs::write(
-        folder.join("service.yaml"),
-        "run: python3 main.py\nport: auto\nscrape: {path: /numbers, every: 1s}\n",
-    )?;
+    let more = "port: auto\nscrape: {path: /numbers, every: 1s}\n";
+    let counting = include_str!("../otlp/counting.py");
+    write_python(&serin, "counting", more, counting)?;
     serin.run(&["deploy", "counting"]).await?;
     let sql = "SELECT instance, max(value), sum(delta), max(labels_by) FROM metrics \
                WHERE name = 'asked_total' AND service = 'counting' GROUP BY instance ORDER BY instance";

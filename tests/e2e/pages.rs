@@ -5,12 +5,13 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use serin_tests::Serin;
 use serin_tests::report::report;
 use serin_tests::wait::until;
 
 use crate::chromium::Browser;
+use crate::services::write_python;
 
 /// Two interpreters start beside other tests.
 const SOON: Duration = Duration::from_secs(60);
@@ -62,13 +63,7 @@ if __name__ == "__main__":
 async fn visited() -> Result<Serin> {
     let serin = Serin::start().await?;
     for (name, program, more) in [("cart", CART, ""), ("web", WEB, "web: /shop\n")] {
-        let folder = serin.dir().join("services").join(name);
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("main.py"), program)?;
-        fs::write(
-            folder.join("service.yaml"),
-            format!("run: python3 main.py\n{more}"),
-        )?;
+        write_python(&serin, name, more, program)?;
         serin.run(&["deploy", name]).await?;
     }
     visit(&serin).await?;
@@ -103,12 +98,8 @@ async fn told(serin: &Serin) -> Result<i64> {
 pub(crate) async fn signed_in(serin: &Serin) -> Result<Browser> {
     let mut browser = Browser::start()?;
     let url = serin.sign_in_link("").await?;
-    browser.ask("open", json!({"url": url})).await?;
+    browser.open(&url).await?;
     Ok(browser)
-}
-
-pub(crate) async fn click(browser: &mut Browser, selector: &str) -> Result<Value> {
-    browser.ask("click", json!({"selector": selector})).await
 }
 
 /// How many elements there are.
@@ -116,18 +107,12 @@ pub(crate) fn count(selector: &str) -> String {
     format!("document.querySelectorAll(\"{selector}\").length")
 }
 
-pub(crate) async fn is_faultless(browser: &mut Browser) -> Result<()> {
-    let faults = browser.ask("faults", json!({})).await?;
-    ensure!(faults == json!([]), "faults of the page: {faults}");
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_are_searched_followed_and_lead_to_their_trace() -> Result<()> {
     let mut serin = visited().await?;
     let mut browser = signed_in(&serin).await?;
-    let at = |path: &str| json!({"url": format!("{}{path}", serin.url())});
-    browser.ask("open", at("/logs")).await?;
+    let at = |path: &str| format!("{}{path}", serin.url());
+    browser.open(&at("/logs")).await?;
     let lines = count("[data-testid=log-line]");
     browser
         .until(&format!("{lines} >= {}", VISITS + LET_DOWN))
@@ -136,15 +121,12 @@ async fn logs_are_searched_followed_and_lead_to_their_trace() -> Result<()> {
         .until("document.querySelector('[data-testid=log-histogram] canvas') !== null")
         .await?;
 
-    let text = json!({"selector": "#filter-text", "text": "SHELF"});
-    browser.ask("type", text).await?;
+    browser.fill("#filter-text", "SHELF").await?;
     browser.until(&format!("{lines} === {LET_DOWN}")).await?;
-    let url = browser
-        .ask("tell", json!({"expression": "location.search"}))
-        .await?;
+    let url = browser.tell("location.search").await?;
     assert_eq!(url, json!("?text=SHELF"), "the search is in the address");
     let message = "document.querySelector('.log-message').textContent";
-    let message = browser.ask("tell", json!({"expression": message})).await?;
+    let message = browser.tell(message).await?;
     assert_eq!(
         message,
         json!("the shelf is <b id='owned'>empty</b>\n<script>alert(1)</script>")
@@ -153,34 +135,32 @@ async fn logs_are_searched_followed_and_lead_to_their_trace() -> Result<()> {
         .until("document.getElementById('owned') === null")
         .await?;
 
-    let text = json!({"selector": "#filter-text", "text": ""});
-    browser.ask("type", text).await?;
-    let level = json!({"selector": "#filter-level", "value": "error"});
-    browser.ask("choose", level).await?;
+    browser.fill("#filter-text", "").await?;
+    browser.choose("#filter-level", "error").await?;
     browser.until(&format!("{lines} === {LET_DOWN}")).await?;
 
-    click(&mut browser, "[data-testid=log-line]").await?;
-    click(&mut browser, "[data-testid=log-around]").await?;
+    browser.click("[data-testid=log-line]").await?;
+    browser.click("[data-testid=log-around]").await?;
     browser
         .until("document.querySelector('[data-testid=log-context]') !== null")
         .await?;
     let marked = count(".log-lines > .marked");
     browser.until(&format!("{marked} === 1")).await?;
-    browser.ask("press", json!({"keys": ["Escape"]})).await?;
+    browser.press(&["Escape"]).await?;
     browser
         .until(&format!(
             "document.querySelector('[data-testid=log-context]') === null && {lines} === {LET_DOWN}"
         ))
         .await?;
 
-    click(&mut browser, "[data-testid=log-line]").await?;
-    click(&mut browser, "[data-testid=log-trace]").await?;
+    browser.click("[data-testid=log-line]").await?;
+    browser.click("[data-testid=log-trace]").await?;
     let spans = count("[data-testid=span]");
     browser.until(&format!("{spans} === 4")).await?;
     let logged = count("[data-testid=trace-logs] [data-testid=log-line]");
     browser.until(&format!("{logged} === 2")).await?;
 
-    browser.ask("open", at("/logs?text=visitor3")).await?;
+    browser.open(&at("/logs?text=visitor3")).await?;
     browser.until(&format!("{lines} === 1")).await?;
     reqwest::get(format!("{}/shop/?name=visitor3", serin.gateway())).await?;
     let took = browser.until(&format!("{lines} === 2")).await?;
@@ -192,35 +172,34 @@ async fn logs_are_searched_followed_and_lead_to_their_trace() -> Result<()> {
     browser.until(&format!("{freshness} === 'stale'")).await?;
     serin.start_again().await?;
     browser.until(&format!("{freshness} === 'live'")).await?;
-    is_faultless(&mut browser).await
+    browser.is_faultless().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
     let serin = visited().await?;
     let mut browser = signed_in(&serin).await?;
-    let at = |path: &str| json!({"url": format!("{}{path}", serin.url())});
-    browser.ask("open", at("/traces?service=gateway")).await?;
+    let at = |path: &str| format!("{}{path}", serin.url());
+    browser.open(&at("/traces?service=gateway")).await?;
     let rows = count("[data-testid=trace-row]");
     browser.until(&format!("{rows} === {VISITS}")).await?;
     let dots = count("[data-testid=trace-dot]");
     browser.until(&format!("{dots} === {VISITS}")).await?;
-    let status = json!({"selector": "#filter-status", "value": "error"});
-    browser.ask("choose", status).await?;
+    browser.choose("#filter-status", "error").await?;
     browser.until(&format!("{rows} === {LET_DOWN}")).await?;
 
-    click(&mut browser, "[data-testid=trace-row] a").await?;
+    browser.click("[data-testid=trace-row] a").await?;
     browser
         .until(&format!("{} === 4", count("[data-testid=span]")))
         .await?;
     let names = "[...document.querySelectorAll('.span-name')].map((name) => name.textContent)";
-    let names = browser.ask("tell", json!({"expression": names})).await?;
+    let names = browser.tell(names).await?;
     assert_eq!(
         names,
         json!(["gateway GET /shop", "web http", "web cart.add", "cart add"])
     );
     let parts = "[...document.querySelectorAll('[data-testid=span]')].at(2).querySelectorAll('.part.network').length";
-    let parts = browser.ask("tell", json!({"expression": parts})).await?;
+    let parts = browser.tell(parts).await?;
     assert_eq!(parts, json!(2), "a call tells its way there and back");
     // Somebody knows its name alone, and not when it was.
     let traces = serin.get("/api/v1/traces?status=error").await?;
@@ -230,13 +209,10 @@ async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
     let by_name = serin.get(&format!("/api/v1/traces/{id}")).await?;
     assert_eq!(by_name["spans"].as_array().map(Vec::len), Some(4));
     browser
-        .ask(
-            "press",
-            json!({"keys": ["Tab", "Tab", "Tab", "ArrowDown", "Enter"]}),
-        )
+        .press(&["Tab", "Tab", "Tab", "ArrowDown", "Enter"])
         .await?;
 
-    browser.ask("open", at("/map")).await?;
+    browser.open(&at("/map")).await?;
     let edge = "[data-call='web > cart']";
     browser.until(&format!("{} === 1", count(edge))).await?;
     let label = format!("document.querySelector(\"{edge}\").getAttribute('aria-label')");
@@ -245,7 +221,7 @@ async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
         .until(&format!("{label}.startsWith('{right}')"))
         .await?;
     let grade = format!("document.querySelector(\"{edge}\").dataset.grade");
-    let grade = browser.ask("tell", json!({"expression": grade})).await?;
+    let grade = browser.tell(&grade).await?;
     assert_eq!(grade, json!("bad"), "a quarter fails");
     visit(&serin).await?;
     let more = format!("web calls cart: {} requests", 2 * VISITS);
@@ -254,11 +230,11 @@ async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
         .await?;
     let sql = "SELECT count(*) FROM requests WHERE service = 'cart' AND caller = 'web'";
     assert_eq!(serin.sql_number(sql).await?, 2 * VISITS as i64);
-    click(&mut browser, "[data-node=cart]").await?;
+    browser.click("[data-node=cart]").await?;
     browser
         .until("location.pathname === '/d/service' && location.search.includes('cart')")
         .await?;
-    is_faultless(&mut browser).await
+    browser.is_faultless().await
 }
 
 const KPI: &str = "kpis:
@@ -284,21 +260,19 @@ async fn a_point_of_a_chart_leads_to_its_traces() -> Result<()> {
     })
     .await?;
     let mut browser = signed_in(&serin).await?;
-    let url = json!({"url": format!("{}/d/slow", serin.url())});
-    browser.ask("dashboard", url).await?;
+    browser
+        .dashboard(&format!("{}/d/slow", serin.url()))
+        .await?;
     let plot = "document.querySelector('[data-testid=plot]')";
     browser
         .until(&format!("{plot}?.querySelector('canvas') != null"))
         .await?;
-    let focus = format!("{plot}.focus()");
-    browser.ask("tell", json!({"expression": focus})).await?;
-    browser
-        .ask("press", json!({"keys": ["End", "Enter"]}))
-        .await?;
+    browser.tell(&format!("{plot}.focus()")).await?;
+    browser.press(&["End", "Enter"]).await?;
     browser
         .until("location.pathname === '/traces' && location.search.includes('order=slowest')")
         .await?;
     let rows = count("[data-testid=trace-row]");
     browser.until(&format!("{rows} === {VISITS}")).await?;
-    is_faultless(&mut browser).await
+    browser.is_faultless().await
 }

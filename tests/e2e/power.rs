@@ -8,24 +8,27 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serin_tests::process::{self, Signal};
 use serin_tests::random::Random;
 use serin_tests::report::{judged, skip};
 use serin_tests::wait::until;
-use serin_tests::{Serin, place, server};
+use serin_tests::{Serin, place};
 use tempfile::TempDir;
 
 use crate::audit::{self, Audited};
 use crate::writers::{self, Writers};
 
 const HOLD_DEADLINE: Duration = Duration::from_secs(20);
+/// What the name of a disk's folder begins with; the process that made it follows.
+const FOLDER: &str = "serin-disk-";
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ext4_loses_nothing_acknowledged_in_a_power_cut() -> Result<()> {
     cuts("ext4", &["mkfs.ext4", "-q", "-F"]).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn xfs_loses_nothing_acknowledged_in_a_power_cut() -> Result<()> {
     cuts("xfs", &["mkfs.xfs", "-q", "-f"]).await
 }
@@ -52,9 +55,11 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
         hold(bus).await?;
         hold(serin.pid().context("serin runs")?).await?;
         disk.shut_down()?;
-        let (acknowledged, flushed) = writers.stop().await?;
+        // Their writers had the time of these commands to hear what was said last, on threads of their
+        // own; for the answers of the dead nobody waits.
         serin.kill()?;
-        server::kill_process(bus)?;
+        process::kill(bus)?;
+        let (acknowledged, flushed) = writers.stop().await?;
         disk.mount_again().await?;
         serin.start_again().await?;
         let named = || {
@@ -85,10 +90,10 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
 /// moment of the shutdown may return success for nothing, which no disk does that loses its power:
 /// the acknowledgement would not have left the machine (docs/decisions/002).
 async fn hold(pid: u32) -> Result<()> {
-    run(Command::new("kill").args(["-STOP", &pid.to_string()]))?;
+    process::send(pid, Signal::STOP)?;
     until("every thread stands still", HOLD_DEADLINE, async || {
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        for thread in process::threads(pid)? {
+            let stat = std::fs::read_to_string(thread.join("stat"))?;
             let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
             if !state.starts_with(['T', 'Z', 'X']) {
                 return Ok(None);
@@ -109,7 +114,9 @@ pub(crate) struct Disk {
 impl Disk {
     /// Makes and mounts one; fails where the machine does not let us.
     pub(crate) fn new(kind: &str, mkfs: &[&str], size: &str) -> Result<Disk> {
-        let folder = tempfile::Builder::new().prefix("serin-disk-").tempdir()?;
+        clear_after_the_dead()?;
+        let prefix = format!("{FOLDER}{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let image = folder.path().join("image");
         let mount = folder.path().join("mount");
         std::fs::create_dir(&mount)?;
@@ -165,7 +172,7 @@ impl Disk {
             UNMOUNT_DEADLINE,
             async || {
                 for pid in self.users()? {
-                    server::kill_process(pid)?;
+                    process::kill(pid)?;
                 }
                 run(Command::new("umount").arg(&self.mount)).map(Some)
             },
@@ -177,25 +184,16 @@ impl Disk {
     /// The processes that run in a folder of this disk, or name one in their command: the gateway
     /// outlives a Serin that was killed.
     fn users(&self) -> Result<Vec<u32>> {
-        let named = self.mount.to_string_lossy().into_owned();
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc")? {
-            let place = entry?.path();
-            let pid = place
-                .file_name()
-                .and_then(|name| name.to_str()?.parse().ok());
-            let Some(pid) = pid else {
-                continue;
-            };
-            // It may have ended since the folder was read.
-            let command = std::fs::read(place.join("cmdline")).unwrap_or_default();
-            let folder = std::fs::read_link(place.join("cwd")).unwrap_or_default();
-            if String::from_utf8_lossy(&command).contains(&named) || folder.starts_with(&self.mount)
-            {
-                found.push(pid);
-            }
-        }
-        Ok(found)
+        let named = self.mount.to_string_lossy();
+        let mut users = process::all()?;
+        users.retain(|pid| {
+            let folder = std::fs::read_link(process::folder(*pid).join("cwd"));
+            folder.is_ok_and(|folder| folder.starts_with(&self.mount))
+                || process::command(*pid)
+                    .iter()
+                    .any(|word| word.contains(&*named))
+        });
+        Ok(users)
     }
 }
 
@@ -205,6 +203,22 @@ impl Drop for Disk {
             println!("{} stays mounted: {error:#}", self.mount.display());
         }
     }
+}
+
+/// A test that was killed leaves its disk mounted: whoever makes the next one removes it.
+fn clear_after_the_dead() -> Result<()> {
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let owner = name.and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'));
+        let owner = owner.and_then(|(pid, _)| pid.parse().ok());
+        if owner.is_some_and(|pid| !process::is_running(pid)) {
+            // It may have been killed before it mounted anything.
+            unmount(&path.join("mount")).ok();
+            std::fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn unmount(mount: &Path) -> Result<()> {

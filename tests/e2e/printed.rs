@@ -8,8 +8,8 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::ipc::reader::StreamReader;
 use serde_json::{Value, json};
-use serin_tests::Serin;
 use serin_tests::wait::until;
+use serin_tests::{Serin, place};
 use tempfile::TempDir;
 
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -39,7 +39,7 @@ const RANGE: [&str; 4] = [
 
 /// A Serin with the rows, in a folder that lives as long as the value beside it.
 async fn odd() -> Result<(TempDir, Serin)> {
-    let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+    let folder = place::fresh_folder()?;
     fs::write(folder.path().join("serin.yaml"), SETTINGS)?;
     fs::create_dir(folder.path().join("kpis"))?;
     fs::write(folder.path().join("kpis/odd.yaml"), KPIS)?;

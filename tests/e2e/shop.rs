@@ -11,9 +11,10 @@ use anyhow::{Context, Result, ensure};
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::Value;
 use serin_tests::report::judged;
-use serin_tests::server::kill_process;
 use serin_tests::wait::until;
-use serin_tests::{Serin, duck, place};
+use serin_tests::{Serin, duck, place, process};
+
+use crate::services::instances;
 
 /// Twenty processes start at once beside other tests, and one service is built.
 const OPEN_WITHIN: Duration = Duration::from_secs(400);
@@ -54,10 +55,7 @@ async fn opened(dir: &Path) -> Result<Serin> {
     hurried(dir)?;
     let mut serin = Serin::prepared(dir)?;
     // What the one in Rust needs is compiled once for all runs.
-    serin.set(
-        "CARGO_BUILD_BUILD_DIR",
-        &place::new_packages()?.to_string_lossy(),
-    );
+    serin.keep_builds()?;
     serin.start_again().await?;
     all_serve(&serin).await?;
     Ok(serin)
@@ -99,8 +97,9 @@ async fn the_shop_opens_and_its_numbers_are_right() -> Result<()> {
     let before = serin.sql_number(paid).await?;
     let killed = kill_one(&serin, "payment").await?;
     until("another takes its place", SEEN_WITHIN, async || {
-        let ready = ready(&serin, "payment").await?;
-        Ok((ready.len() == 2 && !ready.contains_key(&killed)).then_some(()))
+        let ready = instances(&serin, "payment", "ready").await?;
+        let is_there = ready.iter().any(|(name, _)| *name == killed);
+        Ok((ready.len() == 2 && !is_there).then_some(()))
     })
     .await?;
     until("orders go on", SEEN_WITHIN, async || {
@@ -238,22 +237,10 @@ async fn panels(serin: &Serin) -> Result<BTreeMap<String, Value>> {
 
 /// Kills an instance of a service as nothing in it could prevent; its name.
 async fn kill_one(serin: &Serin, service: &str) -> Result<String> {
-    let (name, pid) = ready(serin, service).await?.pop_first().context("one")?;
-    kill_process(pid)?;
+    let mut ready = instances(serin, service, "ready").await?;
+    let (name, pid) = ready.pop_first().context("one")?;
+    process::kill(pid)?;
     Ok(name)
-}
-
-/// The instances of a service that take work, and their processes.
-async fn ready(serin: &Serin, service: &str) -> Result<BTreeMap<String, u32>> {
-    let service = serin.get(&format!("/api/v1/services/{service}")).await?;
-    let instances = service["instances"].as_array().context("instances")?;
-    let ready = instances.iter().filter(|one| one["state"] == "ready");
-    let named = ready.map(|one| {
-        let name = one["name"].as_str().context("a name")?;
-        let pid = one["pid"].as_u64().context("a process")?;
-        Ok((name.to_owned(), u32::try_from(pid)?))
-    });
-    named.collect()
 }
 
 /// Waits until everybody has left and the last cart was given up; page views.

@@ -41,7 +41,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Desk {
     acknowledged: Mutex<BTreeSet<String>>,
-    stop: AtomicBool,
+    stop: watch::Sender<bool>,
     is_flushing: AtomicBool,
     flushes: AtomicU64,
     looks: AtomicU64,
@@ -53,7 +53,6 @@ pub(crate) struct Desk {
 pub(crate) struct Writers {
     desk: Arc<Desk>,
     target: watch::Sender<Target>,
-    stopped: watch::Sender<bool>,
     tasks: Vec<JoinHandle<Result<()>>>,
 }
 
@@ -63,7 +62,18 @@ impl Desk {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Relaxed)
+        *self.stop.borrow()
+    }
+
+    /// What this comes to, or nothing where the writers are stopped before: what was not acknowledged
+    /// by then is promised to nobody.
+    pub(crate) async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            biased;
+            done = what => Some(done),
+            _ = stop.wait_for(|stop| *stop) => None,
+        }
     }
 
     pub(crate) fn flush_begins(&self) {
@@ -92,21 +102,20 @@ impl Writers {
     pub(crate) fn start(serin: &Serin, round: u64) -> Writers {
         let desk = Arc::new(Desk {
             acknowledged: Mutex::default(),
-            stop: AtomicBool::new(false),
+            stop: watch::Sender::new(false),
             is_flushing: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
             looks: AtomicU64::new(0),
             round,
         });
         let (target, watched) = watch::channel(target_of(serin));
-        let (stopped, is_stopped) = watch::channel(false);
         let on = |desk: &Arc<Desk>| (watched.clone(), Arc::clone(desk));
         let (t, d) = on(&desk);
         let mut tasks = vec![tokio::spawn(writing::post(t, d))];
         let (t, d) = on(&desk);
         tasks.push(tokio::spawn(writing::publish(t, d)));
         let (t, d) = on(&desk);
-        tasks.push(tokio::spawn(writing::emit(t, d, is_stopped)));
+        tasks.push(tokio::spawn(writing::emit(t, d)));
         let (t, d) = on(&desk);
         tasks.push(tokio::spawn(writing::import(t, d)));
         let (t, d) = on(&desk);
@@ -116,7 +125,6 @@ impl Writers {
         Writers {
             desk,
             target,
-            stopped,
             tasks,
         }
     }
@@ -133,8 +141,7 @@ impl Writers {
 
     /// Ends them: the keys that were acknowledged, and how many flushes were asked for and done.
     pub(crate) async fn stop(self) -> Result<(BTreeSet<String>, u64)> {
-        self.desk.stop.store(true, Relaxed);
-        self.stopped.send_replace(true);
+        self.desk.stop.send_replace(true);
         for task in self.tasks {
             task.await??;
         }

@@ -60,8 +60,8 @@ pub(crate) async fn post(target: watch::Receiver<Target>, desk: Arc<Desk>) -> Re
         let request = request
             .header("content-type", "application/x-ndjson")
             .body(lines);
-        match request.send().await {
-            Ok(answer) if answer.status() == 200 => {
+        match desk.unless_stopped(request.send()).await {
+            Some(Ok(answer)) if answer.status() == 200 => {
                 desk.acknowledge(keys);
                 first += LINES_PER_POST;
                 tokio::time::sleep(PACE).await;
@@ -103,8 +103,9 @@ pub(crate) async fn publish(target: watch::Receiver<Target>, desk: Arc<Desk>) ->
             sent.await?.await?;
             anyhow::Ok(())
         };
-        match tokio::time::timeout(ANSWER_DEADLINE, acknowledgement).await {
-            Ok(Ok(())) => {
+        let answered = tokio::time::timeout(ANSWER_DEADLINE, acknowledgement);
+        match desk.unless_stopped(answered).await {
+            Some(Ok(Ok(()))) => {
                 desk.acknowledge([key]);
                 n += 1;
                 tokio::time::sleep(PACE).await;
@@ -122,11 +123,7 @@ async fn jetstream(bus: &str) -> Result<async_nats::jetstream::Context> {
 }
 
 /// Emits through the SDK, which keeps everything until the bus has it: `flush` says when.
-pub(crate) async fn emit(
-    target: watch::Receiver<Target>,
-    desk: Arc<Desk>,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<()> {
+pub(crate) async fn emit(target: watch::Receiver<Target>, desk: Arc<Desk>) -> Result<()> {
     let spill = tempfile::tempdir()?;
     let bus = target.borrow().bus.clone();
     let sdk = Sdk::connect(Options {
@@ -143,14 +140,8 @@ pub(crate) async fn emit(
             keys.push(key);
         }
         first += EVENTS_PER_BURST;
-        tokio::select! {
-            is_out = sdk.flush() => {
-                if is_out {
-                    desk.acknowledge(keys);
-                }
-            }
-            // What the bus has not acknowledged by now is promised to nobody.
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+        if desk.unless_stopped(sdk.flush()).await == Some(true) {
+            desk.acknowledge(keys);
         }
         tokio::time::sleep(PACE).await;
     }
@@ -181,9 +172,9 @@ pub(crate) async fn import(target: watch::Receiver<Target>, desk: Arc<Desk>) -> 
             command.arg("import").arg(&path).args(["--type", kind]);
             command.current_dir(&target.borrow().dir);
             command.stdin(Stdio::null()).kill_on_drop(true);
-            let output = tokio::time::timeout(ANSWER_DEADLINE * 2, command.output()).await;
-            match output {
-                Ok(Ok(output)) if output.status.success() => break true,
+            let output = tokio::time::timeout(ANSWER_DEADLINE * 2, command.output());
+            match desk.unless_stopped(output).await {
+                Some(Ok(Ok(output))) if output.status.success() => break true,
                 _ if desk.is_stopped() => break false,
                 _ => tokio::time::sleep(AGAIN_AFTER).await,
             }
@@ -191,7 +182,7 @@ pub(crate) async fn import(target: watch::Receiver<Target>, desk: Arc<Desk>) -> 
         if is_in {
             desk.acknowledge(keys);
         }
-        tokio::time::sleep(IMPORT_PAUSE).await;
+        desk.unless_stopped(tokio::time::sleep(IMPORT_PAUSE)).await;
     }
     Ok(())
 }
@@ -205,8 +196,10 @@ pub(crate) async fn flush(target: watch::Receiver<Target>, desk: Arc<Desk>) -> R
         let Target { url, token, .. } = target.borrow().clone();
         let request = http.post(format!("{url}/api/v1/flush")).bearer_auth(token);
         desk.flush_begins();
-        let answer = request.send().await;
-        desk.flush_ended(answer.is_ok_and(|answer| answer.status().is_success()));
+        let answer = desk.unless_stopped(request.send()).await;
+        let is_done =
+            answer.is_some_and(|answer| answer.is_ok_and(|answer| answer.status() == 200));
+        desk.flush_ended(is_done);
     }
     Ok(())
 }

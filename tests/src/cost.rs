@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::Serin;
+use crate::{Serin, process};
 
 /// Clock ticks a second in /proc (`USER_HZ`), which is 100 on every Linux.
 const TICKS: f64 = 100.0;
@@ -21,12 +20,8 @@ pub async fn own(serin: &Serin) -> Result<Vec<u32>> {
 pub async fn family(serin: &Serin) -> Result<Vec<u32>> {
     let mut pids = own(serin).await?;
     let mut of_parent: HashMap<u32, Vec<u32>> = HashMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        if let Some(parent) = parent(pid) {
+    for pid in process::all()? {
+        if let Some(parent) = process::parent(pid) {
             of_parent.entry(parent).or_default().push(pid);
         }
     }
@@ -47,7 +42,7 @@ pub async fn family(serin: &Serin) -> Result<Vec<u32>> {
 /// that has gone since is counted by its parent.
 pub fn cpu_seconds(pids: &[u32]) -> Result<f64> {
     let mut ticks = 0.0;
-    for fields in pids.iter().filter_map(|pid| stat(*pid)) {
+    for fields in pids.iter().filter_map(|pid| process::stat(*pid)) {
         for field in &fields[11..15] {
             ticks += field.parse::<f64>()?;
         }
@@ -62,22 +57,7 @@ pub fn pss_mib(pids: &[u32]) -> u64 {
 }
 
 fn pss_kib(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(proc_file(pid, "smaps_rollup")).ok()?;
+    let text = fs::read_to_string(process::folder(pid).join("smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-fn proc_file(pid: u32, name: &str) -> PathBuf {
-    Path::new("/proc").join(pid.to_string()).join(name)
-}
-
-/// The fields of /proc/PID/stat behind the name, from `state` on.
-fn stat(pid: u32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(proc_file(pid, "stat")).ok()?;
-    let fields = text.rsplit_once(") ")?.1;
-    Some(fields.split_whitespace().map(str::to_owned).collect())
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    stat(pid)?.get(1)?.parse().ok()
 }

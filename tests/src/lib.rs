@@ -10,6 +10,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "a seed and a measurement must be seen")]
 
+pub mod beside;
 pub mod bus;
 pub mod busy;
 pub mod cost;
@@ -17,6 +18,7 @@ pub mod duck;
 pub mod live;
 pub mod load;
 pub mod place;
+pub mod process;
 pub mod random;
 pub mod report;
 pub mod server;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
@@ -43,18 +44,33 @@ pub fn nats_server() -> Result<PathBuf> {
         .context("no nats-server on PATH; run `cargo xtask test`, which fetches one")
 }
 
+/// A folder for one test, removed when this is dropped.
+pub fn fresh_folder() -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("serin-test-").tempdir();
+    folder.context("cannot make a folder for temporary files")
+}
+
 /// The shipped access log.
 pub fn weblog() -> PathBuf {
     repository().join("examples/weblog/access.log.gz")
 }
 
-/// Where cargo keeps what it makes for packages of tests, from run to run.
-pub fn new_packages() -> Result<PathBuf> {
+/// What cargo is told by environment where a test has it build a package: what foreign crates come to
+/// is kept from run to run, with little of what only this run's folders can use. `cargo xtask` bounds it.
+pub fn builds_of_packages() -> Result<[(&'static str, String); 3]> {
     let serin = serin()?;
     let target = serin.parent().and_then(Path::parent);
-    Ok(target
+    let folder = target
         .context("a target folder")?
-        .join("tools/new-packages"))
+        .join("tools/new-packages");
+    Ok([
+        (
+            "CARGO_BUILD_BUILD_DIR",
+            folder.to_string_lossy().into_owned(),
+        ),
+        ("CARGO_INCREMENTAL", String::from("0")),
+        ("CARGO_PROFILE_DEV_DEBUG", String::from("none")),
+    ])
 }
 
 /// Python with DuckDB, as `cargo xtask test` chose it.

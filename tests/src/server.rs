@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::place;
 use crate::wait::until;
+use crate::{place, process};
+
+pub use crate::process::kill as kill_process;
 
 /// A cold start in a debug build beside other tests.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -49,38 +51,32 @@ impl Serin {
 
     /// Starts in a fresh folder with copies of these folders of the repository in it.
     pub async fn start_with(folders: &[&str]) -> Result<Serin> {
-        let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+        let mut serin = Serin::in_fresh_folder()?;
         for name in folders {
             let from = place::repository().join(name);
             let copied = Command::new("cp")
                 .arg("-r")
                 .arg(&from)
-                .arg(folder.path())
+                .arg(serin.dir())
                 .status()?
                 .success();
-            anyhow::ensure!(copied, "cannot copy {}", from.display());
+            ensure!(copied, "cannot copy {}", from.display());
         }
-        let mut serin = Serin::prepared(folder.path())?;
-        serin._temporary = Some(folder);
         serin.start_again().await?;
         Ok(serin)
     }
 
     /// Starts in a fresh folder with this `serin.yaml`.
     pub async fn start_set(settings: &str) -> Result<Serin> {
-        let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
-        fs::write(folder.path().join("serin.yaml"), settings)?;
-        let mut serin = Serin::prepared(folder.path())?;
-        serin._temporary = Some(folder);
+        let mut serin = Serin::in_fresh_folder()?;
+        fs::write(serin.dir().join("serin.yaml"), settings)?;
         serin.start_again().await?;
         Ok(serin)
     }
 
     /// Starts in a fresh folder, and with the service that a user finds there.
     pub async fn start_with_hello() -> Result<Serin> {
-        let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
-        let mut serin = Serin::prepared(folder.path())?;
-        serin._temporary = Some(folder);
+        let mut serin = Serin::in_fresh_folder()?;
         serin.begin_with_hello().await?;
         Ok(serin)
     }
@@ -95,6 +91,13 @@ impl Serin {
     pub async fn start_in(dir: &Path) -> Result<Serin> {
         let mut serin = Serin::prepared(dir)?;
         serin.start_again().await?;
+        Ok(serin)
+    }
+
+    fn in_fresh_folder() -> Result<Serin> {
+        let folder = place::fresh_folder()?;
+        let mut serin = Serin::prepared(folder.path())?;
+        serin._temporary = Some(folder);
         Ok(serin)
     }
 
@@ -123,6 +126,14 @@ impl Serin {
     /// Gives the next starts a variable of the environment.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Lets the next starts keep what cargo builds for services from run to run.
+    pub fn keep_builds(&mut self) -> Result<()> {
+        for (name, value) in place::builds_of_packages()? {
+            self.set(name, &value);
+        }
+        Ok(())
     }
 
     /// Runs another `serin` from now on.
@@ -275,7 +286,7 @@ impl Serin {
 
     /// Ends its nats-server at once, if there is one.
     pub fn kill_bus_if_running(&self) -> Result<()> {
-        self.bus_pid().map_or(Ok(()), kill_process)
+        self.bus_pid().map_or(Ok(()), process::kill)
     }
 
     /// Ends everything in order.
@@ -315,6 +326,32 @@ impl Serin {
         String::from_utf8(output.stdout).context("serin prints text")
     }
 
+    /// Runs a `serin` command that must succeed; what it remarks beside its answer.
+    pub async fn remarks(&self, args: &[&str]) -> Result<String> {
+        let output = self.output(args).await?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(
+            output.status.success(),
+            "serin {} ended with {}: {said}",
+            args.join(" "),
+            output.status
+        );
+        Ok(said)
+    }
+
+    /// Runs a `serin` command that must be refused or fail; what it says.
+    pub async fn refused(&self, args: &[&str]) -> Result<String> {
+        let output = self.output(args).await?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(
+            output.status.code() == Some(1),
+            "serin {} ended with {}: {said}",
+            args.join(" "),
+            output.status
+        );
+        Ok(said)
+    }
+
     /// Runs a `serin` command to its end, however it ends.
     pub async fn output(&self, args: &[&str]) -> Result<Output> {
         let mut command = tokio::process::Command::from(self.command(args)?);
@@ -345,7 +382,7 @@ impl Serin {
         let answer = self.request(Method::GET, path).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
-        anyhow::ensure!(status.is_success(), "GET {path} answered {status}: {text}");
+        ensure!(status.is_success(), "GET {path} answered {status}: {text}");
         serde_json::from_str(&text).with_context(|| format!("GET {path} answered no JSON: {text}"))
     }
 
@@ -358,7 +395,7 @@ impl Serin {
             .await?;
         let status = answer.status();
         let text = answer.text().await?;
-        anyhow::ensure!(status.is_success(), "{sql} answered {status}: {text}");
+        ensure!(status.is_success(), "{sql} answered {status}: {text}");
         let answer: Value = serde_json::from_str(&text)?;
         serde_json::from_value(answer["rows"].clone()).context("a query answers rows")
     }
@@ -400,19 +437,6 @@ impl Serin {
         let lines: Vec<&str> = text.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
-}
-
-/// Ends a process at once, if it is there.
-pub fn kill_process(pid: u32) -> Result<()> {
-    let is_running = || Path::new(&format!("/proc/{pid}")).exists();
-    let killed = Command::new("kill")
-        .args(["-9", &pid.to_string()])
-        .output()?;
-    anyhow::ensure!(
-        killed.status.success() || !is_running(),
-        "cannot kill process {pid}"
-    );
-    Ok(())
 }
 
 impl Drop for Serin {

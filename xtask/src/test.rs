@@ -60,6 +60,7 @@ pub(crate) fn test(project: &Project, args: &[String]) -> Result<()> {
 
 /// The binaries, with nats-server beside them as `cargo xtask up` leaves it.
 pub(crate) fn build_for_tests(project: &Project) -> Result<()> {
+    tools::bound_new_packages(project)?;
     step("build serin for the tests", || {
         let build = ["build", "--workspace", "--bins", "--locked"];
         run(Command::new(cargo()).args(build).current_dir(&project.root))

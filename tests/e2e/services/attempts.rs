@@ -5,12 +5,10 @@ use std::fs;
 use std::net::TcpListener;
 
 use anyhow::Result;
-use serin_tests::Serin;
-use serin_tests::server::kill_process;
 use serin_tests::wait::until;
+use serin_tests::{Serin, process};
 
-use super::bad_input::refused;
-use super::{SOON, TICKS, instances, write};
+use super::{SOON, TICKS, becomes, instances, write};
 
 #[tokio::test]
 async fn the_version_before_serves_again_where_a_new_one_fails_on_its_port() -> Result<()> {
@@ -27,7 +25,7 @@ async fn the_version_before_serves_again_where_a_new_one_fails_on_its_port() -> 
         "web",
         &format!("run: sh -c 'exit 3'\nport: {port}\n"),
     )?;
-    let said = refused(&serin, "web").await?;
+    let said = serin.refused(&["deploy", "web"]).await?;
     assert!(said.contains("code 3; v1 is started again"), "{said}");
     until("the first version answers again", SOON, async || {
         let service = serin.get("/api/v1/services/web").await?;
@@ -43,7 +41,7 @@ async fn what_a_removed_service_did_does_not_count_and_its_copies_go() -> Result
     let serin = Serin::start().await?;
     write(&serin, "again", "run: sh -c 'exit 3'\n")?;
     fs::write(serin.dir().join("services/again/.env"), "KEY=hidden\n")?;
-    let said = refused(&serin, "again").await?;
+    let said = serin.refused(&["deploy", "again"]).await?;
     assert!(said.contains("code 3"), "{said}");
     serin.run(&["rm", "again"]).await?;
     let copies = serin.dir().join(".serin/versions/again");
@@ -73,30 +71,24 @@ async fn who_waits_for_whom_is_checked_and_said() -> Result<()> {
     let after = |names: &str| format!("{TICKS}after: {names}\n");
     write(&serin, "db", TICKS)?;
     write(&serin, "shop", &after("dbb"))?;
-    let said = refused(&serin, "shop").await?;
+    let said = serin.refused(&["deploy", "shop"]).await?;
     let expected = "services/shop/service.yaml:3:8: after: no service \"dbb\"";
     assert!(said.contains(expected), "{said}");
     write(&serin, "shop", &after("db"))?;
     write(&serin, "db", &after("shop"))?;
-    let said = refused(&serin, "shop").await?;
+    let said = serin.refused(&["deploy", "shop"]).await?;
     assert!(
         said.contains("shop → db → shop wait for each other"),
         "{said}"
     );
     write(&serin, "db", TICKS)?;
     let other = async {
-        until("the one that waits is there", SOON, async || {
-            let shop = serin.get("/api/v1/services/shop").await?;
-            Ok((shop["state"] == "starting").then_some(()))
-        })
-        .await?;
+        becomes(&serin, "shop", "starting").await?;
         serin.run(&["deploy", "db"]).await
     };
-    let (output, deployed) = tokio::join!(serin.output(&["deploy", "shop"]), other);
+    let (said, deployed) = tokio::join!(serin.remarks(&["deploy", "shop"]), other);
     deployed?;
-    let output = output?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let said = said?;
     assert!(said.contains("shop v1 waits for db"), "{said}");
     Ok(())
 }
@@ -106,7 +98,7 @@ async fn a_build_that_hangs_is_ended_and_leaves_nothing() -> Result<()> {
     let serin = Serin::start().await?;
     let yaml = format!("{TICKS}build: sh -c 'echo compiling; sleep 1000'\nbuild_within: 500ms\n");
     write(&serin, "slow", &yaml)?;
-    let said = refused(&serin, "slow").await?;
+    let said = serin.refused(&["deploy", "slow"]).await?;
     assert!(said.contains("it was ended after 0.5 s"), "{said}");
     assert!(said.contains("compiling"), "{said}");
     let copies = fs::read_dir(serin.dir().join(".serin/versions/slow"))?;
@@ -138,16 +130,15 @@ async fn secrets_reach_the_instance_and_its_question_and_nobody_else() -> Result
     told += &serin.get("/api/v1/instances").await?.to_string();
     told += &serin.run(&["status", "--json"]).await?;
     told += &serin.said();
-    for entry in fs::read_dir("/proc")? {
-        let line = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
-        told += &String::from_utf8_lossy(&line);
+    for pid in process::all()? {
+        told += &process::command(pid).join(" ");
     }
     assert!(told.contains("vault-v1-1"), "something was looked at");
     assert!(!told.contains(SECRET), "a secret is shown");
 
     let typo = "run: sh -c 'exec sleep 1000'\nready: {run: pg_isredy -q}\n";
     write(&serin, "typo", typo)?;
-    let said = refused(&serin, "typo").await?;
+    let said = serin.refused(&["deploy", "typo"]).await?;
     assert!(
         said.contains("typo needs \"pg_isredy\" for `ready:`"),
         "{said}"
@@ -167,7 +158,7 @@ async fn what_was_seen_instead_of_readiness_is_said() -> Result<()> {
         ("", "no beat said that it takes work"),
     ] {
         write(&serin, "slow", &slow(ready))?;
-        let said = refused(&serin, "slow").await?;
+        let said = serin.refused(&["deploy", "slow"]).await?;
         assert!(said.contains(saw), "{said}");
     }
     Ok(())
@@ -189,14 +180,10 @@ async fn what_is_deployed_already_is_had_run_or_said_not_to() -> Result<()> {
     fs::write(serin.dir().join(".serin/kept/same/broken"), "")?;
     let before = instances(&serin, "same", "ready").await?;
     for (_, pid) in &before {
-        kill_process(*pid)?;
+        process::kill(*pid)?;
     }
-    until("its end is seen", SOON, async || {
-        let service = serin.get("/api/v1/services/same").await?;
-        Ok((service["state"] == "down").then_some(()))
-    })
-    .await?;
-    let said = refused(&serin, "same").await?;
+    becomes(&serin, "same", "down").await?;
+    let said = serin.refused(&["deploy", "same"]).await?;
     assert!(
         said.contains("is deployed already, and 0 of 1 of its instances are ready"),
         "{said}"
@@ -211,22 +198,16 @@ async fn what_is_deployed_already_is_had_run_or_said_not_to() -> Result<()> {
 async fn who_waits_is_told_that_what_it_waits_for_failed() -> Result<()> {
     let serin = Serin::start().await?;
     write(&serin, "db", "run: sh -c 'exit 3'\n")?;
-    refused(&serin, "db").await?;
+    serin.refused(&["deploy", "db"]).await?;
     write(&serin, "shop", &format!("{TICKS}after: db\n"))?;
     let other = async {
-        until("the one that waits is there", SOON, async || {
-            let shop = serin.get("/api/v1/services/shop").await?;
-            Ok((shop["state"] == "starting").then_some(()))
-        })
-        .await?;
+        becomes(&serin, "shop", "starting").await?;
         write(&serin, "db", TICKS)?;
         serin.run(&["deploy", "db"]).await
     };
-    let (output, deployed) = tokio::join!(serin.output(&["deploy", "shop"]), other);
+    let (said, deployed) = tokio::join!(serin.remarks(&["deploy", "shop"]), other);
     deployed?;
-    let output = output?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let said = said?;
     assert!(
         said.contains("note: db failed: its instances ended"),
         "{said}"
@@ -241,14 +222,14 @@ async fn a_path_has_one_service_and_a_refused_deploy_starts_nothing() -> Result<
     write(&serin, "one", &yaml)?;
     write(&serin, "two", &yaml)?;
     serin.run(&["deploy", "one"]).await?;
-    let said = refused(&serin, "two").await?;
+    let said = serin.refused(&["deploy", "two"]).await?;
     assert!(
         said.contains("/same is the path of \"one\" already"),
         "{said}"
     );
     serin.run(&["stop", "one"]).await?;
     serin.run(&["deploy", "two"]).await?;
-    let said = refused(&serin, "one").await?;
+    let said = serin.refused(&["deploy", "one"]).await?;
     assert!(
         said.contains("/same is the path of \"two\" already"),
         "{said}"
@@ -256,8 +237,7 @@ async fn a_path_has_one_service_and_a_refused_deploy_starts_nothing() -> Result<
 
     // A name that is taken is refused before the service counts as wanted again.
     write(&serin, "one", &format!("{TICKS}web: /other\n"))?;
-    let taken = serin.output(&["deploy", "one", "--version", "v1"]).await?;
-    let said = String::from_utf8_lossy(&taken.stderr);
+    let said = serin.refused(&["deploy", "one", "--version", "v1"]).await?;
     assert!(said.contains("has a version \"v1\" already"), "{said}");
     let service = serin.get("/api/v1/services/one").await?;
     assert_eq!(service["state"], "stopped");

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serin_tests::busy::Busy;
 use serin_tests::report::judged;
-use serin_tests::server::kill_process;
 use serin_tests::wait::until;
-use serin_tests::{Serin, place};
+use serin_tests::{Serin, place, process};
 
 use super::{SOON, instances, write};
 
@@ -90,7 +89,7 @@ async fn on_a_busy_machine_nobody_is_taken_for_dead_but_the_dead() -> Result<()>
     );
 
     let (victim, pid) = before.first().context("an instance")?;
-    kill_process(*pid)?;
+    process::kill(*pid)?;
     let killed = Instant::now();
     until("the dead one is not ready any more", SOON, async || {
         let now = all(&serin).await?;

@@ -5,13 +5,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use serin_tests::Serin;
+use serin_tests::process::{self, Signal};
 use serin_tests::wait::until;
 
-use super::SOON;
 use super::load::Visitors;
+use super::{SOON, write_python};
 
 /// A process that a test started, asked to end when the test is over, however it ends.
 struct Started(Child);
@@ -26,8 +26,7 @@ impl Started {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.0.id())?).context("a process")?;
-        Ok(kill_process(pid, signal)?)
+        process::send(self.0.id(), signal)
     }
 
     /// Asks it to end as Ctrl-C does, and waits for that.
@@ -136,13 +135,11 @@ async fn a_service_that_was_never_deployed_is_served_by_hand() -> Result<()> {
     })
     .await?;
     by_hand.interrupt()?;
-    let refused = serin
-        .output(&["deploy", "page", "--version", "dev"])
+    let said = serin
+        .refused(&["deploy", "page", "--version", "dev"])
         .await?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("`serin run`"), "{said}");
-    let refused = serin.output(&["run", "nobody"]).await?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let said = serin.refused(&["run", "nobody"]).await?;
     assert!(said.contains("`serin new nobody` makes one"), "{said}");
     Ok(())
 }
@@ -174,15 +171,9 @@ async fn a_debugger_starts_it_with_the_environment_that_is_printed() -> Result<(
 #[tokio::test]
 async fn an_interactive_one_reads_what_is_typed_and_sees_ctrl_c_itself() -> Result<()> {
     let serin = Serin::start().await?;
-    let folder = serin.dir().join("services/typing");
-    fs::create_dir_all(&folder)?;
-    fs::write(
-        folder.join("service.yaml"),
-        "run: python3 main.py\nready: started\n",
-    )?;
     let text = "import sys\n\
                 for line in sys.stdin:\n    print('heard', line.strip(), flush=True)\n";
-    fs::write(folder.join("main.py"), text)?;
+    write_python(&serin, "typing", "ready: started\n", text)?;
     let mut by_hand = Started::run(&serin, &["typing", "--interactive"])?;
     let mut said = BufReader::new(by_hand.0.stdout.take().context("its output")?).lines();
     let mut typed = by_hand.0.stdin.take().context("its input")?;

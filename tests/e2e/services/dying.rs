@@ -1,17 +1,15 @@
 //! An instance that dies in a call which it has taken: whoever called asks another one where the
 //! endpoint's own code says that twice does no harm, and learns otherwise that it may have run.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use serin_tests::Serin;
-use serin_tests::server::kill_process;
 use serin_tests::wait::until;
+use serin_tests::{Serin, process};
 
 use super::scaffolds::ask;
-use super::{SOON, instances, write};
+use super::{SOON, instances, write_python};
 
 /// Each endpoint ends its process in the first call of it that there ever is.
 const CART: &str = r#"
@@ -68,9 +66,7 @@ app.run()
 async fn what_its_code_calls_idempotent_is_asked_for_again() -> Result<()> {
     let serin = Serin::start().await?;
     for (name, text) in [("cart", CART), ("shop", SHOP)] {
-        write(&serin, name, "run: python3 main.py\n")?;
-        let folder = serin.dir().join("services").join(name);
-        fs::write(folder.join("main.py"), text)?;
+        write_python(&serin, name, "", text)?;
         serin.run(&["deploy", name]).await?;
     }
     until("the route says so", SOON, async || {
@@ -112,9 +108,8 @@ app.run()
 #[tokio::test]
 async fn a_visitor_is_told_when_the_end_is_seen_and_that_a_service_is_stopped() -> Result<()> {
     let serin = Serin::start().await?;
-    let yaml = "run: python3 main.py\nweb: /held\ninstances: 1\nstop_within: 1s\n";
-    write(&serin, "held", yaml)?;
-    fs::write(serin.dir().join("services/held/main.py"), HELD)?;
+    let more = "web: /held\ninstances: 1\nstop_within: 1s\n";
+    write_python(&serin, "held", more, HELD)?;
     serin.run(&["deploy", "held"]).await?;
     let address = format!("{}/held", serin.gateway());
     let asking = tokio::spawn(reqwest::Client::new().post(&address).send());
@@ -125,11 +120,11 @@ async fn a_visitor_is_told_when_the_end_is_seen_and_that_a_service_is_stopped() 
     .await?;
     let ready = instances(&serin, "held", "ready").await?;
     let (_, pid) = ready.first().context("an instance")?;
-    kill_process(*pid)?;
+    process::kill(*pid)?;
     let killed = Instant::now();
     let answer = asking.await??;
     let waited = killed.elapsed();
-    // Whoever only waits for its pulse waits for five.
+    // Whoever only waits for its pulse waits for five, and says the same then.
     assert!(waited < Duration::from_secs(4), "{waited:?}");
     assert_eq!(answer.status(), 502);
     let said = answer.text().await?;

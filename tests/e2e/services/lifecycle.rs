@@ -1,15 +1,14 @@
 //! The life of a service: deployed, replaced by a new version, adopted after a crash, ended.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use serin_tests::Serin;
-use serin_tests::server::kill_process;
+use serin_tests::process::{self, Signal};
 use serin_tests::wait::until;
 
-use super::{SOON, TICKS, instances, is_running, write};
+use super::{SOON, TICKS, instances, write};
 
 #[tokio::test]
 async fn a_service_is_deployed_logs_and_is_replaced_when_it_dies() -> Result<()> {
@@ -21,7 +20,7 @@ async fn a_service_is_deployed_logs_and_is_replaced_when_it_dies() -> Result<()>
     assert_eq!(before.len(), 2);
 
     let (name, pid) = before.first().context("one")?.clone();
-    kill_process(pid)?;
+    process::kill(pid)?;
     let after = until("two are ready again", SOON, async || {
         let ready = instances(&serin, "ticker", "ready").await?;
         Ok((ready.len() == 2 && !ready.contains(&(name.clone(), pid))).then_some(ready))
@@ -72,9 +71,7 @@ async fn a_new_version_takes_over_and_a_bad_one_does_not() -> Result<()> {
     let good = instances(&serin, "ticker", "ready").await?;
 
     write(&serin, "ticker", "run: sh -c 'echo no database; exit 3'\n")?;
-    let refused = serin.output(&["deploy", "ticker"]).await?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1));
+    let said = serin.refused(&["deploy", "ticker"]).await?;
     assert!(said.contains("ticker v3 was not promoted"), "{said}");
     assert!(
         said.contains("code 3") && said.contains("no database"),
@@ -83,8 +80,7 @@ async fn a_new_version_takes_over_and_a_bad_one_does_not() -> Result<()> {
     assert_eq!(instances(&serin, "ticker", "ready").await?, good);
 
     write(&serin, "ticker", "runn: x\n")?;
-    let refused = serin.output(&["deploy", "ticker"]).await?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let said = serin.refused(&["deploy", "ticker"]).await?;
     assert!(said.contains("services/ticker/service.yaml:1:1"), "{said}");
 
     serin.run(&["rollback", "ticker"]).await?;
@@ -103,11 +99,13 @@ async fn services_outlive_a_crash_and_nothing_outlives_down() -> Result<()> {
     serin.run(&["deploy", "ticker"]).await?;
     let before = instances(&serin, "ticker", "ready").await?;
     serin.kill()?;
-    let status = serin.output(&["status"]).await?;
-    let said = String::from_utf8_lossy(&status.stderr).into_owned();
+    let said = serin.refused(&["status"]).await?;
     assert!(said.contains("if it is just being started"), "{said}");
     serin.start_again().await?;
-    assert_eq!(instances(&serin, "ticker", "ready").await?, before);
+    until("the same instances are taken up", SOON, async || {
+        Ok((instances(&serin, "ticker", "ready").await? == before).then_some(()))
+    })
+    .await?;
     // Lines of before that no flush had taken went with the crash; these are new.
     until("they go on logging", SOON, async || {
         let sql = "SELECT count(DISTINCT instance) FROM logs WHERE message = 'tick'";
@@ -118,7 +116,7 @@ async fn services_outlive_a_crash_and_nothing_outlives_down() -> Result<()> {
     serin.kill()?;
     serin.run(&["down"]).await?;
     for (name, pid) in &before {
-        assert!(!is_running(*pid), "{name} is left");
+        assert!(!process::is_running(*pid), "{name} is left");
     }
     serin.start_again().await?;
     until("what was wanted runs again", SOON, async || {
@@ -128,7 +126,7 @@ async fn services_outlive_a_crash_and_nothing_outlives_down() -> Result<()> {
     let running = instances(&serin, "ticker", "ready").await?;
     serin.stop().await?;
     for (name, pid) in &running {
-        assert!(!is_running(*pid), "{name} is left");
+        assert!(!process::is_running(*pid), "{name} is left");
     }
     Ok(())
 }
@@ -143,20 +141,15 @@ async fn logs_name_a_service_that_is_not_there_and_outlive_one_that_was() -> Res
         Ok(said.contains("tick").then_some(()))
     })
     .await?;
-    let unknown = serin.output(&["logs", "tickre"]).await?;
-    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
-    assert_eq!(unknown.status.code(), Some(1), "{said}");
+    let said = serin.refused(&["logs", "tickre"]).await?;
     let expected = "no service \"tickre\"; did you mean \"ticker\"?";
     assert!(said.contains(expected), "{said}");
-    let none = serin.output(&["logs", "ticker", "--text", "tock"]).await?;
-    assert_eq!(none.status.code(), Some(0));
+    serin.run(&["logs", "ticker", "--text", "tock"]).await?;
 
     serin.run(&["rm", "ticker"]).await?;
     let said = serin.run(&["logs", "ticker"]).await?;
     assert!(said.contains("tick"), "{said}");
-    let none = serin.output(&["logs", "ticker", "--text", "tock"]).await?;
-    let said = String::from_utf8_lossy(&none.stderr).into_owned();
-    assert_eq!(none.status.code(), Some(0), "{said}");
+    serin.run(&["logs", "ticker", "--text", "tock"]).await?;
     Ok(())
 }
 
@@ -173,9 +166,7 @@ async fn a_job_runs_once_and_says_how_it_ended() -> Result<()> {
         "tidy",
         "run: sh -c 'echo no broom; exit 4'\njob: true\n",
     )?;
-    let refused = serin.output(&["deploy", "tidy"]).await?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1));
+    let said = serin.refused(&["deploy", "tidy"]).await?;
     assert!(
         said.contains("code 4") && said.contains("no broom"),
         "{said}"
@@ -198,14 +189,11 @@ async fn an_instance_that_falls_silent_is_replaced() -> Result<()> {
     .await?;
     let before = instances(&serin, "still", "ready").await?;
     let (_, pid) = before.first().context("an instance")?;
-    let stopped = Command::new("kill")
-        .args(["-STOP", &pid.to_string()])
-        .status()?;
-    assert!(stopped.success());
+    process::send(*pid, Signal::STOP)?;
     until("another one takes its place", SOON, async || {
         let now = instances(&serin, "still", "ready").await?;
         let is_another = now.len() == 1 && now.is_disjoint(&before);
-        Ok((is_another && !is_running(*pid)).then_some(()))
+        Ok((is_another && !process::is_running(*pid)).then_some(()))
     })
     .await
 }

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serin_tests::Serin;
 use serin_tests::report::judged;
-use serin_tests::server::kill_process;
 use serin_tests::wait::until;
+use serin_tests::{Serin, process};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -114,7 +113,7 @@ async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
         .await?
         .pop_first()
         .context("an instance")?;
-    kill_process(pid)?;
+    process::kill(pid)?;
     until("the dead one is replaced", SOON, async || {
         let ready = instances(&serin, "page", "ready").await?;
         Ok((ready.len() == 2 && ready.iter().all(|(name, _)| *name != victim)).then_some(()))

@@ -10,9 +10,9 @@ use serde_json::json;
 use serin_tests::cost::{cpu_seconds, family, own, pss_mib};
 use serin_tests::report::{judged, quantile, report};
 use serin_tests::wait::until;
-use serin_tests::{Serin, place};
+use serin_tests::{Serin, place, process};
 
-use super::{is_running, write};
+use super::write;
 use crate::chromium::Browser;
 
 const FEW: usize = 10;
@@ -38,7 +38,7 @@ async fn ready(serin: &Serin) -> Result<usize> {
 #[tokio::test]
 async fn many_services_cost_serin_little_and_end_with_it() -> Result<()> {
     let count = if place::is_slow() { MANY } else { FEW };
-    let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+    let folder = place::fresh_folder()?;
     fs::write(
         folder.path().join("serin.yaml"),
         "deploy: {on_start: true}\n",
@@ -74,7 +74,7 @@ async fn many_services_cost_serin_little_and_end_with_it() -> Result<()> {
     }
     serin.stop().await?;
     until("shims and instances are gone", GONE_WITHIN, async || {
-        Ok((!started.iter().copied().any(is_running)).then_some(()))
+        Ok((!started.iter().copied().any(process::is_running)).then_some(()))
     })
     .await
 }
@@ -110,7 +110,7 @@ async fn cost(own: &[u32], started: &[u32], count: usize) -> Result<()> {
 async fn cluster_page(serin: &Serin, count: usize) -> Result<()> {
     let mut browser = Browser::start()?;
     let signin = serin.sign_in_link("/").await?;
-    browser.ask("open", json!({"url": signin})).await?;
+    browser.open(&signin).await?;
     let url = format!("{}/d/cluster", serin.url());
     let drawn = format!(
         "document.querySelectorAll('[data-panel=services] tbody tr').length >= {count} &&

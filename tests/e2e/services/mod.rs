@@ -23,11 +23,11 @@ mod written;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serin_tests::Serin;
+use serin_tests::wait::until;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) const TICKS: &str =
@@ -38,6 +38,13 @@ pub(crate) fn write(serin: &Serin, name: &str, yaml: &str) -> Result<()> {
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("service.yaml"), yaml)?;
     Ok(())
+}
+
+/// A service in Python: `more` follows the line that runs it.
+pub(crate) fn write_python(serin: &Serin, name: &str, more: &str, program: &str) -> Result<()> {
+    write(serin, name, &format!("run: python3 main.py\n{more}"))?;
+    let file = serin.dir().join("services").join(name).join("main.py");
+    Ok(fs::write(file, program)?)
 }
 
 /// Name and process of each instance of a service that is in a state.
@@ -57,6 +64,11 @@ pub(crate) async fn instances(
     .collect()
 }
 
-pub(crate) fn is_running(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+/// Waits until a service is in a state.
+pub(crate) async fn becomes(serin: &Serin, name: &str, state: &str) -> Result<()> {
+    until(&format!("{name} becomes {state}"), SOON, async || {
+        let service = serin.get(&format!("/api/v1/services/{name}")).await?;
+        Ok((service["state"] == state).then_some(()))
+    })
+    .await
 }

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use reqwest::Method;
 use serin_tests::report::{judged, quantile};
-use serin_tests::server::kill_process;
 use serin_tests::wait::until;
-use serin_tests::{Serin, place};
+use serin_tests::{Serin, place, process};
 
 use super::{SOON, instances};
 
@@ -102,7 +101,7 @@ async fn kill_one(serin: &Serin, round: u64) -> Result<Instant> {
     .await?;
     let nth = usize::try_from(round)? % ready.len();
     let (_, pid) = ready.into_iter().nth(nth).context("one of them")?;
-    kill_process(pid)?;
+    process::kill(pid)?;
     Ok(Instant::now())
 }
 

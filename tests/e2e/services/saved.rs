@@ -3,8 +3,8 @@
 use std::fs;
 
 use anyhow::Result;
-use serin_tests::Serin;
 use serin_tests::wait::until;
+use serin_tests::{Serin, place};
 
 use super::{SOON, TICKS, write};
 
@@ -31,7 +31,7 @@ async fn says(serin: &Serin, words: &str) -> Result<()> {
 
 #[tokio::test]
 async fn what_is_saved_is_deployed() -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("serin-test-").tempdir()?;
+    let folder = place::fresh_folder()?;
     fs::write(
         folder.path().join("serin.yaml"),
         "deploy: {on_start: true, on_save: true}\n",

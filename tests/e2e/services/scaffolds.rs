@@ -45,8 +45,7 @@ async fn a_new_service_answers_in_each_language() -> Result<()> {
         serin.run(&["check"]).await?;
         serin.run(&["deploy", &name]).await?;
         answers(&serin, &name).await?;
-        let again = serin.output(&["new", &name]).await?;
-        assert_eq!(again.status.code(), Some(1));
+        serin.refused(&["new", &name]).await?;
     }
     Ok(())
 }
@@ -89,8 +88,7 @@ async fn answers(serin: &Serin, name: &str) -> Result<()> {
 async fn a_new_service_in_rust_is_built_and_answers() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut serin = Serin::prepared(dir.path())?;
-    let built = place::new_packages()?;
-    serin.set("CARGO_BUILD_BUILD_DIR", &built.to_string_lossy());
+    serin.keep_builds()?;
     serin.start_again().await?;
     serin.run(&["new", "my-rust", "--lang", "rust"]).await?;
     // Unoptimised: the test waits for it.
@@ -122,7 +120,6 @@ fn own_test(folder: &Path, command: &mut Command) -> Result<()> {
 #[test]
 fn a_new_service_passes_its_own_test() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let built = place::new_packages()?;
     for (lang, program, arguments) in [
         ("python", "python3", &["-m", "unittest", "main_test"][..]),
         ("typescript", "npm", &["test", "--silent"]),
@@ -140,7 +137,7 @@ fn a_new_service_passes_its_own_test() -> Result<()> {
             let mut test = Command::new(program);
             test.args(arguments)
                 .env("PYTHONPATH", "../../.serin/sdk/python")
-                .env("CARGO_BUILD_BUILD_DIR", &built)
+                .envs(place::builds_of_packages()?)
                 .env_remove("CARGO_TARGET_DIR");
             own_test(&folder, &mut test)?;
         }
@@ -176,17 +173,14 @@ async fn what_a_service_needs_is_named_where_it_is_missing() -> Result<()> {
     ] {
         let name = format!("my-{lang}");
         serin.run(&["new", &name, "--lang", lang]).await?;
-        let refused = serin.output(&["deploy", &name]).await?;
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(1));
+        let said = serin.refused(&["deploy", &name]).await?;
         assert!(said.contains(advice) && said.contains("on PATH"), "{said}");
     }
     let old =
         "#!/bin/sh\n[ \"$1\" = --version ] && echo v16.20.2 && exit\necho bad option; exit 9\n";
     fs::write(bin.join("node"), old)?;
     fs::set_permissions(bin.join("node"), fs::Permissions::from_mode(0o755))?;
-    let refused = serin.output(&["deploy", "my-typescript"]).await?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let said = serin.refused(&["deploy", "my-typescript"]).await?;
     assert!(
         said.contains("this is Node.js v16.20.2; install 20 or newer"),
         "{said}"

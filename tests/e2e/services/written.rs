@@ -6,7 +6,6 @@ use anyhow::Result;
 use serin_tests::Serin;
 use serin_tests::wait::until;
 
-use super::bad_input::refused;
 use super::{SOON, write};
 
 const SECRET: &str = "hunter22-hunter22";
@@ -35,14 +34,14 @@ async fn secrets_of_a_service_are_in_nothing_it_writes() -> Result<()> {
     assert!(said.contains("***") && !said.contains(SECRET), "{said}");
 
     write(&serin, "talks", "run: sh -c 'echo key $KEY; exit 3'\n")?;
-    let said = refused(&serin, "talks").await?;
+    let said = serin.refused(&["deploy", "talks"]).await?;
     assert!(said.contains("key ***") && !said.contains(SECRET), "{said}");
     write(
         &serin,
         "talks",
         "run: sleep 1000\nbuild: sh -c 'echo built with $KEY; exit 3'\n",
     )?;
-    let said = refused(&serin, "talks").await?;
+    let said = serin.refused(&["deploy", "talks"]).await?;
     assert!(
         said.contains("built with ***") && !said.contains(SECRET),
         "{said}"
@@ -55,7 +54,7 @@ async fn an_error_is_found_by_its_level_with_what_it_says() -> Result<()> {
     let serin = Serin::start().await?;
     let breaks = "run: python3 -c 'import json; json.loads(\"no json\")'\njob: true\n";
     write(&serin, "breaks", breaks)?;
-    refused(&serin, "breaks").await?;
+    serin.refused(&["deploy", "breaks"]).await?;
     until("what went wrong is said", SOON, async || {
         let said = serin.run(&["logs", "breaks", "--level", "error"]).await?;
         let is_whole = said.contains("Traceback") && said.contains("JSONDecodeError: Expecting");
