@@ -208,10 +208,11 @@ impl Shims {
         let dir = options.versions_dir.join(&service.name).join(hash);
         let io = |source| ShimError::Io(dir.clone(), source);
         let port = port_of(service).map_err(io)?;
-        let env = environment(options, service, member, &dir, port).map_err(io)?;
-        let secrets = folder::env_file(&dir).into_iter().map(|(name, _)| name);
+        let secrets = folder::env_file(&dir);
+        let names = secrets.iter().map(|(name, _)| name.clone()).collect();
+        let env = environment(options, service, member, secrets, port).map_err(io)?;
         let launch = Launch {
-            secrets: secrets.collect(),
+            secrets: names,
             instance: member.instance.clone(),
             version: member.version.clone(),
             number,
@@ -273,7 +274,7 @@ impl Shims {
             instance: instance.clone(),
         };
         let env = match ready {
-            Ready::Run(_) => environment(options, service, &member, folder, port),
+            Ready::Run(_) => environment(options, service, &member, folder::env_file(folder), port),
             _ => Ok(BTreeMap::new()),
         };
         let env = env.unwrap_or_else(|error| {
@@ -350,12 +351,12 @@ impl Shims {
     }
 }
 
-/// The environment of an instance whose files are in a folder.
+/// The environment of an instance, with what its `.env` says.
 pub(super) fn environment(
     options: &RuntimeOptions,
     service: &Service,
     member: &Member,
-    folder: &Path,
+    secrets: Vec<(String, String)>,
     port: Option<u16>,
 ) -> std::io::Result<BTreeMap<String, String>> {
     let kept = options.kept_dir.join(&service.name);
@@ -374,7 +375,7 @@ pub(super) fn environment(
     let mut env = options.env.clone();
     env.extend(exporters_names(member));
     env.extend(service.env.clone());
-    env.extend(folder::env_file(folder));
+    env.extend(secrets);
     env.extend(port.map(|port| (String::from("PORT"), port.to_string())));
     env.extend(own);
     Ok(env)

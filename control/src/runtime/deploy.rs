@@ -279,7 +279,7 @@ impl Runtime {
             let (service, path) = (name, path.clone());
             return Err(DeployError::Path { service, path, by });
         }
-        let added = self.kept.change_or_make(&name, |wanted| {
+        self.kept.change_or_make(&name, |wanted| {
             let is_same = |version: &&Version| version.hash == hash && version.service == service;
             // Whoever went back from a version does not want it again with the next start.
             if let Some(known) = wanted.versions.iter().rfind(is_same).filter(|_| is_start) {
@@ -332,9 +332,7 @@ impl Runtime {
                 why: None,
             });
             Ok(Added::New(version))
-        })?;
-        self.changed.notify_one();
-        added
+        })?
     }
 }
 

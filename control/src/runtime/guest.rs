@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::access::Member;
 use super::act::{command, environment, port_of};
 use super::deploy::{DeployError, read_service};
+use super::folder;
 use super::hear::Heard;
 use super::probe;
 use super::reconcile::Runtime;
@@ -146,7 +147,8 @@ impl Runtime {
             instance: Some(member.instance.clone()),
         };
         self.let_in(&member).await?;
-        let env = environment(&self.options, &service, &member, &dir, port);
+        let secrets = folder::env_file(&dir);
+        let env = environment(&self.options, &service, &member, secrets, port);
         let pass = Pass {
             command: command(&self.options, &service.run),
             env: env.map_err(GuestError::Folder)?,
@@ -203,7 +205,7 @@ impl Runtime {
     /// Returns once the bus takes its credentials.
     async fn let_in(&self, member: &Member) -> Result<(), GuestError> {
         let mut members = self.members.subscribe();
-        self.changed.notify_one();
+        self.guest_changed.notify_one();
         let let_in = members.wait_for(|members| members.contains(member));
         match tokio::time::timeout(LET_IN_WITHIN, let_in).await {
             Ok(Ok(_)) => Ok(()),
@@ -234,7 +236,7 @@ impl Runtime {
     /// Forgets a guest that has ended.
     fn forget_guest(&self, instance: &str) {
         self.guests().remove(instance);
-        self.changed.notify_one();
+        self.guest_changed.notify_one();
     }
 
     pub(super) fn guests(&self) -> MutexGuard<'_, BTreeMap<String, Guest>> {
@@ -269,7 +271,8 @@ impl Runtime {
             port,
             ..
         } = &guest;
-        let is_ready = match environment(&self.options, service, member, dir, *port) {
+        let secrets = folder::env_file(dir);
+        let is_ready = match environment(&self.options, service, member, secrets, *port) {
             Ok(env) => probe::look(&service.ready, *port, dir, &env).await.is_ok(),
             Err(error) => {
                 tracing::warn!(%error, instance = member.instance, "cannot ask a guest");
@@ -286,7 +289,7 @@ impl Runtime {
                 guest.heard_us = now_us;
             }
         }
-        self.changed.notify_one();
+        self.guest_changed.notify_one();
     }
 }
 

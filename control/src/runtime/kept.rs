@@ -1,5 +1,5 @@
 //! What is wanted of all services: in memory for whoever looks, in the catalogue's file for the next
-//! start, and the two changed together.
+//! start, and the two changed together; whoever makes it so is woken by each change.
 //!
 //! The lock is held while a row is written and never while something is waited for. Only a deploy
 //! makes a service: whatever is planned for one that was removed meanwhile must not bring it back.
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serin_lake::{Lake, LakeError};
+use tokio::sync::Notify;
 
 use super::reconcile::RuntimeError;
 use super::wanted::{Phase, Wanted};
@@ -17,6 +18,7 @@ use super::wanted::{Phase, Wanted};
 pub(super) struct Kept {
     lake: Lake,
     all: Mutex<BTreeMap<String, Wanted>>,
+    changed: Notify,
 }
 
 impl Kept {
@@ -26,7 +28,13 @@ impl Kept {
         Ok(Kept {
             lake,
             all: Mutex::new(all),
+            changed: Notify::new(),
         })
+    }
+
+    /// Returns once something was changed since the last call returned.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// What is wanted of every service now; nothing changes while it is held.
@@ -82,6 +90,7 @@ impl Kept {
         known(&all, name)?;
         self.lake.keep_service(name, None)?;
         all.remove(name);
+        self.changed.notify_one();
         Ok(())
     }
 
@@ -96,6 +105,7 @@ impl Kept {
             .map_err(|error| RuntimeError::Unwritable(wanted.name.clone(), error))?;
         self.lake.keep_service(&wanted.name, Some(&text))?;
         all.insert(wanted.name.clone(), wanted);
+        self.changed.notify_one();
         Ok(changed)
     }
 }

@@ -19,7 +19,6 @@ impl Runtime {
         let was_stopped = self.kept.change(name, |wanted| {
             std::mem::replace(&mut wanted.is_stopped, true)
         })?;
-        self.changed.notify_one();
         if !was_stopped {
             self.tell_act(name, Act::Stops);
         }
@@ -43,7 +42,6 @@ impl Runtime {
             wanted.is_stopped = false;
             wanted.start(&earlier, Reason::Back, now_us);
         })?;
-        self.changed.notify_one();
         Ok(earlier)
     }
 
@@ -51,7 +49,6 @@ impl Runtime {
     pub fn remove(&self, name: &str) -> Result<(), RuntimeError> {
         self.kept.remove(name)?;
         self.left().insert(name.to_owned());
-        self.changed.notify_one();
         self.tell_act(name, Act::IsRemoved);
         Ok(())
     }

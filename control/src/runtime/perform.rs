@@ -98,7 +98,6 @@ impl Runtime {
             Err(RuntimeError::Unknown { .. }) => return Ok(()),
             entered => entered?,
         };
-        self.changed.notify_one();
         for hash in gone {
             self.remove_copy(service, &hash);
         }

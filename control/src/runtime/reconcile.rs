@@ -105,7 +105,8 @@ pub struct Runtime {
     since_us: i64,
     pub(super) shims: Shims,
     heard: Heard,
-    pub(super) changed: Notify,
+    /// Wakes whoever reconciles for a guest; what is wanted wakes by itself.
+    pub(super) guest_changed: Notify,
     pub(super) copying: Copying,
     /// Services that were removed and whose copies are still there.
     pub(super) left: Mutex<BTreeSet<String>>,
@@ -134,7 +135,7 @@ impl Runtime {
             kept,
             shims,
             heard,
-            changed: Notify::new(),
+            guest_changed: Notify::new(),
             copying: Copying::default(),
             left: Mutex::new(left),
             builds: Semaphore::new(BUILDS_MAX),
@@ -177,7 +178,8 @@ impl Runtime {
                 };
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = self.changed.notified() => {}
+                    () = self.kept.changed() => {}
+                    () = self.guest_changed.notified() => {}
                     () = self.shims.changed() => {}
                 }
             }
