@@ -17,9 +17,10 @@ impl Runtime {
             Action::Enter {
                 service,
                 version,
+                since_us,
                 phase,
                 why,
-            } => self.enter(service, version, *phase, why.clone()),
+            } => self.enter(service, version, *since_us, *phase, why.clone()),
             Action::Start {
                 service,
                 version,
@@ -80,23 +81,25 @@ impl Runtime {
         &self,
         service: &str,
         version: &str,
+        since_us: i64,
         phase: Phase,
         why: Option<String>,
     ) -> Result<(), RuntimeError> {
         let now_us = (self.options.now_us)();
         let told = why.clone();
         let entered = self.kept.change(service, |wanted| {
+            let reason = wanted.as_planned(version, since_us)?.reason;
             match phase {
                 Phase::Starting => wanted.start(version, Reason::Restored, now_us),
                 _ => wanted.enter(version, phase, now_us, why),
             }
-            let reason = wanted.version(version).map(|version| version.reason);
-            (reason.unwrap_or_default(), wanted.forget_old())
+            Some((reason, wanted.forget_old()))
         });
         let (reason, gone) = match entered {
-            // Removed since this was planned: it has no phases any more.
-            Err(RuntimeError::Unknown { .. }) => return Ok(()),
-            entered => entered?,
+            // Changed or removed since this was planned: what it needs now is planned next.
+            Ok(None) | Err(RuntimeError::Unknown { .. }) => return Ok(()),
+            Ok(Some(entered)) => entered,
+            Err(error) => return Err(error),
         };
         for hash in gone {
             self.remove_copy(service, &hash);

@@ -52,6 +52,8 @@ pub enum Action {
         service: String,
         /// Its version.
         version: String,
+        /// Since when it had been in the phase before, microseconds since 1970.
+        since_us: i64,
         /// The phase.
         phase: Phase,
         /// Why it failed.
@@ -105,6 +107,7 @@ fn phases(
         actions.push(Action::Enter {
             service: service.name.clone(),
             version: version.name.clone(),
+            since_us: version.since_us,
             phase,
             why,
         });

@@ -115,6 +115,13 @@ impl Wanted {
         self.versions.iter().find(|version| version.name == name)
     }
 
+    /// The version of a name as it was when something was planned for it; `None` where somebody, such as
+    /// who goes back to it, has moved it on since.
+    pub(super) fn as_planned(&self, name: &str, since_us: i64) -> Option<&Version> {
+        self.version(name)
+            .filter(|version| version.since_us == since_us)
+    }
+
     /// Since when who waits for this service need not any more: it serves, or was a job and ended well.
     pub(super) fn there_since_us(&self) -> Option<i64> {
         if self.is_stopped {
@@ -249,6 +256,17 @@ mod tests {
         assert_eq!(read["cart"], good);
         assert_eq!(read["torn"], Wanted::new("torn"));
         assert_eq!(read["later"], Wanted::new("later"));
+    }
+
+    #[test]
+    fn what_is_planned_for_a_version_that_is_started_meanwhile_is_not_done() {
+        let drained = version("v1", Phase::Draining, 7, "run: x\n");
+        let serving = version("v2", Phase::Serving, 7, "run: x\n");
+        let mut cart = wanted(vec![drained, serving]);
+        assert!(cart.as_planned("v1", 7).is_some());
+        cart.start("v1", Reason::Back, 8);
+        assert_eq!(cart.as_planned("v1", 7), None, "it would be retired again");
+        assert!(cart.as_planned("v2", 7).is_some());
     }
 
     #[test]

@@ -160,6 +160,7 @@ fn line(action: &Action) -> String {
             version,
             phase,
             why,
+            ..
         } => format!(
             "{service} {version} is {phase:?} {}",
             why.as_deref().unwrap_or("")
