@@ -1,9 +1,10 @@
 //! What follows from an observation: a function of values, without clock and without IO.
 //!
-//! A rule goes off when its bound is crossed in every step of the window, and is over when it is
-//! crossed in none. A step that could not be measured decides nothing, either way: missing data are
-//! neither good news nor bad. A quiet step, of which it is known that there was nothing to measure, is
-//! passed over, so that a share can be judged where traffic is sparse. Start at [`judge`].
+//! A rule goes off when its bound was crossed all through the time it names, and is over when it was
+//! crossed in no step of such a time. A step that could not be measured decides nothing, either way:
+//! missing data are neither good news nor bad. A quiet step, of which it is known that there was nothing
+//! to measure, proves nothing either: the time is counted from one step with a value to another, and a
+//! quiet stretch as long as the whole time ends it. Start at [`judge`].
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use serin_query::kpi::{Bound, Rule};
 use serin_wire::Decision;
 use serin_wire::decision::Inputs;
 
-use crate::observe::Observation;
+use crate::observe::{Observation, Step};
 
 /// What was decided last by a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,13 +45,29 @@ pub enum Held {
     Quiet(usize),
     /// The bound is crossed in some steps only: crossed steps, all steps.
     Mixed(usize, usize),
+    /// It is so in every step that has a value, but these lie together: steps from the first of them to
+    /// the last, steps of the time.
+    Short(usize, usize),
     /// It went off before and still holds.
     StillOff,
     /// All is well, as before.
     StillWell,
 }
 
+/// A window may end so much before the last one that was judged: clocks are set by seconds. Where it is
+/// more, the clock had been wrong.
+const BACK_US_MAX: i64 = 60_000_000;
+
 impl State {
+    /// The state for a window that ends then. Where the clock was set back, a window that was judged in
+    /// a future that was none does not keep this one from being judged.
+    pub fn before(self, to_us: i64) -> State {
+        match self.to_us.saturating_sub(to_us) > BACK_US_MAX {
+            true => State { to_us: 0, ..self },
+            false => self,
+        }
+    }
+
     /// The state after a decision with that action.
     pub fn after(action: &str, to_us: i64) -> State {
         State {
@@ -69,6 +86,7 @@ impl fmt::Display for Held {
             }
             Held::Quiet(all) => write!(f, "nothing to measure in {all} steps"),
             Held::Mixed(crossed, all) => write!(f, "crossed in {crossed} of {all} steps"),
+            Held::Short(lasted, all) => write!(f, "so for {lasted} of {all} steps as yet"),
             Held::StillOff => f.write_str("still crossed in every step"),
             Held::StillWell => f.write_str("crossed in no step"),
         }
@@ -81,28 +99,60 @@ pub fn judge(rule: &Rule, state: &State, observation: &Observation) -> Verdict {
         return Verdict::Hold(Held::Seen);
     }
     let all = observation.steps.len();
-    let measured = observation.steps.iter().flatten().count();
-    let missing = all.saturating_sub(measured + observation.quiet);
+    let count = |is_meant: &dyn Fn(&Step) -> bool| {
+        let meant = observation.steps.iter().filter(|step| is_meant(step));
+        meant.count()
+    };
+    let missing = count(&|step| *step == Step::Missing);
     if missing > 0 || all == 0 {
         return Verdict::Hold(Held::Missing(missing, all));
     }
-    if measured == 0 {
-        return Verdict::Hold(Held::Quiet(all));
-    }
-    let is_crossed = |value: &&f64| rule.bound.is_crossed_by(**value);
-    let crossed = observation
-        .steps
-        .iter()
-        .flatten()
-        .filter(is_crossed)
-        .count();
-    match (crossed, state.is_firing) {
+    let measured = count(&|step| matches!(step, Step::Value(_)));
+    let crossed = count(&|step| is_crossed(rule, step) == Some(true));
+    let verdict = match (crossed, state.is_firing) {
+        _ if measured == 0 => return Verdict::Hold(Held::Quiet(all)),
         (0, true) => Verdict::Resolve,
-        (0, false) => Verdict::Hold(Held::StillWell),
-        (crossed, true) if crossed == measured => Verdict::Hold(Held::StillOff),
-        (crossed, false) if crossed == measured => Verdict::Notify,
-        (crossed, _) => Verdict::Hold(Held::Mixed(crossed, measured)),
+        (0, false) => return Verdict::Hold(Held::StillWell),
+        (crossed, _) if crossed < measured => {
+            return Verdict::Hold(Held::Mixed(crossed, measured));
+        }
+        (_, true) => return Verdict::Hold(Held::StillOff),
+        (_, false) => Verdict::Notify,
+    };
+    match lasted(rule, observation) {
+        lasted if lasted < all => Verdict::Hold(Held::Short(lasted, all)),
+        _ => verdict,
     }
+}
+
+/// Whether the bound is crossed in a step; `None` where it has no value.
+fn is_crossed(rule: &Rule, step: &Step) -> Option<bool> {
+    match step {
+        Step::Value(value) => Some(rule.bound.is_crossed_by(*value)),
+        Step::Quiet | Step::Missing => None,
+    }
+}
+
+/// For how many steps it has been as it is in the last step that has a value: from the first such step
+/// to that one, over quiet steps, but over no quiet stretch as long as the rule's time.
+fn lasted(rule: &Rule, observation: &Observation) -> usize {
+    let steps = observation.earlier.iter().chain(&observation.steps).rev();
+    let mut steps = steps.skip_while(|step| **step == Step::Quiet);
+    let Some(now) = steps.next().and_then(|step| is_crossed(rule, step)) else {
+        return 0;
+    };
+    let (mut lasted, mut quiet) = (1, 0);
+    for step in steps {
+        match is_crossed(rule, step) {
+            Some(then) if then == now => {
+                lasted += quiet + 1;
+                quiet = 0;
+            }
+            None if *step == Step::Quiet && quiet + 1 < observation.steps.len() => quiet += 1,
+            _ => break,
+        }
+    }
+    lasted
 }
 
 /// The decision that follows from an observation, with its inputs; `None` where nothing changes.

@@ -98,8 +98,9 @@ impl Control {
         }
         let mut decided = Vec::new();
         for rule in &rules.rules {
-            let state = self.state(rule);
-            if window(rule, watermark_us).to_us <= state.to_us {
+            let to_us = window(rule, watermark_us).to_us;
+            let state = self.state(rule).before(to_us);
+            if to_us <= state.to_us {
                 continue;
             }
             let Some(plan) = rules.kpis.get(&rule.kpi) else {

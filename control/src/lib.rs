@@ -19,4 +19,4 @@ mod engine;
 
 pub use decide::{Held, State, Verdict, decide, judge};
 pub use engine::{Control, Parts, run};
-pub use observe::{Observation, observe};
+pub use observe::{Observation, Step, observe};

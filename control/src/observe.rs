@@ -34,11 +34,22 @@ pub struct Observation {
     pub age_us: i64,
     /// Up to when the data are complete.
     pub watermark_us: i64,
-    /// The values of the steps in order; absent where one could not be measured.
-    pub steps: Vec<Option<f64>>,
-    /// In how many of the steps without a value it is known that nothing happened: a share of no
-    /// requests. The others could not be measured.
-    pub quiet: usize,
+    /// The steps of the window in order.
+    pub steps: Vec<Step>,
+    /// The steps just before the window, as many as it has; read where its first or last step is quiet,
+    /// since only they tell then how long it has been so.
+    pub earlier: Vec<Step>,
+}
+
+/// What one step says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step {
+    /// Its value.
+    Value(f64),
+    /// It is known that nothing happened in it: a share of no requests.
+    Quiet,
+    /// It could not be measured.
+    Missing,
 }
 
 /// The last window of a rule that ends at a step's end and not after the watermark.
@@ -68,9 +79,22 @@ pub async fn observe(
     let whole = engine
         .kpi_of_rule(snapshot, plan, &request(range, None))
         .await?;
-    let steps = engine
-        .kpi_of_rule(snapshot, plan, &request(range, Some(rule.every_us)))
-        .await?;
+    let in_steps = async |range| {
+        let request = request(range, Some(rule.every_us));
+        engine.kpi_of_rule(snapshot, plan, &request).await
+    };
+    let answer = in_steps(range).await?;
+    let steps = steps(&answer, range, rule.every_us);
+    let ends = [steps.first(), steps.last()];
+    let earlier = if ends.contains(&Some(&Step::Quiet)) {
+        let before = Range {
+            from_us: range.from_us - rule.for_us,
+            to_us: range.from_us,
+        };
+        self::steps(&in_steps(before).await?, before, rule.every_us)
+    } else {
+        Vec::new()
+    };
     Ok(Some(Observation {
         kpi: rule.kpi.clone(),
         unit: whole.unit.clone(),
@@ -85,11 +109,11 @@ pub async fn observe(
             .first()
             .and_then(|series| series.parts.as_ref()?.first().copied()),
         samples: whole.samples,
-        coverage: steps.coverage,
+        coverage: answer.coverage,
         age_us: now_us - range.to_us,
         watermark_us,
-        steps: values(&steps, range, rule.every_us),
-        quiet: quiet(&steps),
+        steps,
+        earlier,
     }))
 }
 
@@ -104,31 +128,26 @@ fn request(range: Range, step_us: Option<i64>) -> KpiRequest {
     }
 }
 
-/// The steps of a ratio whose denominator is known to be zero.
-fn quiet(answer: &KpiAnswer) -> usize {
-    let parts = answer
-        .series
-        .first()
-        .and_then(|series| series.parts.as_ref());
-    let is_quiet = |(_, lower): &&(Option<f64>, Option<f64>)| *lower == Some(0.0);
-    parts.map_or(0, |parts| parts.iter().filter(is_quiet).count())
-}
-
-/// One value per step of the window, also where the answer has no point for it.
-fn values(answer: &KpiAnswer, range: Range, every_us: i64) -> Vec<Option<f64>> {
-    let points = answer
-        .series
-        .first()
-        .map(|series| series.points.as_slice())
-        .unwrap_or_default();
-    let value_at = |time: i64| {
-        points
-            .iter()
-            .find(|(at, _)| *at == time)
-            .and_then(|(_, value)| *value)
+/// One step after the other, also where the answer has no point for one.
+fn steps(answer: &KpiAnswer, range: Range, every_us: i64) -> Vec<Step> {
+    let series = answer.series.first();
+    let points = series.map(|series| series.points.as_slice());
+    let points = points.unwrap_or_default();
+    let parts = series.and_then(|series| series.parts.as_ref());
+    let step_at = |time: i64| {
+        let index = points.iter().position(|(at, _)| *at == time);
+        let Some(index) = index else {
+            return Step::Missing;
+        };
+        let denominator = parts.and_then(|parts| parts.get(index)?.1);
+        match points[index].1 {
+            Some(value) => Step::Value(value),
+            None if denominator == Some(0.0) => Step::Quiet,
+            None => Step::Missing,
+        }
     };
     let count = range.span_us() / every_us;
     (0..count)
-        .map(|step| value_at(range.from_us + step * every_us))
+        .map(|step| step_at(range.from_us + step * every_us))
         .collect()
 }

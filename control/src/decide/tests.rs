@@ -33,26 +33,18 @@ fn rule(line: &str) -> Rule {
     }
 }
 
-/// A step as the script says it.
-#[derive(Clone, Copy, PartialEq)]
-enum Seen {
-    Value(f64),
-    Missing,
-    Quiet,
-}
-
-fn observation(rule: &Rule, seen: &[Seen]) -> Observation {
+fn observation(rule: &Rule, seen: &[Step]) -> Observation {
     let count = (rule.for_us / rule.every_us) as usize;
-    let missing = count.saturating_sub(seen.len());
-    let window = &seen[seen.len().saturating_sub(count)..];
-    let value = |seen: &Seen| match seen {
-        Seen::Value(value) => Some(*value),
-        Seen::Missing | Seen::Quiet => None,
+    let missing = (2 * count).saturating_sub(seen.len());
+    let recent = &seen[seen.len().saturating_sub(2 * count)..];
+    let mut earlier = vec![Step::Missing; missing];
+    earlier.extend(recent);
+    let steps = earlier.split_off(count);
+    let value = |step: &Step| match step {
+        Step::Value(value) => Some(*value),
+        Step::Missing | Step::Quiet => None,
     };
-    let steps: Vec<Option<f64>> = std::iter::repeat_n(None, missing)
-        .chain(window.iter().map(value))
-        .collect();
-    let measured: Vec<f64> = steps.iter().flatten().copied().collect();
+    let measured: Vec<f64> = steps.iter().filter_map(value).collect();
     let mean = measured.iter().sum::<f64>() / measured.len().max(1) as f64;
     let to_us = seen.len() as i64 * rule.every_us;
     Observation {
@@ -67,7 +59,7 @@ fn observation(rule: &Rule, seen: &[Seen]) -> Observation {
         age_us: 0,
         watermark_us: to_us,
         steps,
-        quiet: window.iter().filter(|seen| **seen == Seen::Quiet).count(),
+        earlier,
     }
 }
 
@@ -84,9 +76,9 @@ fn replay(script: &str) -> String {
                 continue;
             }
             "late" => {}
-            "-" => seen.push(Seen::Missing),
-            "quiet" => seen.push(Seen::Quiet),
-            value => seen.push(Seen::Value(value.parse().expect("a number"))),
+            "-" => seen.push(Step::Missing),
+            "quiet" => seen.push(Step::Quiet),
+            value => seen.push(Step::Value(value.parse().expect("a number"))),
         }
         let observation = observation(&rule, &seen);
         let at = observation.to_us / SECOND_US;
@@ -108,6 +100,16 @@ fn replay(script: &str) -> String {
         state.to_us = observation.to_us;
     }
     transcript
+}
+
+#[test]
+fn a_window_judged_in_a_future_that_was_none_holds_nothing_up() {
+    let (minute_us, day_us) = (60 * SECOND_US, 86_400 * SECOND_US);
+    let state = State::after("notify", 40 * day_us);
+    let now = state.before(day_us);
+    assert_eq!((now.is_firing, now.to_us), (true, 0));
+    assert_eq!(state.before(40 * day_us - minute_us), state);
+    assert_eq!(state.before(41 * day_us), state);
 }
 
 #[test]
