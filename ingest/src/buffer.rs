@@ -129,6 +129,11 @@ pub(crate) struct Fill {
     pub(crate) total: usize,
 }
 
+/// Types that are new and will be sent, but are not taken yet, by their lower case: what one body of a
+/// door brings counts together.
+#[derive(Debug, Default)]
+pub(crate) struct Promised(BTreeMap<String, String>);
+
 impl Buffer {
     /// An empty buffer that knows the tables of the catalogue, and Serin's own.
     pub(crate) fn new<'a>(known: impl IntoIterator<Item = (&'a str, &'a [Column])>) -> Buffer {
@@ -236,13 +241,14 @@ impl Inner {
     }
 
     /// Whether there is room at this moment for a type and the attributes of one event, so that a door
-    /// can say no before it promises anything. Takes nothing.
+    /// can say no before it promises anything. A type that is new is `promised` for what follows.
     pub(crate) fn check_room(
         &self,
         name: &str,
         text: &str,
         fields: &[Field],
         limits: &Limits,
+        promised: &mut Promised,
     ) -> Result<(), Refusal> {
         let columns_max = limits.columns_per_type_max;
         let without_room = match self.by_name.get(name) {
@@ -251,36 +257,46 @@ impl Inner {
                 shape.without_room(text, fields, columns_max)
             }
             None => {
-                self.check_table(name, limits)?;
+                self.check_table(name, limits, promised)?;
                 Shape::new([]).without_room(text, fields, columns_max)
             }
         };
-        match without_room {
-            Some(error) => Err(no_more_columns(name, columns_max, &error)),
-            None => Ok(()),
+        if let Some(error) = without_room {
+            return Err(no_more_columns(name, columns_max, &error));
         }
+        if !self.by_name.contains_key(name) {
+            promised.0.insert(name.to_lowercase(), name.to_owned());
+        }
+        Ok(())
     }
 
     /// Makes a table for a new type, if there may be one more.
     fn admit_table(&mut self, name: &str, limits: &Limits) -> Result<usize, Refusal> {
-        self.check_table(name, limits)?;
+        self.check_table(name, limits, &Promised::default())?;
         Ok(self.add(name, []))
     }
 
-    /// Whether there may be a table for a new type.
-    fn check_table(&self, name: &str, limits: &Limits) -> Result<(), Refusal> {
-        if let Some(&other) = self.by_lower.get(&name.to_lowercase()) {
-            let explanation = format!(
-                "type {name:?} differs from {:?} only in case; write it the same way",
-                self.tables[other].name
-            );
-            return Err(Refusal::new(Reason::Name, explanation));
+    /// Whether there may be a table for a new type, beside those that are promised.
+    fn check_table(&self, name: &str, limits: &Limits, promised: &Promised) -> Result<(), Refusal> {
+        let lower = name.to_lowercase();
+        let known = self.by_lower.get(&lower).map(|&at| &self.tables[at].name);
+        match known.or_else(|| promised.0.get(&lower)) {
+            Some(other) if other != name => {
+                let explanation = format!(
+                    "type {name:?} differs from {other:?} only in case; write it the same way"
+                );
+                return Err(Refusal::new(Reason::Name, explanation));
+            }
+            Some(_) => return Ok(()),
+            None => {}
         }
-        if !is_own(name) && self.types >= limits.types_max {
+        let coming = promised.0.values();
+        let coming = coming.filter(|name| !self.by_name.contains_key(*name));
+        let types = self.types + coming.count();
+        if !is_own(name) && types >= limits.types_max {
             let explanation = format!(
-                "there are {} event types already and {name:?} would be one more (the limit \
-                 ingest.types_max); put what differs into an attribute, or raise the limit",
-                self.types
+                "there are {types} event types already and {name:?} would be one more (the limit \
+                 ingest.types_max); put what differs into an attribute, or raise the limit"
             );
             return Err(Refusal::new(Reason::Types, explanation));
         }

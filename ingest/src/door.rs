@@ -23,6 +23,7 @@ use serin_wire::producer::NUMBER_MAX;
 use serin_wire::{Event, Number, Sealed, name, subject};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::buffer::Promised;
 use crate::decode::{ADMITTED_US, COLUMNS, NUMBER_TO, ulid_of};
 use crate::json;
 use crate::options::Edge;
@@ -127,9 +128,10 @@ impl Post {
                 .has(&block.number, block.to)
         });
         let mut receipt = Receipt::default();
+        let mut promised = Promised::default();
         let last = pieces.len().saturating_sub(1);
         for (at, piece) in pieces.iter().enumerate() {
-            let packed = self.pack(piece, block.as_ref(), now_us, &mut receipt);
+            let packed = self.pack(piece, block.as_ref(), now_us, &mut promised, &mut receipt);
             if is_known {
                 receipt.duplicates += packed.lines.len() as u64 + packed.duplicates;
                 continue;
@@ -169,6 +171,7 @@ impl Post {
         piece: &Piece<'_>,
         block: Option<&Block>,
         now_us: i64,
+        promised: &mut Promised,
         receipt: &mut Receipt,
     ) -> Packed {
         let is_import = block.is_some_and(|block| block.is_import);
@@ -176,7 +179,7 @@ impl Post {
         let mut duplicates = 0;
         let mut fields = Vec::new();
         for &(line, text) in &piece.items {
-            match self.check(text, is_import, now_us, &mut fields) {
+            match self.check(text, is_import, now_us, &mut fields, promised) {
                 Ok(event) if self.is_seen(&event) => duplicates += 1,
                 Ok(event) => good.push((line, event)),
                 Err(refusal) => {
@@ -217,6 +220,7 @@ impl Post {
         is_import: bool,
         now_us: i64,
         fields: &mut Vec<json::Field>,
+        promised: &mut Promised,
     ) -> Result<Event<'a>, Refusal> {
         let defaults = Defaults {
             now_us,
@@ -230,7 +234,7 @@ impl Post {
         let limits = &self.shared.limits;
         let text = json::scan(&event.data, limits.string_bytes_max, fields)?;
         let buffer = self.shared.buffer.hold();
-        buffer.check_room(&event.kind, text, fields, limits)?;
+        buffer.check_room(&event.kind, text, fields, limits, promised)?;
         drop(buffer);
         Ok(event)
     }

@@ -234,6 +234,50 @@ async fn what_the_door_takes_is_stored() {
     place.end().await;
 }
 
+/// What is new in one body counts together: as many types are taken as may be, and the others are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn types_of_one_body_count_together() {
+    let place = Place::new().await;
+    let options = IngestOptions {
+        limits: Limits {
+            types_max: 500,
+            ..Limits::default()
+        },
+        ..lazy()
+    };
+    let (lake, ingest) = place.start_at(options, kit::edge()).await;
+    let line = |n| {
+        format!(
+            r#"{{"type":"t{n}","data":{{"text":"{}"}}}}"#,
+            "x".repeat(2_000)
+        )
+    };
+    // More than one message: what the first brings is taken or not while the second is looked at.
+    let body: Vec<String> = (0..600).chain(0..600).map(line).collect();
+    let body = body.join("\n") + "\n{\"type\":\"T1\"}";
+    let receipt = post(&ingest, Door::Ndjson, &body, None).await;
+    assert_eq!(receipt.accepted, 1_000);
+    let told: Vec<u64> = receipt.refused.iter().map(|refused| refused.line).collect();
+    let wanted: Vec<u64> = (501..=600).chain(1_101..=1_201).collect();
+    assert_eq!(told, wanted);
+    let why = &receipt.refused[0].error;
+    assert!(
+        why.contains("500 event types already and \"t500\""),
+        "{why}"
+    );
+    let why = &receipt.refused[200].error;
+    assert!(why.contains("differs from \"t1\" only in case"), "{why}");
+    until(&ingest, "they are taken", |stats| stats.events == 1_000).await;
+    ingest.flush().await.expect("a flush");
+    let snapshot = lake.snapshot();
+    assert_eq!(
+        (rows(&snapshot, "t499"), rows(&snapshot, "refused")),
+        (2, 0)
+    );
+    ingest.stop().await.expect("it stops");
+    place.end().await;
+}
+
 /// Two files that have events in common: those with an identity are taken once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identity_in_two_imports_is_taken_once() {
