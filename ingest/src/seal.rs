@@ -2,7 +2,8 @@
 //!
 //! A seal says "all I emitted up to `time` is in my messages up to `number`". It may overtake those
 //! messages, so it counts only once they are all taken. The watermark is the least sealed time over
-//! producers whose beat is younger than 5 s, and never falls (docs/decisions/001). Pure.
+//! producers whose beat is younger than 5 s, and never falls (docs/decisions/001), but where our clock was
+//! set back: what was sealed in a future that is none says nothing of now. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,6 +11,9 @@ use serin_wire::{ProducerId, Sealed};
 
 /// A producer whose last beat is older than this holds nothing back any more.
 pub(crate) const BEAT_AGE_US_MAX: i64 = 5_000_000;
+/// A clock that goes back by more was wrong before. One that is set by seconds, as NTP does it, is
+/// waited for.
+const BACK_US_MAX: i64 = 60_000_000;
 /// Seals of one producer that wait for their messages: a minute of beats.
 const WAITING_MAX: usize = 64;
 
@@ -26,6 +30,8 @@ struct Producer {
 pub(crate) struct Seals {
     producers: HashMap<ProducerId, Producer>,
     watermark_us: Option<i64>,
+    /// When it was looked at last, by our clock.
+    looked_us: i64,
 }
 
 impl Seals {
@@ -57,6 +63,10 @@ impl Seals {
             producer.beat_us = producer.beat_us.min(now_us);
             now_us - producer.beat_us <= BEAT_AGE_US_MAX
         });
+        if self.looked_us.saturating_sub(now_us) > BACK_US_MAX {
+            self.forget_after(now_us);
+        }
+        self.looked_us = now_us;
         let mut least = None;
         let mut is_held = false;
         for (id, producer) in &mut self.producers {
@@ -78,6 +88,15 @@ impl Seals {
             self.watermark_us = self.watermark_us.max(least);
         }
         self.watermark_us
+    }
+
+    /// Forgets what was sealed after a time.
+    fn forget_after(&mut self, end_us: i64) {
+        self.watermark_us = self.watermark_us.filter(|mark_us| *mark_us <= end_us);
+        for producer in self.producers.values_mut() {
+            producer.sealed_us = producer.sealed_us.filter(|sealed_us| *sealed_us <= end_us);
+            producer.waiting.retain(|&(_, time_us)| time_us <= end_us);
+        }
     }
 }
 
@@ -130,6 +149,29 @@ mod tests {
             writeln!(out, "{line} -> {watermark:?}").expect("memory");
         }
         expected.assert_eq(&out);
+    }
+
+    /// Forty days ahead and back again: the future is forgotten, and what is sealed now counts.
+    #[test]
+    fn a_clock_that_is_set_right_brings_the_watermark_back() {
+        check(
+            "100 a seal 0 99
+             3456100 a seal 0 3456099
+             150 look
+             151 a seal 0 150
+             152 a seal 0 151
+             110 look
+             111 a seal 0 110",
+            expect![[r#"
+                100 a seal 0 99 -> Some(99)
+                3456100 a seal 0 3456099 -> Some(3456099)
+                150 look -> None
+                151 a seal 0 150 -> Some(150)
+                152 a seal 0 151 -> Some(151)
+                110 look -> Some(151)
+                111 a seal 0 110 -> Some(151)
+            "#]],
+        );
     }
 
     #[test]
@@ -185,10 +227,10 @@ mod tests {
             expect![[r#"
                 1000 a seal 0 990 -> Some(990)
                 1000 b seal 0 999 -> Some(990)
-                100 look -> Some(990)
-                104 b seal 0 1003 -> Some(990)
-                105 look -> Some(990)
-                106 b seal 0 1005 -> Some(999)
+                100 look -> None
+                104 b seal 0 1003 -> None
+                105 look -> None
+                106 b seal 0 1005 -> Some(106)
                 1006 b seal 0 1005 -> Some(1005)
             "#]],
         );
