@@ -6,6 +6,7 @@
 //! sent a row is what its subject says. Start at [`rows`].
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use serin_wire::{Arm, Beat, Event, Log, Metric, Request, Sealed, Span, Trace};
 
 use crate::refuse::TIME_US_MIN;
 
-/// The columns of `beats`; gauges come as `gauges_<name>`, drops as `dropped_<reason>`.
+/// The columns of `beats`; gauges come as `gauges_<name>`, drops as `dropped_<reason>` beside their sum.
 pub(crate) const BEAT_COLUMNS: &[(&str, ColumnKind)] = &[
     ("number", ColumnKind::Int),
     ("state", ColumnKind::Text),
@@ -32,6 +33,7 @@ pub(crate) const BEAT_COLUMNS: &[(&str, ColumnKind)] = &[
     ("latency_p99_ms", ColumnKind::Double),
     ("latency_buckets", ColumnKind::Text),
 ];
+    ("dropped_events", ColumnKind::Int),
 /// The columns of `spans` that are always there; attributes follow.
 pub(crate) const SPAN_COLUMNS: &[(&str, ColumnKind)] = &[
     ("name", ColumnKind::Text),
@@ -170,7 +172,7 @@ fn of_lines<'a, 'b, T: Deserialize<'b>>(
 fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) -> Row<'a> {
     let ms = |q| beat.requests.quantile_us(q).map(|us| us / 1000.0);
     let state = serde_json::to_value(beat.state).unwrap_or_default();
-    let data = serde_json::json!({
+    let mut data = serde_json::json!({
         "number": beat.number,
         "state": state,
         "uptime_s": beat.time_us.saturating_sub(beat.started_us) as f64 / 1e6,
@@ -185,7 +187,7 @@ fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) -> Row<'a> {
         "latency_p95_ms": ms(0.95),
         "latency_p99_ms": ms(0.99),
         "latency_buckets": beat.requests.buckets,
-        "dropped": beat.dropped,
+        "dropped_events": dropped_events(&beat.dropped),
     });
     let gauges = serde_json::to_value(&beat.gauges).unwrap_or_default();
     let mut row = row(sender, "beats", beat.time_us, arrived_us, data);
@@ -196,12 +198,23 @@ fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) -> Row<'a> {
 /// The row of a span; attributes come as `attributes_<name>`.
 fn span_row<'a>(sender: &Sender<'a>, span: &Span<'_>, arrived_us: i64) -> Row<'a> {
     let status = serde_json::to_value(span.status).unwrap_or_default();
+    if !beat.dropped.is_empty() {
+        data["dropped"] = serde_json::json!(beat.dropped);
+    }
     let data = serde_json::json!({
         "name": span.name,
         "span_id": span.span_id,
         "parent_id": span.parent_id,
         "duration_us": span.duration_us,
         "status": status,
+/// How many events were dropped; spans, lines, tellings of requests and calls are counted beside them.
+fn dropped_events(dropped: &BTreeMap<String, u64>) -> u64 {
+    const OTHERS: [&str; 4] = ["span-", "log-", "request-", "call-"];
+    let is_of_events = |reason: &str| !OTHERS.iter().any(|other| reason.starts_with(other));
+    let counts = dropped.iter().filter(|(reason, _)| is_of_events(reason));
+    counts.fold(0, |sum, (_, count)| sum.saturating_add(*count))
+}
+
     });
     let mut row = row(sender, "spans", span.time, arrived_us, data);
     row.free = Some(("attributes", Value::Object(span.attributes.clone())));
@@ -279,7 +292,10 @@ impl Row<'_> {
     /// one text where there are more names than columns.
     pub(crate) fn pack(&mut self, has_overflow: bool) {
         let mut data = self.fixed.clone();
-        if let (Some((name, free)), Value::Object(data)) = (&self.free, &mut data) {
+        // An object of nothing has no column, and is no more than not being there.
+        let free = self.free.as_ref();
+        let free = free.filter(|(_, free)| free.as_object().is_none_or(|free| !free.is_empty()));
+        if let (Some((name, free)), Value::Object(data)) = (free, &mut data) {
             if has_overflow {
                 data.insert(OVERFLOW.to_owned(), Value::String(free.to_string()));
             } else {
@@ -365,6 +381,33 @@ mod tests {
         let trace = row.event.trace.expect("it has one");
         assert_eq!(trace.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
         row.pack(false);
+    /// What a beat has none of is not there: an empty object would go to `_rest` with every beat.
+    #[test]
+    fn a_beat_says_nothing_that_has_no_column() {
+        let text = r#"{"service": "a", "version": "v1", "instance": "a-1", "number": 1, "time_us": 9,
+            "started_us": 1, "state": "ready", "cpu": 0.5, "memory_bytes": 1, "in_flight": 0,
+            "queued_events": 0, "requests": {"count": 0, "sum_us": 0, "buckets": []}, "errors": 0"#;
+        let data = |more: &str| -> Value {
+            let text = format!("{text}{more}}}");
+            let mut found = rows("tel.beat.a.v1.a-1", text.as_bytes(), 9).expect("a subject");
+            let mut row = found.rows.pop().expect("a beat");
+            row.pack(false);
+            serde_json::from_slice(&row.event.data).expect("JSON")
+        };
+        let bare = data("");
+        let objects = bare.as_object().expect("an object").values();
+        assert_eq!(
+            objects.filter(|value| value.is_object()).count(),
+            0,
+            "{bare}"
+        );
+        assert_eq!(bare["dropped_events"], 0);
+        let full = data(r#", "dropped": {"queue-full": 3, "span-sampled": 9}, "gauges": {"g": 1}"#);
+        assert_eq!(full["dropped_events"], 3);
+        assert_eq!(full["dropped"]["span-sampled"], 9);
+        assert_eq!(full["gauges"]["g"], 1.0);
+    }
+
         let data = String::from_utf8_lossy(&row.event.data).into_owned();
         assert!(data.contains(r#""attributes":{"n":1}"#), "{data}");
         row.pack(true);
