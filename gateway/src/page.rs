@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
+use pulldown_cmark_escape::escape_html;
 use serde_json::json;
 
 /// Why a request is not passed on, or its answer not passed back.
@@ -308,16 +309,7 @@ fn marked(escaped: &str) -> String {
 
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
+    escape_html(&mut safe, text).expect("writing to a String never fails");
     safe
 }
 

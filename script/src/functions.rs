@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
+use pulldown_cmark_escape::escape_html;
 use rhai::serde::{from_dynamic, to_dynamic};
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Map};
 use serde_json::Value;
@@ -96,15 +97,6 @@ fn page(pages: &Pages, name: &str, values: &Map) -> Result<ImmutableString, Box<
 /// Text as it may stand in a page.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
+    escape_html(&mut safe, text).expect("writing to a String never fails");
     safe
 }

@@ -1,9 +1,10 @@
 //! Markdown to HTML for the book: raw HTML becomes text, links lead to where pages are served.
 //!
-//! Headings get names that links can point at, tables a frame that scrolls on narrow screens.
+//! Headings and codes of errors get names that links can point at, tables a frame that scrolls on narrow screens.
 //! Start at [`to_page`].
 
 use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, html};
+use pulldown_cmark_escape::escape_html;
 
 /// A page of the book.
 pub(super) struct Page {
@@ -46,6 +47,10 @@ pub(super) fn to_page(markdown: &str, folder: &str) -> Page {
                 events.push(Event::End(TagEnd::Table));
                 events.push(Event::Html(CowStr::from("</div>")));
             }
+            Event::Text(text) if is_error_code(&text) => {
+                let anchor = format!("<span id=\"{0}\">{0}</span>", &*text);
+                events.push(Event::InlineHtml(CowStr::from(anchor)));
+            }
             other => events.push(other),
         }
     }
@@ -63,17 +68,14 @@ pub(super) fn to_page(markdown: &str, folder: &str) -> Page {
 /// Text as it stands between tags and in attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
+    escape_html(&mut out, text).expect("writing to a String never fails");
     out
+}
+
+/// The code of an error, which pages link to.
+fn is_error_code(text: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-';
+    text.starts_with("SER-") && text.bytes().all(is_fine)
 }
 
 /// `decisions/001-x.md` → `decisions-001-x`.
@@ -190,6 +192,13 @@ mod tests {
         assert!(page.contains("href=\"/docs/decisions-001-x\""), "{page}");
         assert!(html_of("[a](../kpis.md)", "decisions").contains("\"/docs/kpis\""));
         assert!(html_of("[a](002-y.md)", "decisions").contains("\"/docs/decisions-002-y\""));
+    }
+
+    #[test]
+    fn codes_of_errors_can_be_pointed_at() {
+        let page = html_of("| code |\n| --- |\n| SER-SQL-001 |\n| SER-<b> |\n", "");
+        assert!(page.contains("id=\"SER-SQL-001\""), "{page}");
+        assert!(!page.contains("id=\"SER-<"), "{page}");
     }
 
     #[test]
