@@ -55,6 +55,9 @@ async fn an_empty_range_leads_to_the_data_and_the_url_holds_the_range() -> Resul
         told.contains("2015"),
         "where the data lie is not told: {told}"
     );
+    let repeated = "(document.body.innerText.match(/Nothing in this range|No data in this range/g) ?? []).length";
+    let repeated = browser.ask("tell", json!({"expression": repeated})).await?;
+    assert_eq!(repeated, 1, "it is said once, and not by every panel");
     browser
         .ask("click", json!({"selector": "[data-testid=jump-to-data]"}))
         .await?;
@@ -184,6 +187,96 @@ async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
         why.contains("amuont") && why.contains("amount") && why.contains("SER-"),
         "{why}"
     );
+    let short = text_of(&mut browser, "[data-testid=panel-error]").await?;
+    ensure!(
+        short.contains("amuont") && short.len() < 160,
+        "what is read at a glance: {short}"
+    );
+    nothing_is_wrong(&mut browser).await
+}
+
+#[tokio::test]
+async fn young_data_fill_the_page_and_the_dashboards_own_range_is_a_click_away() -> Result<()> {
+    let serin = Serin::start().await?;
+    let event = json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12}});
+    let (status, answer) = serin.post(event.to_string()).await?;
+    ensure!(status == 200, "{answer}");
+    fs::create_dir_all(serin.dir().join("dashboards"))?;
+    fs::write(
+        serin.dir().join("dashboards/young.yaml"),
+        "dashboard: young\nrange: 6h\npanels:\n  \
+         paid: {sql: 'SELECT sum(amount) AS paid FROM \"order.paid\" WHERE $__range', draw: table}\n",
+    )?;
+    let mut browser = Browser::start()?;
+    browser
+        .ask("dashboard", json!({"url": at(&serin, "/d/young").await?}))
+        .await?;
+    let shown = "document.querySelector('.range-name').textContent";
+    browser
+        .until(&format!("{shown} === 'Last 5 minutes'"))
+        .await?;
+    let why = text_of(&mut browser, "[data-testid=young]").await?;
+    ensure!(
+        why.starts_with("Data began") && why.contains("Show the last 6 hours"),
+        "{why}"
+    );
+    let range = serin.get("/api/v1/dashboards/young/data").await?;
+    let (from, to) = (range["from"].as_str(), range["to"].as_str());
+    let width = "(Date.parse(to) - Date.parse(from)) / 60000";
+    let width = format!("((from, to) => {width})({}, {})", json!(from), json!(to));
+    let width = browser.ask("tell", json!({"expression": width})).await?;
+    assert_eq!(width, 5, "programs are answered the same");
+    browser
+        .ask("click", json!({"selector": "[data-testid=show-own-range]"}))
+        .await?;
+    browser
+        .until(&format!(
+            "{shown} === 'Last 6 hours' && location.search === '?from=now-6h&to=now'"
+        ))
+        .await?;
+    browser
+        .until("document.querySelector('[data-testid=young]').hidden")
+        .await?;
+    nothing_is_wrong(&mut browser).await
+}
+
+#[tokio::test]
+async fn signing_in_leads_to_the_page_one_wanted() -> Result<()> {
+    let serin = Serin::start().await?;
+    let wanted = "/logs?from=now-2d&to=now&text=%22a%22+b%3C#kept";
+    let is_there = format!(
+        "location.pathname + location.search + location.hash === {} && \
+         document.querySelector('[data-testid=logs]') !== null",
+        json!(wanted)
+    );
+    let mut browser = Browser::start()?;
+    browser
+        .ask("open", json!({"url": format!("{}{wanted}", serin.url())}))
+        .await?;
+    browser
+        .until("document.querySelector('[data-testid=sign-in]') !== null")
+        .await?;
+    browser
+        .ask("type", json!({"selector": "#token", "text": serin.token()}))
+        .await?;
+    browser
+        .ask("click", json!({"selector": "[type=submit]"}))
+        .await?;
+    browser.until(&is_there).await?;
+    nothing_is_wrong(&mut browser).await?;
+
+    // A link of the terminal names no page; in the tab where one was it leads back there.
+    let mut browser = Browser::start()?;
+    browser
+        .ask("open", json!({"url": format!("{}{wanted}", serin.url())}))
+        .await?;
+    browser
+        .until("document.querySelector('[data-testid=sign-in]') !== null")
+        .await?;
+    browser
+        .ask("open", json!({"url": serin.sign_in_link("").await?}))
+        .await?;
+    browser.until(&is_there).await?;
     nothing_is_wrong(&mut browser).await
 }
 
@@ -221,15 +314,15 @@ async fn the_theme_is_chosen_and_remembered() -> Result<()> {
     nothing_is_wrong(&mut browser).await
 }
 
-/// Drops a file on the page, as a user does with the mouse.
-async fn drop_file(browser: &mut Browser, name: &str, text: &str) -> Result<()> {
+/// Drops files on the page, as a user does with the mouse.
+async fn drop_files(browser: &mut Browser, files: &[(&str, &str)]) -> Result<()> {
     let expression = format!(
-        "(() => {{ const carried = new DataTransfer(); carried.items.add(new File([{}], {})); \
+        "(() => {{ const carried = new DataTransfer(); \
+         for (const [name, text] of {}) carried.items.add(new File([text], name)); \
          for (const kind of ['dragenter', 'dragover', 'drop']) \
          window.dispatchEvent(new DragEvent(kind, {{dataTransfer: carried, bubbles: true, cancelable: true}})); \
          return true; }})()",
-        json!(text),
-        json!(name)
+        json!(files)
     );
     browser
         .ask("tell", json!({"expression": expression}))
@@ -247,7 +340,7 @@ async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
     browser
         .until("document.querySelector('[data-testid=drop-area]') !== null")
         .await?;
-    drop_file(&mut browser, "broken.csv", "").await?;
+    drop_files(&mut browser, &[("broken.csv", "")]).await?;
     browser
         .until("document.querySelector('[data-testid=open-progress].bad') !== null")
         .await?;
@@ -258,11 +351,26 @@ async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
     for hour in 0..24 {
         csv.push_str(&format!("2019-03-04T{hour:02}:30:00Z,de,{hour}\n"));
     }
-    drop_file(&mut browser, "orders.csv", &csv).await?;
+    // Several at once: each is told apart, and one that is no data holds no other up.
+    drop_files(
+        &mut browser,
+        &[("a.bin", "\u{0}\u{1}"), ("orders.csv", &csv)],
+    )
+    .await?;
     browser.until("location.pathname.startsWith('/d/')").await?;
     browser
         .until("location.search.includes('2019-03-04')")
         .await?;
+    let boxes =
+        "[...document.querySelectorAll('[data-testid=open-progress]')].map((box) => box.className)";
+    let boxes = browser.ask("tell", json!({"expression": boxes})).await?;
+    assert_eq!(
+        boxes,
+        json!(["opening bad", "opening bad", "opening done"]),
+        "each stays until it is closed"
+    );
+    let done = text_of(&mut browser, ".opening.done").await?;
+    ensure!(done.contains("24 events imported"), "{done}");
     let ready = "document.querySelector('[data-panel]') !== null && \
         [...document.querySelectorAll('[data-panel]')].every((panel) => panel.dataset.state === 'ok')";
     browser.until(ready).await?;
@@ -290,6 +398,8 @@ async fn a_link_with_a_statement_asks_once_and_a_range_that_is_none_is_said_once
         .until("document.querySelector('[data-testid=result] td')?.textContent === '10,000'")
         .await?;
     let asked = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/query')).length";
+    // One is on the list once it is answered in full.
+    browser.until(&format!("{asked} >= 2")).await?;
     let asked = browser.ask("tell", json!({"expression": asked})).await?;
     assert_eq!(asked, 2, "the list of tables, and the statement");
 

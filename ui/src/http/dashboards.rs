@@ -7,12 +7,12 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
-use serin_dashboards::{Dashboard, DefaultRange, Library, Panel, PanelData, Source};
+use serin_dashboards::{Dashboard, Library, Panel, PanelData, Source};
 use serin_query::Range;
 use serin_wire::time::to_rfc3339;
-use serin_yaml::span_text;
 
 use super::App;
+use super::default_range::DefaultRange;
 use super::dto::{
     CopiedBody, DashboardBody, DashboardSummary, DataBody, PanelBody, PlaceBody, ProblemBody,
     RangeBody, VariableBody,
@@ -45,7 +45,8 @@ pub(crate) async fn get(
 ) -> Result<Json<DashboardBody>, ApiError> {
     let library = app.library();
     let dashboard = find(&library, &name)?;
-    let (from, to) = range_texts(dashboard);
+    let range = default_range(&app, &library, dashboard);
+    let young = range.instead_of.as_ref();
     let panels = dashboard.panels.iter().map(|panel| {
         let body = PanelBody {
             title: panel.title.clone(),
@@ -69,7 +70,15 @@ pub(crate) async fn get(
         name: dashboard.name.clone(),
         title: dashboard.title.clone(),
         description: dashboard.description.clone(),
-        range: RangeBody { from, to },
+        own_range: young.map(|own| RangeBody {
+            from: own.from.clone(),
+            to: range.to.clone(),
+        }),
+        data_from: young.map(|own| to_rfc3339(own.data_from_us)),
+        range: RangeBody {
+            from: range.from,
+            to: range.to,
+        },
         refresh_s: dashboard.refresh_us as f64 / 1e6,
         layout: dashboard
             .layout
@@ -134,7 +143,7 @@ pub(crate) async fn data(
 ) -> Result<Json<DataBody<PanelData>>, ApiError> {
     let library = app.library();
     let dashboard = find(&library, &name)?;
-    let range = range_of(&app, dashboard, &times)?;
+    let range = range_of(&app, &library, dashboard, &times)?;
     let (snapshot, chosen) = (app.lake.snapshot(), chosen(&parameters)?);
     let known = Arc::clone(&library);
     let round = Round::begin(&app, known, dashboard, snapshot, &chosen, range).await;
@@ -164,15 +173,17 @@ pub(crate) fn find<'a>(library: &'a Library, name: &str) -> Result<&'a Arc<Dashb
     })
 }
 
-/// The range asked for, else the dashboard's own.
-pub(crate) fn range_of(app: &App, dashboard: &Dashboard, asked: &Times) -> Result<Range, ApiError> {
-    let (own_from, own_to) = range_texts(dashboard);
-    app.range(&asked.from, &asked.to, (&own_from, &own_to))
+/// The range asked for, else the dashboard's own, which young data make shorter.
+pub(crate) fn range_of(
+    app: &App,
+    library: &Library,
+    dashboard: &Dashboard,
+    asked: &Times,
+) -> Result<Range, ApiError> {
+    let own = default_range(app, library, dashboard);
+    app.range(&asked.from, &asked.to, (&own.from, &own.to))
 }
 
-fn range_texts(dashboard: &Dashboard) -> (String, String) {
-    match dashboard.range {
-        DefaultRange::Last(span_us) => (format!("now-{}", span_text(span_us)), String::from("now")),
-        DefaultRange::Between(from_us, to_us) => (to_rfc3339(from_us), to_rfc3339(to_us)),
-    }
+fn default_range(app: &App, library: &Library, dashboard: &Dashboard) -> DefaultRange {
+    DefaultRange::of(library, dashboard, &app.lake.snapshot(), (app.now_us)())
 }

@@ -140,7 +140,14 @@ pub(crate) struct DashboardBody {
     pub(crate) title: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) description: Option<String>,
+    /// What it is shown with where nobody asks for another.
     pub(crate) range: RangeBody,
+    /// What its file names, where that is longer because the data are young.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) own_range: Option<RangeBody>,
+    /// When its data begin, where that makes its range shorter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data_from: Option<String>,
     pub(crate) refresh_s: f64,
     pub(crate) layout: Vec<Vec<PlaceBody>>,
     pub(crate) panels: BTreeMap<String, PanelBody>,

@@ -129,7 +129,7 @@ fn look(
     parameters: &Parameters,
 ) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
     let library = app.library();
-    range_of(app, find(&library, &dashboard)?, &times)?;
+    range_of(app, &library, find(&library, &dashboard)?, &times)?;
     let key = Key {
         dashboard,
         times,
@@ -269,7 +269,7 @@ fn begin(
         return REFRESH_MIN;
     };
     let refresh = Duration::from_micros(dashboard.refresh_us.unsigned_abs()).max(REFRESH_MIN);
-    let range = match range_of(app, dashboard, &key.times) {
+    let range = match range_of(app, &library, dashboard, &key.times) {
         Ok(range) => range,
         Err(error) => {
             tracing::debug!(error = error.message, "a live range can no longer be read");

@@ -8,6 +8,7 @@ mod body;
 mod codes;
 mod dashboards;
 mod decisions;
+mod default_range;
 mod docs;
 mod dto;
 mod error;

@@ -146,13 +146,16 @@ pub(crate) async fn code(State(app): State<App>, _: Owner) -> axum::Json<CodeBod
     axum::Json(CodeBody { code })
 }
 
-/// Only a dashboard of ours may follow signing in, never another site.
+/// Only a page of ours may follow signing in, with its query and fragment, and never another site: browsers
+/// take `//` and `/\` at the beginning for a host, and leave out spaces before they look.
 fn is_own_page(next: &str) -> bool {
-    next.starts_with("/d/")
-        && !next.contains("//")
-        && next
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"/-_.~?&=:%+".contains(&b))
+    let is_text = next.bytes().all(|byte| byte.is_ascii_graphic());
+    let path = next.split(['?', '#']).next().unwrap_or_default();
+    is_text
+        && path.starts_with('/')
+        && !path.starts_with("//")
+        && !path.contains('\\')
+        && path != "/signin"
 }
 
 /// Who is signed in, and which start of the server this is.
@@ -170,15 +173,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signing_in_leads_only_to_our_own_dashboards() {
-        assert!(is_own_page("/d/weblog?from=2015-05-17T00:00:00Z&to=now"));
-        for bad in [
-            "//evil.example",
-            "/d//evil",
-            "/d/\\evil",
-            "https://evil",
+    fn signing_in_leads_to_any_page_of_ours_and_to_no_other_site() {
+        for own in [
             "/",
+            "/d/weblog?from=2015-05-17T00:00:00Z&to=now",
+            "/services",
+            "/traces?service=cart&status=error#last",
+            "/explore?sql=SELECT+%22a%22+FROM+b+WHERE+c+~+'\\d'",
+        ] {
+            assert!(is_own_page(own), "{own}");
+        }
+        for bad in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "https://evil.example",
+            "javascript:alert(1)",
+            "evil",
             "/d/a b",
+            "/signin?code=again",
         ] {
             assert!(!is_own_page(bad), "{bad}");
         }

@@ -55,7 +55,7 @@ pub(crate) async fn panel(
     let theme = theme(&wanted)?;
     let library = app.library();
     let found = find(&library, &dashboard)?;
-    let range = range_of(&app, found, &times)?;
+    let range = range_of(&app, &library, found, &times)?;
     let size = Size {
         width: wanted.width.unwrap_or(PANEL.width),
         height: wanted.height.unwrap_or(PANEL.height),
@@ -93,7 +93,7 @@ pub(crate) async fn dashboard(
     let theme = theme(&wanted)?;
     let library = app.library();
     let dashboard = Arc::clone(find(&library, &name)?);
-    let range = range_of(&app, &dashboard, &times)?;
+    let range = range_of(&app, &library, &dashboard, &times)?;
     let width = wanted.width.unwrap_or(DASHBOARD_WIDTH);
     let asked = Asked {
         range,

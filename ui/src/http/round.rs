@@ -9,13 +9,13 @@ use std::sync::Arc;
 use serin_dashboards::evaluate::{Asked, evaluate};
 use serin_dashboards::marks::happened;
 use serin_dashboards::variable::choose;
-use serin_dashboards::{Chosen, Dashboard, Happened, Library, Panel, PanelData, Source};
+use serin_dashboards::{Chosen, Dashboard, Happened, Library, Panel, PanelData};
 use serin_lake::Snapshot;
 use serin_query::{Range, nice_step_us};
-use serin_wire::name::OWN_TABLES;
 use serin_wire::time::to_rfc3339;
 
 use super::App;
+use super::default_range::data_range_us;
 use super::dto::{DataBody, RangeBody};
 
 /// How wide a page is taken to be where the browser does not say.
@@ -87,23 +87,9 @@ impl Round {
         }
     }
 
-    /// Where there are data for this dashboard; all event types count where its panels are SQL alone.
+    /// Where there are data for this dashboard, in whole seconds.
     fn data_range(&self) -> Option<RangeBody> {
-        let mut tables: Vec<String> = Vec::new();
-        for panel in &self.dashboard.panels {
-            if let Source::Kpis(names) = &panel.source {
-                let plans = names.iter().filter_map(|name| self.library.kpis.get(name));
-                tables.extend(plans.flat_map(|plan| plan.events()));
-            }
-        }
-        if tables.is_empty() {
-            let names = self.snapshot.tables.keys();
-            let is_event = |name: &&String| !OWN_TABLES.contains(&name.as_str());
-            tables.extend(names.filter(is_event).cloned());
-        }
-        let (first, last) = self
-            .snapshot
-            .data_range_us(tables.iter().map(String::as_str))?;
+        let (first, last) = data_range_us(&self.library, &self.dashboard, &self.snapshot)?;
         // The end of a range is not part of it: the second after the last event shows that event.
         let end = last - last.rem_euclid(1_000_000) + 1_000_000;
         Some(RangeBody {

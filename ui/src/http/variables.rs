@@ -47,7 +47,7 @@ pub(crate) async fn get(
 ) -> Result<Json<Vec<VariableBody>>, ApiError> {
     let library = app.library();
     let dashboard = find(&library, &name)?;
-    let range = range_of(&app, dashboard, &times)?;
+    let range = range_of(&app, &library, dashboard, &times)?;
     let snapshot = app.lake.snapshot();
     let mut bodies = Vec::new();
     for variable in &dashboard.variables {
