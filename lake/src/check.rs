@@ -3,12 +3,14 @@
 //! Used by unit, kill and fault tests and by `serin doctor`. Nothing here trusts the open lake: an
 //! [`Audit`] reads on its own and works beside a running server. docs/decisions/002 names each.
 //! `progress` looks at positions and commits, `files` at files and what the catalogue says of them,
-//! `rows` at the rows; `watch` sits beside a reader, `start` at a folder before and after a start.
+//! `rows` at the rows; `watch` sits beside a reader, `start` at a folder before and after a start; `told` is what the catalogue
+//! remembers beside that.
 
 mod files;
 mod progress;
 mod rows;
 mod start;
+mod told;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use crate::table::{StoredFile, Table};
 
 pub use rows::{Acknowledged, RowSum};
 pub use start::{is_held_by, start_changes_nothing};
+pub use told::Lost;
 pub use watch::Watch;
 
 /// Something that must never be.

@@ -2,27 +2,28 @@
 //!
 //! Works beside a running server and on a folder where none runs. Each check gives one line or
 //! more; `bad` ones make the command fail. Nothing is mended and nothing is written here. The lake's
-//! invariants (docs/decisions/002) are checked by [`Audit`]. Start at [`run`].
+//! invariants (docs/decisions/002) are looked at in `lake`. Start at [`run`].
 
 mod bus;
+mod dropped;
 mod gateway;
+mod lake;
 mod ports;
 mod services;
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 use serin_control::confine::Ground;
-use serin_lake::check::Audit;
 
 use self::bus::bus;
+use self::dropped::dropped;
 use self::gateway::gateway;
+use self::lake::lake;
 use self::ports::ports;
 use self::services::services;
 use super::{check, print, remark};
@@ -40,10 +41,6 @@ const FULL_BYTES: u64 = 64 << 20;
 const WATERMARK_AGE_S_MAX: i64 = 30;
 /// How far a file's time may lie ahead of the clock, which is read in coarse steps.
 const AHEAD_S_MAX: i64 = 2;
-/// A server at work has files that are not in the catalogue yet; a flush takes less than this.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(3);
-/// Findings of the lake that are told one by one.
-const SHOWN_MAX: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -197,7 +194,7 @@ fn disk(data: &Path, report: &mut Report) {
             return;
         }
     };
-    if found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+    if is_read_only(data) {
         let todo = "mount it for writing, then `serin up` again; what was acknowledged is kept";
         report.bad("disk", "the file system is read-only", todo);
     }
@@ -218,6 +215,12 @@ fn disk(data: &Path, report: &mut Report) {
         let told = format!("only {} more files can be made", found.f_favail);
         report.warn("disk", told, "remove small files from this file system");
     }
+}
+
+/// Whether the file system of a folder is mounted for reading alone.
+fn is_read_only(folder: &Path) -> bool {
+    let found = rustix::fs::statvfs(folder);
+    found.is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 /// By what services are held to the limits they ask for.
@@ -293,6 +296,7 @@ async fn server(global: &Global, dir: &Path, report: &mut Report) -> Result<bool
                     report.ok("server", format!("process {pid} answers at {}", run.http));
                     said_by_the_server(&status, report);
                     services(&client, report).await;
+                    dropped(&client, report).await;
                     gateway(&run, Some(&status), report).await;
                 }
                 Err(error) => report.bad(
@@ -343,7 +347,8 @@ fn said_by_the_server(status: &Value, report: &mut Report) {
         Some(age_s) if age_s < -AHEAD_S_MAX => report.warn(
             "watermark",
             format!("data are complete up to {} s in the future", -age_s),
-            "the clock was ahead when that was sealed; until it is reached, what comes counts as late",
+            "the clock was ahead when that was sealed; until it is reached, what comes counts as late; further \
+             than a minute ahead it is forgotten by itself",
         ),
         Some(age_s) => report.ok("watermark", format!("data are complete up to {age_s} s ago")),
     }
@@ -357,77 +362,10 @@ fn said_by_the_server(status: &Value, report: &mut Report) {
     }
 }
 
-/// Every invariant of the lake, by a reader of its own.
-async fn lake(dir: PathBuf, is_running: bool, report: &mut Report) -> Result<()> {
-    if !dir.join("catalogue.sqlite").is_file() {
-        report.ok("lake", "there is none yet");
-        return Ok(());
-    }
-    let first = audited(dir.clone()).await?;
-    let findings = match first {
-        // What a server at work has not finished is gone at the second look.
-        Ok(first) if is_running && !first.is_empty() => {
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            audited(dir)
-                .await?
-                .map(|second| first.intersection(&second).cloned().collect())
-        }
-        other => other,
-    };
-    match findings {
-        Err(why) => report.bad(
-            "lake",
-            why,
-            "stop the server and restore the lake from a backup",
-        ),
-        Ok(findings) if findings.is_empty() => {
-            report.ok(
-                "lake",
-                "every invariant holds, every block has its checksum",
-            );
-        }
-        Ok(findings) => {
-            for (invariant, what) in findings.iter().take(SHOWN_MAX) {
-                report.bad("lake", format!("{invariant}: {what}"), todo_for(invariant));
-            }
-            if findings.len() > SHOWN_MAX {
-                let more = format!("{} more findings", findings.len() - SHOWN_MAX);
-                report.bad("lake", more, "");
-            }
-        }
-    }
-    Ok(())
-}
-
-fn todo_for(invariant: &str) -> &'static str {
-    match invariant {
-        "I8" => {
-            "the next `serin up` removes files that no catalogue row names; one that is missing must be restored"
-        }
-        "I12" => {
-            "restore what is damaged from a backup; until then its rows are not served as data"
-        }
-        _ => "keep a copy of .serin/lake and tell us: this must never be",
-    }
-}
-
-type Findings = Result<BTreeSet<(&'static str, String)>, String>;
-
-async fn audited(dir: PathBuf) -> Result<Findings> {
-    let auditing = tokio::task::spawn_blocking(move || {
-        let found = Audit::open(&dir).and_then(|audit| audit.all());
-        let found = found.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
-        Ok(found
-            .into_iter()
-            .map(|finding| (finding.invariant, finding.what))
-            .collect())
-    });
-    auditing.await.context("looking at the lake broke")
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::*;
 
@@ -448,25 +386,5 @@ mod tests {
         let states: Vec<State> = report.findings.iter().map(|f| f.state).collect();
         assert_eq!(states, [State::Bad, State::Warn]);
         assert!(report.findings[1].found.contains("set back"));
-    }
-
-    #[tokio::test]
-    async fn a_lake_without_faults_is_found_so_and_one_that_is_none_is_bad() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = serin_lake::LakeOptions {
-            dir: folder.path().join("lake"),
-            ..Default::default()
-        };
-        drop(serin_lake::Lake::open(options, 1).expect("opened"));
-        let mut report = Report::default();
-        lake(folder.path().join("lake"), false, &mut report)
-            .await
-            .expect("looked");
-        assert_eq!(report.count(State::Ok), 1, "{report:?}");
-        fs::write(folder.path().join("lake/catalogue.sqlite"), "no database").expect("written");
-        lake(folder.path().join("lake"), false, &mut report)
-            .await
-            .expect("looked");
-        assert_eq!(report.count(State::Bad), 1, "{report:?}");
     }
 }
