@@ -15,6 +15,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, json};
 use serin_wire::event::Trace;
+use serin_wire::request::NONE;
 use serin_wire::sample::{Offer, SAMPLED, Sampler};
 use serin_wire::span::SpanStatus;
 use serin_wire::{Request, Span, subject};
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::counts::Counts;
+use crate::endpoint::{Asked, Endpoints};
 use crate::table::Service;
 
 /// Requests that wait to be told; at some 500 bytes each, 4 MiB, two seconds of 4,000 a second.
@@ -36,11 +38,9 @@ const MESSAGE_BYTES: usize = 64 << 10;
 /// How the gateway is named as a caller and as a service; no service may have this name.
 pub(crate) const GATEWAY: &str = "gateway";
 /// What a log says of a request whose client left before its answer.
-const CLIENT_LEFT: u16 = 499;
+pub(crate) const CLIENT_LEFT: u16 = 499;
 /// Of a path in a span.
 const PATH_CHARS_MAX: usize = 256;
-/// Instead of an instance, where none took the request.
-const NONE: &str = "none";
 
 /// Where requests are told.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(crate) struct Teller {
 
 /// A request from its head to the end of its answer; told when dropped.
 #[derive(Debug)]
-pub(crate) struct Access {
+pub(crate) struct AccessRecord {
     teller: Arc<Teller>,
     facts: Option<Facts>,
     start: Instant,
@@ -68,8 +68,10 @@ pub(crate) struct Facts {
     pub(crate) service: String,
     pub(crate) version: String,
     pub(crate) instance: String,
-    /// The prefix of the service.
-    pub(crate) route: String,
+    /// The path of the service.
+    pub(crate) prefix: String,
+    /// Which pattern below it matched, where the service says so.
+    pub(crate) pattern: Option<String>,
     pub(crate) method: Method,
     /// Absent until there is an answer.
     pub(crate) status: Option<StatusCode>,
@@ -93,7 +95,8 @@ impl Facts {
             service: service.name.clone(),
             version: NONE.to_owned(),
             instance: NONE.to_owned(),
-            route: service.prefix.clone(),
+            prefix: service.prefix.clone(),
+            pattern: None,
             method,
             status: None,
             path: path.chars().take(PATH_CHARS_MAX).collect(),
@@ -107,10 +110,20 @@ impl Facts {
         }
     }
 
-    fn row(&self) -> Request<'_> {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            service: &self.service,
+            prefix: &self.prefix,
+            path: &self.path,
+            pattern: self.pattern.as_deref(),
+            status: self.status_code(),
+        }
+    }
+
+    fn row<'a>(&'a self, endpoint: &'a str) -> Request<'a> {
         Request {
             time: self.began_us,
-            endpoint: self.route.as_str().into(),
+            endpoint: endpoint.into(),
             caller: Some(GATEWAY.into()),
             status: self.status_code(),
             duration_us: self.duration_us,
@@ -119,16 +132,13 @@ impl Facts {
             bytes: self.bytes,
             trace_id: Some(format!("{:032x}", self.trace.trace_id).into()),
             arm: self.arm.as_deref().map(Into::into),
+            callee: None,
         }
     }
 
-    fn span_name(&self) -> String {
-        format!("{} {}", self.method, self.route)
-    }
-
-    fn span<'a>(&'a self, gateway: &'a Name) -> Span<'a> {
+    fn span<'a>(&'a self, name: &'a str, endpoint: &str, gateway: &'a Name) -> Span<'a> {
         let mut attributes = Map::new();
-        attributes.insert("http.route".into(), json!(self.route));
+        attributes.insert("http.route".into(), json!(endpoint));
         attributes.insert(
             "http.response.status_code".into(),
             json!(self.status_code()),
@@ -140,7 +150,7 @@ impl Facts {
             trace_id: format!("{:032x}", self.trace.trace_id).into(),
             span_id: format!("{:016x}", self.trace.span_id).into(),
             parent_id: self.parent.map(|parent| format!("{parent:016x}").into()),
-            name: self.span_name().into(),
+            name: name.into(),
             service: GATEWAY.into(),
             version: gateway.version.as_str().into(),
             instance: gateway.instance.as_str().into(),
@@ -173,11 +183,11 @@ impl Teller {
     }
 }
 
-impl Access {
+impl AccessRecord {
     /// Of a request that began at `start`; without facts where it is only counted.
-    pub(crate) fn new(teller: &Arc<Teller>, facts: Option<Facts>, start: Instant) -> Access {
+    pub(crate) fn new(teller: &Arc<Teller>, facts: Option<Facts>, start: Instant) -> AccessRecord {
         teller.counts.requests_open.rise();
-        Access {
+        AccessRecord {
             teller: Arc::clone(teller),
             facts,
             start,
@@ -201,7 +211,7 @@ impl Access {
     }
 }
 
-impl Drop for Access {
+impl Drop for AccessRecord {
     fn drop(&mut self) {
         self.teller.counts.requests_open.fall();
         if !self.is_over {
@@ -233,6 +243,7 @@ pub(crate) struct Sender {
     bus: Client,
     name: Arc<Name>,
     batches: HashMap<String, Batch>,
+    endpoints: Endpoints,
     sampler: Arc<Sampler>,
 }
 
@@ -258,6 +269,7 @@ pub(crate) fn open(bus: Client, name: Name, counts: Arc<Counts>) -> (Arc<Teller>
         bus,
         name: Arc::new(name),
         batches: HashMap::new(),
+        endpoints: Endpoints::default(),
         sampler,
     };
     (Arc::new(teller), sender)
@@ -293,22 +305,25 @@ impl Sender {
     }
 
     async fn add(&mut self, facts: &Facts) {
+        let now = Instant::now();
+        let endpoint = self.endpoints.of(facts.asked(), now);
         let to = subject::request(&facts.service, &facts.version, &facts.instance);
-        self.push(to, &facts.row()).await;
+        self.push(to, &facts.row(&endpoint)).await;
+        let span_name = format!("{} {endpoint}", facts.method);
         let offer = Offer {
             trace_id: facts.trace.trace_id,
             is_sampled: facts.trace.flags & SAMPLED != 0,
-            name: &facts.span_name(),
+            name: &span_name,
             duration_us: facts.duration_us,
             has_failed: facts.has_failed(),
         };
-        if !self.sampler.keeps(&offer, Instant::now().into_std()) {
+        if !self.sampler.keeps(&offer, now.into_std()) {
             self.counts.dropped_rows.rise();
             return;
         }
         let to = subject::span(GATEWAY, &self.name.version, &self.name.instance);
         let name = Arc::clone(&self.name);
-        let line = facts.span(&name);
+        let line = facts.span(&span_name, &endpoint, &name);
         self.push(to, &line).await;
     }
 

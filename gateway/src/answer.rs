@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::access::Access;
+use crate::access::AccessRecord;
 use crate::health::Fault;
 use crate::page::Refusal;
 
@@ -45,6 +45,8 @@ pub(crate) enum Attempt {
         response: Response<ServiceBody>,
         /// Microseconds it waited before it ran, where the instance says so.
         queue_us: Option<u64>,
+        /// Which of its patterns the path matched, where it says so.
+        pattern: Option<String>,
     },
     /// It did certainly not run.
     NotRun(Fault),
@@ -57,7 +59,7 @@ pub(crate) enum Attempt {
 /// The body of an answer as it leaves.
 pub(crate) struct Leaving {
     body: ServiceBody,
-    access: Access,
+    access: AccessRecord,
     end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     fault: Option<BodyError>,
 }
@@ -66,7 +68,7 @@ impl Leaving {
     /// `end` is when a body that never ends is ended.
     pub(crate) fn new(
         body: ServiceBody,
-        mut access: Access,
+        mut access: AccessRecord,
         end: Option<WaitForCancellationFutureOwned>,
     ) -> Leaving {
         access.is_over = body.is_end_stream();

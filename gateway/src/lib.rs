@@ -10,6 +10,7 @@ mod answer;
 mod budget;
 mod choose;
 mod counts;
+mod endpoint;
 mod gateway;
 mod head;
 mod health;

@@ -157,6 +157,7 @@ fn answer(
         return bad("with a status that HTTP does not have");
     };
     let queue_us = read(call::QUEUE_US).and_then(|queue| queue.parse().ok());
+    let pattern = read(call::WEB_PATTERN).map(str::to_owned);
     let mut response = Response::new(());
     *response.status_mut() = status;
     copy_headers(message, response.headers_mut());
@@ -176,6 +177,7 @@ fn answer(
     Attempt::Answer {
         response: response.map(|()| body),
         queue_us,
+        pattern,
     }
 }
 

@@ -195,6 +195,7 @@ fn answer(
         return Attempt::Answer {
             response: response.map(|_| empty),
             queue_us: None,
+            pattern: None,
         };
     }
     let is_endless = head::is_event_stream(response.headers());
@@ -215,6 +216,7 @@ fn answer(
     Attempt::Answer {
         response,
         queue_us: None,
+        pattern: None,
     }
 }
 

@@ -17,7 +17,7 @@ use serin_wire::event::Trace;
 use serin_wire::route::slot_of;
 use tokio::time::Instant;
 
-use crate::access::{Access, Facts};
+use crate::access::{AccessRecord, Facts};
 use crate::answer::{Attempt, Leaving, ServiceBody};
 use crate::choose::{choose, slot_by};
 use crate::gateway::Shared;
@@ -74,12 +74,12 @@ pub(crate) async fn pass(
     let view = shared.view();
     let (entry, trace, parent) = match view.find(&path) {
         _ if matches!(method, Method::CONNECT | Method::TRACE) => {
-            let access = Access::new(&shared.teller, None, start);
+            let access = AccessRecord::new(&shared.teller, None, start);
             return refuse(&shared, &Refusal::Method, wants_page, access);
         }
         None => {
             let services = view.prefixes().map(str::to_owned).collect();
-            let access = Access::new(&shared.teller, None, start);
+            let access = AccessRecord::new(&shared.teller, None, start);
             let path = path.clone();
             let refusal = Refusal::NoPath { path, services };
             return refuse(&shared, &refusal, wants_page, access);
@@ -93,7 +93,7 @@ pub(crate) async fn pass(
     let mut facts = Facts::new(service, method, &path, trace);
     facts.began_us = (shared.options.now_us)();
     facts.parent = parent.map(|parent| parent.span_id);
-    let mut access = Access::new(&shared.teller, Some(facts), start);
+    let mut access = AccessRecord::new(&shared.teller, Some(facts), start);
     let caller = Caller {
         address,
         trusts_loopback: shared.options.trusts_loopback,
@@ -111,7 +111,7 @@ async fn ask(
     entry: Arc<Entry>,
     trace: Trace,
     caller: Caller,
-    access: &mut Access,
+    access: &mut AccessRecord,
 ) -> Result<Response<ServiceBody>, Refusal> {
     let service = &entry.service;
     let protocol = head::upgrade(request.headers());
@@ -158,7 +158,7 @@ async fn ask(
         head::take_off_hop_by_hop(response.headers_mut());
     }
     if let Some((name, key)) = new_cookie {
-        let prefix = access.facts().map_or("/", |facts| &facts.route);
+        let prefix = access.facts().map_or("/", |facts| &facts.prefix);
         head::set_cookie(response.headers_mut(), &name, &key, prefix);
     }
     Ok(response)
@@ -199,7 +199,7 @@ async fn send(
     mut asked: Asked,
     mut load: Load,
     mut upgrade: Option<Upgrade>,
-    access: &mut Access,
+    access: &mut AccessRecord,
 ) -> Result<Response<ServiceBody>, Refusal> {
     let give_up_at = Instant::now() + shared.options.patience;
     let mut tried: Vec<Arc<Peer>> = Vec::new();
@@ -245,10 +245,15 @@ async fn send(
         let outcome = one(shared, &mut asked, &mut load, &mut upgrade, &peer).await;
         let now = Instant::now();
         match outcome {
-            Attempt::Answer { response, queue_us } => {
+            Attempt::Answer {
+                response,
+                queue_us,
+                pattern,
+            } => {
                 peer.health().answer();
                 if let Some(facts) = access.facts() {
                     facts.queue_us = queue_us;
+                    facts.pattern = pattern;
                 }
                 return Ok(response);
             }
@@ -329,7 +334,7 @@ fn no_instance(asked: &Asked, tried: &[Arc<Peer>]) -> NoInstance {
 fn leave(
     shared: &Shared,
     response: Response<ServiceBody>,
-    mut access: Access,
+    mut access: AccessRecord,
 ) -> Response<Leaving> {
     let status = response.status();
     if let Some(facts) = access.facts() {
@@ -345,7 +350,7 @@ fn refuse(
     shared: &Shared,
     refusal: &Refusal,
     wants_page: bool,
-    access: Access,
+    access: AccessRecord,
 ) -> Response<Leaving> {
     let response = refusal.response(wants_page);
     let response = response.map(|body| body.map_err(|never| match never {}).boxed_unsync());

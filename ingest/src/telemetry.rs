@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 use serin_lake::ColumnKind;
+use serin_wire::request::NONE;
 use serin_wire::subject::UNKNOWN;
 use serin_wire::{Arm, Beat, Event, Log, Metric, Request, Sealed, Span, Trace};
 
@@ -32,8 +33,8 @@ pub(crate) const BEAT_COLUMNS: &[(&str, ColumnKind)] = &[
     ("latency_p95_ms", ColumnKind::Double),
     ("latency_p99_ms", ColumnKind::Double),
     ("latency_buckets", ColumnKind::Text),
-];
     ("dropped_events", ColumnKind::Int),
+];
 /// The columns of `spans` that are always there; attributes follow.
 pub(crate) const SPAN_COLUMNS: &[(&str, ColumnKind)] = &[
     ("name", ColumnKind::Text),
@@ -143,7 +144,7 @@ pub(crate) fn rows<'a>(subject: &'a str, payload: &[u8], arrived_us: i64) -> Opt
         },
         "span" => of_lines(payload, |span| span_row(&sender, &span, arrived_us)),
         "log" => of_lines(payload, |log| log_row(&sender, &log, arrived_us)),
-        "req" => of_lines(payload, |request| {
+        "req" => of_some_lines(payload, |request| {
             request_row(&sender, &request, arrived_us)
         }),
         "metric" => of_lines(payload, |metric| metric_row(&sender, &metric, arrived_us)),
@@ -157,12 +158,20 @@ fn of_lines<'a, 'b, T: Deserialize<'b>>(
     payload: &'b [u8],
     row: impl Fn(T) -> Row<'a>,
 ) -> Found<'a> {
+    of_some_lines(payload, |told| Some(row(told)))
+}
+
+/// The same where a line that can be read may still be wrong.
+fn of_some_lines<'a, 'b, T: Deserialize<'b>>(
+    payload: &'b [u8],
+    row: impl Fn(T) -> Option<Row<'a>>,
+) -> Found<'a> {
     let mut found = Found::default();
     let lines = payload.split(|&byte| byte == b'\n');
     for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
-        match serde_json::from_slice(line) {
-            Ok(told) => found.rows.push(row(told)),
-            Err(_) => found.bad += 1,
+        match serde_json::from_slice(line).ok().and_then(&row) {
+            Some(row) => found.rows.push(row),
+            None => found.bad += 1,
         }
     }
     found
@@ -189,24 +198,15 @@ fn beat_row<'a>(sender: &Sender<'a>, beat: &Beat, arrived_us: i64) -> Row<'a> {
         "latency_buckets": beat.requests.buckets,
         "dropped_events": dropped_events(&beat.dropped),
     });
+    if !beat.dropped.is_empty() {
+        data["dropped"] = serde_json::json!(beat.dropped);
+    }
     let gauges = serde_json::to_value(&beat.gauges).unwrap_or_default();
     let mut row = row(sender, "beats", beat.time_us, arrived_us, data);
     row.free = Some(("gauges", gauges));
     row
 }
 
-/// The row of a span; attributes come as `attributes_<name>`.
-fn span_row<'a>(sender: &Sender<'a>, span: &Span<'_>, arrived_us: i64) -> Row<'a> {
-    let status = serde_json::to_value(span.status).unwrap_or_default();
-    if !beat.dropped.is_empty() {
-        data["dropped"] = serde_json::json!(beat.dropped);
-    }
-    let data = serde_json::json!({
-        "name": span.name,
-        "span_id": span.span_id,
-        "parent_id": span.parent_id,
-        "duration_us": span.duration_us,
-        "status": status,
 /// How many events were dropped; spans, lines, tellings of requests and calls are counted beside them.
 fn dropped_events(dropped: &BTreeMap<String, u64>) -> u64 {
     const OTHERS: [&str; 4] = ["span-", "log-", "request-", "call-"];
@@ -215,6 +215,15 @@ fn dropped_events(dropped: &BTreeMap<String, u64>) -> u64 {
     counts.fold(0, |sum, (_, count)| sum.saturating_add(*count))
 }
 
+/// The row of a span; attributes come as `attributes_<name>`.
+fn span_row<'a>(sender: &Sender<'a>, span: &Span<'_>, arrived_us: i64) -> Row<'a> {
+    let status = serde_json::to_value(span.status).unwrap_or_default();
+    let data = serde_json::json!({
+        "name": span.name,
+        "span_id": span.span_id,
+        "parent_id": span.parent_id,
+        "duration_us": span.duration_us,
+        "status": status,
     });
     let mut row = row(sender, "spans", span.time, arrived_us, data);
     row.free = Some(("attributes", Value::Object(span.attributes.clone())));
@@ -236,12 +245,18 @@ fn log_row<'a>(sender: &Sender<'a>, log: &Log<'_>, arrived_us: i64) -> Row<'a> {
     row
 }
 
-/// The row of a request that was handled.
-fn request_row<'a>(sender: &Sender<'a>, request: &Request<'_>, arrived_us: i64) -> Row<'a> {
+/// The row of a request that was handled by its sender, or that its sender made and nobody answered;
+/// then the caller is the subject's, whatever the line says.
+fn request_row<'a>(sender: &Sender<'a>, request: &Request<'_>, arrived_us: i64) -> Option<Row<'a>> {
     let ms = |us: u64| us as f64 / 1000.0;
+    let callee = request.callee.as_ref();
+    let caller = match callee {
+        Some(_) => Some(sender.service),
+        None => request.caller.as_deref(),
+    };
     let data = serde_json::json!({
         "endpoint": request.endpoint,
-        "caller": request.caller,
+        "caller": caller,
         "status": request.status,
         "has_failed": request.has_failed(),
         "duration_ms": ms(request.duration_us),
@@ -253,7 +268,14 @@ fn request_row<'a>(sender: &Sender<'a>, request: &Request<'_>, arrived_us: i64) 
     row.event.trace = request.trace_id.as_deref().and_then(trace);
     let arm = request.arm.as_deref().unwrap_or_default();
     row.event.arm = Some(Arm(Cow::Owned(arm.to_owned()))).filter(|arm| !arm.0.is_empty());
-    row
+    if let Some(callee) = callee {
+        callee.check().ok()?;
+        let version = callee.version.as_deref().unwrap_or(NONE);
+        row.event.service = Cow::Owned(callee.service.clone().into_owned());
+        row.event.version = Cow::Owned(version.to_owned());
+        row.event.instance = Cow::Borrowed(NONE);
+    }
+    Some(row)
 }
 
 /// The row of a number that was told; of a histogram's buckets the quantiles are computed here.
@@ -359,28 +381,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_span_keeps_its_trace_and_attributes() {
-        let span = Span {
-            trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
-            span_id: "00f067aa0ba902b7".into(),
-            parent_id: None,
-            name: "pay".into(),
-            service: "spoofed".into(),
-            version: "v0".into(),
-            instance: "x".into(),
-            time: 5,
-            duration_us: 7,
-            status: SpanStatus::Ok,
-            attributes: [(String::from("n"), Value::from(1))].into_iter().collect(),
-        };
-        let message = serde_json::to_vec(&span).expect("JSON");
-        let found = rows("tel.span.cart.v8.cart-v8-1", &message, 9);
-        let mut row = found.expect("ours").rows.remove(0);
-        assert_eq!((&*row.event.service, row.event.time_us), ("cart", 5));
-        let trace = row.event.trace.expect("it has one");
-        assert_eq!(trace.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
-        row.pack(false);
     /// What a beat has none of is not there: an empty object would go to `_rest` with every beat.
     #[test]
     fn a_beat_says_nothing_that_has_no_column() {
@@ -408,6 +408,28 @@ mod tests {
         assert_eq!(full["gauges"]["g"], 1.0);
     }
 
+    #[test]
+    fn a_span_keeps_its_trace_and_attributes() {
+        let span = Span {
+            trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
+            span_id: "00f067aa0ba902b7".into(),
+            parent_id: None,
+            name: "pay".into(),
+            service: "spoofed".into(),
+            version: "v0".into(),
+            instance: "x".into(),
+            time: 5,
+            duration_us: 7,
+            status: SpanStatus::Ok,
+            attributes: [(String::from("n"), Value::from(1))].into_iter().collect(),
+        };
+        let message = serde_json::to_vec(&span).expect("JSON");
+        let found = rows("tel.span.cart.v8.cart-v8-1", &message, 9);
+        let mut row = found.expect("ours").rows.remove(0);
+        assert_eq!((&*row.event.service, row.event.time_us), ("cart", 5));
+        let trace = row.event.trace.expect("it has one");
+        assert_eq!(trace.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
+        row.pack(false);
         let data = String::from_utf8_lossy(&row.event.data).into_owned();
         assert!(data.contains(r#""attributes":{"n":1}"#), "{data}");
         row.pack(true);

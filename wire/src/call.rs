@@ -56,12 +56,20 @@ pub const CODE_FAILED: u16 = 500;
 /// Too much is being handled, or the instance drains; the handler did not run.
 pub const CODE_BUSY: u16 = 503;
 
+/// Whether a call that ended with this code counts as failed: by its service's fault, not its caller's.
+pub const fn has_failed(code: u16) -> bool {
+    code >= CODE_FAILED || code == CODE_TIMEOUT
+}
+
 /// A web request over the bus goes to the endpoint of this name.
 pub const WEB_ENDPOINT: &str = "http";
 /// Request: `GET /path?query`, the path without the service's own prefix.
 pub const WEB_REQUEST: &str = "serin-http";
 /// Reply: the status, `200`.
 pub const WEB_STATUS: &str = "serin-http-status";
+/// Reply: the pattern that the path matched, `/items/{id}`, where the service has patterns: its requests
+/// are counted by it.
+pub const WEB_PATTERN: &str = "serin-http-pattern";
 /// Reply: more chunks of the body follow on the same subject; absent on the last. Chunks of a stream
 /// carry a reply subject of the service for whoever reads it.
 pub const WEB_MORE: &str = "serin-http-more";

@@ -1,13 +1,15 @@
 //! A request that was handled, told by whoever saw it end; a row of the table `requests`.
 //!
 //! They travel on `tel.req.…` as NDJSON, many lines per message: the gateway tells those it passed
-//! on, an SDK those it handled over the bus. A web request is told by the gateway alone, so that
-//! each is counted once.
+//! on, an SDK those it handled over the bus, and of those it made, the ones that nobody answered. A web
+//! request is told by the gateway alone, so that each is counted once.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::call;
+use crate::name::{self, NameError};
 use crate::time::Micros;
 
 /// Our entry of W3C's `tracestate`: the span of the gateway, which tells the request that it passes on.
@@ -15,7 +17,11 @@ const TOLD_BY: &str = "serin=";
 /// Entries of a trace state, as W3C bounds them.
 const ENTRIES_MAX: usize = 32;
 
-/// One request, a line of the message. The subject says who handled it.
+/// Instead of a version or an instance, where none took the request.
+pub const NONE: &str = "none";
+
+/// One request, a line of the message. The subject says who handled it, or where there is a
+/// [`Callee`], who asked in vain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request<'a> {
     /// When it began, microseconds since 1970 UTC.
@@ -44,6 +50,27 @@ pub struct Request<'a> {
     /// The canary arms it was served under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arm: Option<Cow<'a, str>>,
+    /// Whom the sender called, where nobody answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callee: Option<Callee<'a>>,
+}
+
+/// Who was called and did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callee<'a> {
+    /// The service.
+    pub service: Cow<'a, str>,
+    /// Its version, as the routes have it; absent where they name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Cow<'a, str>>,
+}
+
+impl Callee<'_> {
+    /// Whether a service and a version can have these names.
+    pub fn check(&self) -> Result<(), NameError> {
+        name::check_service(&self.service)?;
+        self.version.as_deref().map_or(Ok(()), name::check_service)
+    }
 }
 
 /// The trace state of a request that is told by whoever passes it on, with this span, to a service.
@@ -67,15 +94,38 @@ fn entries(trace_state: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Request<'_> {
-    /// Whether it counts as failed: the service's fault, not the caller's.
+    /// Whether it counts as failed: the service's fault, not the caller's. A call that is not answered
+    /// in time is; a web request with that status is one whose visitor was slow.
     pub fn has_failed(&self) -> bool {
-        self.status >= 500
+        match self.method {
+            Some(_) => self.status >= call::CODE_FAILED,
+            None => call::has_failed(self.status),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_was_not_answered_in_time_has_failed() {
+        let line = |status, rest: &str| {
+            format!(r#"{{"time":1,"endpoint":"add","status":{status},"duration_us":1{rest}}}"#)
+        };
+        for (status, rest, has_failed) in [
+            (200, "", false),
+            (404, "", false),
+            (408, "", true),
+            (408, r#","method":"GET""#, false),
+            (500, "", true),
+            (502, r#","method":"GET""#, true),
+        ] {
+            let line = line(status, rest);
+            let request: Request<'_> = serde_json::from_str(&line).expect("a row");
+            assert_eq!(request.has_failed(), has_failed, "{line}");
+        }
+    }
 
     #[test]
     fn a_request_is_told_for_the_span_below_alone() {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::kit::{ALL_V1, Asked, Place, service};
+use crate::kit::{ALL_V1, Asked, Fixture, service};
 
 /// More than the gateway keeps of an answer, and than sockets do.
 const SLOW_CHUNKS: usize = 200;
@@ -47,12 +47,12 @@ fn mirror(asked: Asked) -> BoxFuture<'static, ()> {
 
 #[tokio::test]
 async fn the_service_sees_the_request_and_the_client_its_answer() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, mirror).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
-    let sent = place
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, mirror).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let sent = fixture
         .http
-        .post(place.at("/cart/items?sku=7&n=%20"))
+        .post(fixture.at("/cart/items?sku=7&n=%20"))
         .header("x-user", "ada")
         .header("serin-arm", "cart=v9")
         .header("x-forwarded-for", "9.9.9.9")
@@ -71,7 +71,7 @@ async fn the_service_sees_the_request_and_the_client_its_answer() {
     assert_eq!(seen["body"], "one finch");
     let lines = seen["headers"].as_array().expect("lines");
     let has = |line: &str| lines.iter().any(|one| one == line);
-    let host = format!("h-host: {}", place.address);
+    let host = format!("h-host: {}", fixture.address);
     for line in [
         "serin-http: POST /items?sku=7&n=%20",
         "serin-from: gateway",
@@ -109,13 +109,13 @@ async fn the_service_sees_the_request_and_the_client_its_answer() {
 
 #[tokio::test]
 async fn a_service_of_the_sdk_streams_its_answer() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let (stop, stopped) = oneshot::channel::<()>();
     let serin = Serin::connect(Options {
         version: "v1".into(),
         instance: "cart-v1-1".into(),
         spill_dir: None,
-        ..Options::new(place.bus.url(), "cart")
+        ..Options::new(fixture.bus.url(), "cart")
     });
     let serin = serin.expect("the options are right");
     let (read, is_read) = tokio::sync::watch::channel(());
@@ -162,20 +162,20 @@ async fn a_service_of_the_sdk_streams_its_answer() {
         name: "cart-v1-1".into(),
         reach: serin_gateway::Reach::Bus,
     });
-    place.tell([told]).await;
+    fixture.tell([told]).await;
     crate::kit::until("the service answers", async || {
-        place.text("/cart/ticks").await == (200, "0\n1\n2\n".to_owned())
+        fixture.text("/cart/ticks").await == (200, "0\n1\n2\n".to_owned())
     })
     .await;
-    let (status, long) = place.text("/cart/long").await;
+    let (status, long) = fixture.text("/cart/long").await;
     assert_eq!((status, long.len()), (200, 3 << 20));
-    let broken = place.get("/cart/broken").await;
+    let broken = fixture.get("/cart/broken").await;
     assert_eq!(broken.status(), 200);
     assert!(
         broken.bytes().await.is_err(),
         "the client sees that it is not whole"
     );
-    let mut slow = place.get("/cart/slow").await;
+    let mut slow = fixture.get("/cart/slow").await;
     let mut bytes = 0;
     // Nothing is read meanwhile; the service is as far ahead as it may be, and waits.
     crate::kit::until("the service is ahead", async || {
@@ -186,7 +186,7 @@ async fn a_service_of_the_sdk_streams_its_answer() {
         bytes += chunk.len();
     }
     assert_eq!(bytes, SLOW_CHUNKS * SLOW_CHUNK_BYTES);
-    let mut endless = place.get("/cart/endless").await;
+    let mut endless = fixture.get("/cart/endless").await;
     let first = endless.chunk().await.expect("a chunk");
     assert_eq!(first.as_deref(), Some(&b"begun"[..]));
     assert!(is_read.has_changed().is_ok(), "the service waits");
@@ -201,15 +201,15 @@ async fn a_service_of_the_sdk_streams_its_answer() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, mirror).await;
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, mirror).await;
     let mut cart = service("cart", &ALL_V1, &[&one]);
     let mut wide = service("wide", &ALL_V1, &[&one]);
     wide.body_bytes_max = 64 << 20;
     cart.body_bytes_max = 1_000;
-    place.tell([cart, wide]).await;
+    fixture.tell([cart, wide]).await;
     let post = |path: &str, body: reqwest::Body| {
-        let request = place.http.post(place.at(path)).body(body);
+        let request = fixture.http.post(fixture.at(path)).body(body);
         async move {
             let response = request.send().await.expect("answered");
             (
@@ -250,24 +250,24 @@ async fn what_is_no_answer_is_said_to_be_none() {
             asked.send(headers, "x").await;
         })
     }
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, odd).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, odd).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
     for (path, status, word) in [
         ("/cart/error", 409, "no <b>stock</b>"),
         ("/cart/status", 502, "a status that HTTP does not have"),
         ("/cart/interim", 502, "a status that HTTP does not have"),
         ("/cart/none", 502, "without a status"),
     ] {
-        let (found, text) = place.text(path).await;
+        let (found, text) = fixture.text(path).await;
         assert!(
             found == status && text.contains(word),
             "{path}: {found} {text}"
         );
     }
-    let page = place
+    let page = fixture
         .http
-        .get(place.at("/cart/error"))
+        .get(fixture.at("/cart/error"))
         .header("accept", "text/html,*/*");
     let page = page.send().await.expect("answered");
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
@@ -277,11 +277,11 @@ async fn what_is_no_answer_is_said_to_be_none() {
 
 #[tokio::test]
 async fn a_path_of_nobody_lists_the_services() {
-    let place = Place::new().await;
-    place
+    let fixture = Fixture::new().await;
+    fixture
         .tell([service("cart", &ALL_V1, &[]), service("pay", &ALL_V1, &[])])
         .await;
-    let response = place.get("/carts").await;
+    let response = fixture.get("/carts").await;
     assert_eq!(response.status(), 404);
     let body: serde_json::Value = response.json().await.expect("JSON");
     assert_eq!(body["code"], "SER-GATE-001");
@@ -292,10 +292,12 @@ async fn a_path_of_nobody_lists_the_services() {
 
 #[tokio::test]
 async fn a_slow_body_does_not_keep_its_connection() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, mirror).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
-    let mut client = TcpStream::connect(place.address).await.expect("connected");
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, mirror).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let mut client = TcpStream::connect(fixture.address)
+        .await
+        .expect("connected");
     let head = b"POST /cart HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc";
     client.write_all(head).await.expect("written");
     let mut answer = String::new();
@@ -308,20 +310,26 @@ async fn a_slow_body_does_not_keep_its_connection() {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_gives_its_place_back() {
-    let place = Place::with(|options| {
+    let fixture = Fixture::with(|options| {
         options.header_within = Duration::from_millis(300);
         options.connections_max = 1;
     });
-    let place = place.await;
-    let one = place.on_bus("cart", "v1", 1, mirror).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
-    let mut silent = TcpStream::connect(place.address).await.expect("connected");
+    let fixture = fixture.await;
+    let one = fixture.on_bus("cart", "v1", 1, mirror).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let mut silent = TcpStream::connect(fixture.address)
+        .await
+        .expect("connected");
     silent.write_all(b"GET /cart HT").await.expect("written");
     crate::kit::until("it has the only place", async || {
-        place.gateway.stats().connections == 1
+        fixture.gateway.stats().connections == 1
     })
     .await;
-    assert_eq!(place.get("/cart").await.status(), 201, "it waited its turn");
+    assert_eq!(
+        fixture.get("/cart").await.status(),
+        201,
+        "it waited its turn"
+    );
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(20), silent.read_to_end(&mut rest));
     ended.await.expect("it was ended").expect("read");

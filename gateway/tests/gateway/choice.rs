@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use serin_gateway::Sticky;
 use serin_wire::{call, route};
 
-use crate::kit::{ALL_V1, Asked, Place, says_its_name, service};
+use crate::kit::{ALL_V1, Asked, Fixture, says_its_name, service};
 
 const CANARY: [(&str, u32); 2] = [("v2", 2_000), ("v1", 8_000)];
 
@@ -22,11 +22,13 @@ fn says_its_arm(asked: Asked) -> BoxFuture<'static, ()> {
 
 #[tokio::test]
 async fn versions_get_their_weights_and_requests_their_arms() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, says_its_arm).await;
-    let two = place.on_bus("cart", "v2", 1, says_its_arm).await;
-    place.tell([service("cart", &CANARY, &[&one, &two])]).await;
-    let asked = stream::iter(0..2_000).map(|_| place.text("/cart"));
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, says_its_arm).await;
+    let two = fixture.on_bus("cart", "v2", 1, says_its_arm).await;
+    fixture
+        .tell([service("cart", &CANARY, &[&one, &two])])
+        .await;
+    let asked = stream::iter(0..2_000).map(|_| fixture.text("/cart"));
     let answers: Vec<_> = asked.buffer_unordered(16).collect().await;
     let mut counts = BTreeMap::<String, u32>::new();
     for (status, text) in answers {
@@ -38,22 +40,22 @@ async fn versions_get_their_weights_and_requests_their_arms() {
     // 400 are expected, with a deviation of 18; five of them are never passed by chance.
     let canary = counts["cart-v2-1 cart=v2"];
     assert!((310..=490).contains(&canary), "{counts:?}");
-    assert_eq!(place.gateway.stats().strays_total, 0);
+    assert_eq!(fixture.gateway.stats().strays_total, 0);
 }
 
 #[tokio::test]
 async fn a_visitor_stays_on_a_version_by_cookie_or_header() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
-    let two = place.on_bus("cart", "v2", 1, says_its_name).await;
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    let two = fixture.on_bus("cart", "v2", 1, says_its_name).await;
     let mut by_header = service("cart", &CANARY, &[&one, &two]);
     by_header.sticky = Some(Sticky::Header("x-user".into()));
-    place.tell([by_header.clone()]).await;
+    fixture.tell([by_header.clone()]).await;
     for user in 0..60 {
         let user = format!("user-{user}");
-        let sent = place
+        let sent = fixture
             .http
-            .get(place.at("/cart"))
+            .get(fixture.at("/cart"))
             .header("x-user", &user)
             .send();
         let text = sent.await.expect("answered").text().await.expect("text");
@@ -63,10 +65,10 @@ async fn a_visitor_stays_on_a_version_by_cookie_or_header() {
     }
     let mut by_cookie = by_header;
     by_cookie.sticky = Some(Sticky::Cookie("seen".into()));
-    place.tell([by_cookie.clone()]).await;
+    fixture.tell([by_cookie.clone()]).await;
     let mut versions = BTreeMap::<String, u32>::new();
     for _ in 0..40 {
-        let first = place.get("/cart").await;
+        let first = fixture.get("/cart").await;
         let cookie = first.headers()["set-cookie"]
             .to_str()
             .expect("text")
@@ -87,9 +89,9 @@ async fn a_visitor_stays_on_a_version_by_cookie_or_header() {
             format!("cart-{version}-1"),
             "the first request counts already"
         );
-        let again = place
+        let again = fixture
             .http
-            .get(place.at("/cart"))
+            .get(fixture.at("/cart"))
             .header("cookie", &pair)
             .send();
         let again = again.await.expect("answered");
@@ -109,11 +111,13 @@ async fn a_busy_instance_gets_fewer_requests() {
             asked.answer(200, "").await;
         })
     }
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, slow).await;
-    let two = place.on_bus("cart", "v1", 2, slow).await;
-    place.tell([service("cart", &ALL_V1, &[&one, &two])]).await;
-    let asked = stream::iter(0..300).map(|_| place.text("/cart"));
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, slow).await;
+    let two = fixture.on_bus("cart", "v1", 2, slow).await;
+    fixture
+        .tell([service("cart", &ALL_V1, &[&one, &two])])
+        .await;
+    let asked = stream::iter(0..300).map(|_| fixture.text("/cart"));
     asked.buffer_unordered(8).collect::<Vec<_>>().await;
     assert!(
         one.asked() * 3 < two.asked(),

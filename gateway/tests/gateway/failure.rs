@@ -7,7 +7,7 @@ use serin_gateway::{Service, Standing};
 use serin_wire::call;
 use tokio::time::Instant;
 
-use crate::kit::{ALL_V1, Asked, One, Place, says_its_name, service, until, until_gone};
+use crate::kit::{ALL_V1, Asked, Fixture, One, says_its_name, service, until, until_gone};
 
 fn never(_: Asked) -> BoxFuture<'static, ()> {
     Box::pin(std::future::ready(()))
@@ -24,8 +24,8 @@ fn busy(asked: Asked) -> BoxFuture<'static, ()> {
     })
 }
 
-async fn post(place: &Place, path: &str) -> (u16, String) {
-    let sent = place.http.post(place.at(path)).body("x").send();
+async fn post(fixture: &Fixture, path: &str) -> (u16, String) {
+    let sent = fixture.http.post(fixture.at(path)).body("x").send();
     let response = sent.await.expect("answered");
     (
         response.status().as_u16(),
@@ -35,19 +35,19 @@ async fn post(place: &Place, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn what_did_not_run_is_sent_to_another_whatever_the_method() {
-    let place = Place::new().await;
-    let mut gone = place.on_bus("cart", "v1", 1, says_its_name).await;
-    let busy = place.on_bus("cart", "v1", 2, busy).await;
-    let good = place.on_bus("cart", "v1", 3, says_its_name).await;
+    let fixture = Fixture::new().await;
+    let mut gone = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    let busy = fixture.on_bus("cart", "v1", 2, busy).await;
+    let good = fixture.on_bus("cart", "v1", 3, says_its_name).await;
     gone.kill();
-    until_gone(&place, &gone).await;
-    place
+    until_gone(&fixture, &gone).await;
+    fixture
         .tell([service("cart", &ALL_V1, &[&gone, &busy, &good])])
         .await;
     for _ in 0..50 {
-        assert_eq!(post(&place, "/cart").await, (200, "cart-v1-3".to_owned()));
+        assert_eq!(post(&fixture, "/cart").await, (200, "cart-v1-3".to_owned()));
     }
-    let stats = place.gateway.stats();
+    let stats = fixture.gateway.stats();
     // Of the one that is gone the late pulse may have told before.
     assert!(stats.retries_total >= 1, "{stats:?}");
     assert!(
@@ -59,17 +59,17 @@ async fn what_did_not_run_is_sent_to_another_whatever_the_method() {
 
 #[tokio::test]
 async fn what_may_have_run_is_sent_again_only_where_that_does_no_harm() {
-    let place = Place::new().await;
-    let mut silent = place.on_bus("cart", "v1", 1, never).await;
-    let good = place.on_bus("cart", "v1", 2, says_its_name).await;
+    let fixture = Fixture::new().await;
+    let mut silent = fixture.on_bus("cart", "v1", 1, never).await;
+    let good = fixture.on_bus("cart", "v1", 2, says_its_name).await;
     let mut cart = service("cart", &ALL_V1, &[&silent, &good]);
     cart.timeout = Duration::from_millis(400);
     cart.idempotent = vec!["/search".into()];
-    place.tell([cart.clone()]).await;
+    fixture.tell([cart.clone()]).await;
     // A silent one is passed over after its failure; so ask until it is asked, and count answers.
     let mut late = 0;
     until("the silent one is asked by POST", async || {
-        let (status, text) = post(&place, "/cart").await;
+        let (status, text) = post(&fixture, "/cart").await;
         if status == 504 {
             assert!(text.contains("did not answer within 0.4 s"), "{text}");
             late += 1;
@@ -82,13 +82,13 @@ async fn what_may_have_run_is_sent_again_only_where_that_does_no_harm() {
     assert_eq!(silent.asked(), late, "no POST was sent twice");
     let before = silent.asked();
     until("the silent one is asked by GET", async || {
-        assert_eq!(place.text("/cart").await, (200, "cart-v1-2".to_owned()));
+        assert_eq!(fixture.text("/cart").await, (200, "cart-v1-2".to_owned()));
         silent.asked() > before
     })
     .await;
     let before = silent.asked();
     until("the silent one is asked by a declared POST", async || {
-        assert_eq!(post(&place, "/cart/search").await.0, 200);
+        assert_eq!(post(&fixture, "/cart/search").await.0, 200);
         silent.asked() > before
     })
     .await;
@@ -97,28 +97,30 @@ async fn what_may_have_run_is_sent_again_only_where_that_does_no_harm() {
 
 #[tokio::test]
 async fn a_late_pulse_stops_requests_at_once_and_a_new_one_lets_them_in_again() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
-    let two = place.on_bus("cart", "v1", 2, says_its_name).await;
-    place.tell([service("cart", &ALL_V1, &[&one, &two])]).await;
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    let two = fixture.on_bus("cart", "v1", 2, says_its_name).await;
+    fixture
+        .tell([service("cart", &ALL_V1, &[&one, &two])])
+        .await;
     until("both are asked", async || {
-        place.text("/cart").await;
+        fixture.text("/cart").await;
         one.asked() > 0 && two.asked() > 0
     })
     .await;
     one.hang(true);
     until("its pulse is late", async || {
-        place.gateway.stats().instances_down == 1
+        fixture.gateway.stats().instances_down == 1
     })
     .await;
     let before = one.asked();
     for _ in 0..50 {
-        assert_eq!(post(&place, "/cart").await, (200, "cart-v1-2".to_owned()));
+        assert_eq!(post(&fixture, "/cart").await, (200, "cart-v1-2".to_owned()));
     }
     assert_eq!(one.asked(), before, "not one request found out");
     one.hang(false);
     until("it is asked again", async || {
-        assert_eq!(place.text("/cart").await.0, 200);
+        assert_eq!(fixture.text("/cart").await.0, 200);
         one.asked() > before
     })
     .await;
@@ -126,12 +128,14 @@ async fn a_late_pulse_stops_requests_at_once_and_a_new_one_lets_them_in_again() 
 
 #[tokio::test]
 async fn a_request_at_an_instance_that_hangs_moves_on_when_its_pulse_is_late() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
-    let two = place.on_bus("cart", "v1", 2, says_its_name).await;
-    place.tell([service("cart", &ALL_V1, &[&one, &two])]).await;
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    let two = fixture.on_bus("cart", "v1", 2, says_its_name).await;
+    fixture
+        .tell([service("cart", &ALL_V1, &[&one, &two])])
+        .await;
     until("both are asked", async || {
-        place.text("/cart").await;
+        fixture.text("/cart").await;
         one.asked() > 0 && two.asked() > 0
     })
     .await;
@@ -139,7 +143,7 @@ async fn a_request_at_an_instance_that_hangs_moves_on_when_its_pulse_is_late() {
     let before = one.asked();
     let start = Instant::now();
     while one.asked() == before {
-        assert_eq!(place.text("/cart").await, (200, "cart-v1-2".to_owned()));
+        assert_eq!(fixture.text("/cart").await, (200, "cart-v1-2".to_owned()));
     }
     // Its timeout is 30 s.
     assert!(
@@ -151,24 +155,26 @@ async fn a_request_at_an_instance_that_hangs_moves_on_when_its_pulse_is_late() {
 
 #[tokio::test]
 async fn one_that_was_gone_is_asked_again_when_it_is_back() {
-    let place = Place::new().await;
-    let mut one = place.on_bus("cart", "v1", 1, says_its_name).await;
-    let two = place.on_bus("cart", "v1", 2, says_its_name).await;
+    let fixture = Fixture::new().await;
+    let mut one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    let two = fixture.on_bus("cart", "v1", 2, says_its_name).await;
     one.kill();
-    until_gone(&place, &one).await;
-    place.tell([service("cart", &ALL_V1, &[&one, &two])]).await;
+    until_gone(&fixture, &one).await;
+    fixture
+        .tell([service("cart", &ALL_V1, &[&one, &two])])
+        .await;
     until("it is passed over", async || {
-        assert_eq!(place.text("/cart").await.0, 200);
-        place.gateway.stats().instances_down == 1
+        assert_eq!(fixture.text("/cart").await.0, 200);
+        fixture.gateway.stats().instances_down == 1
     })
     .await;
-    let again = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let again = fixture.on_bus("cart", "v1", 1, says_its_name).await;
     until("it is found", async || {
-        place.gateway.stats().instances_down == 0
+        fixture.gateway.stats().instances_down == 0
     })
     .await;
     until("it is asked again", async || {
-        assert_eq!(place.text("/cart").await.0, 200);
+        assert_eq!(fixture.text("/cart").await.0, 200);
         again.asked() > 0
     })
     .await;
@@ -176,14 +182,14 @@ async fn one_that_was_gone_is_asked_again_when_it_is_back() {
 
 #[tokio::test]
 async fn a_version_without_instances_is_stood_in_for() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
     let weights = [("v2", 5_000), ("v1", 5_000)];
-    place.tell([service("cart", &weights, &[&one])]).await;
+    fixture.tell([service("cart", &weights, &[&one])]).await;
     for _ in 0..20 {
-        assert_eq!(place.text("/cart").await, (200, "cart-v1-1".to_owned()));
+        assert_eq!(fixture.text("/cart").await, (200, "cart-v1-1".to_owned()));
     }
-    assert!(place.gateway.stats().strays_total > 0);
+    assert!(fixture.gateway.stats().strays_total > 0);
 }
 
 /// The service `cart` with these instances, after those ended.
@@ -195,13 +201,13 @@ fn cart_after(ended: &[&One], instances: &[&One]) -> Service {
 
 #[tokio::test]
 async fn a_request_at_an_instance_that_has_ended_is_given_up_at_once() {
-    let place = Place::new().await;
-    let mut one = place.on_bus("cart", "v1", 1, never).await;
-    place.tell([cart_after(&[], &[&one])]).await;
-    let ((status, text), killed) = tokio::join!(post(&place, "/cart"), async {
+    let fixture = Fixture::new().await;
+    let mut one = fixture.on_bus("cart", "v1", 1, never).await;
+    fixture.tell([cart_after(&[], &[&one])]).await;
+    let ((status, text), killed) = tokio::join!(post(&fixture, "/cart"), async {
         until("it has the request", async || one.asked() == 1).await;
         one.kill();
-        place.tell([cart_after(&[&one], &[])]).await;
+        fixture.tell([cart_after(&[&one], &[])]).await;
         Instant::now()
     });
     // Whether its pulse is late is looked at for five.
@@ -212,41 +218,41 @@ async fn a_request_at_an_instance_that_has_ended_is_given_up_at_once() {
 
 #[tokio::test]
 async fn a_request_that_met_two_ends_says_so() {
-    let place = Place::new().await;
-    let mut one = place.on_bus("cart", "v1", 1, never).await;
-    let mut two = place.on_bus("cart", "v1", 2, never).await;
-    let good = place.on_bus("cart", "v1", 3, says_its_name).await;
-    place.tell([cart_after(&[], &[&one])]).await;
-    let ((status, text), ()) = tokio::join!(place.text("/cart"), async {
+    let fixture = Fixture::new().await;
+    let mut one = fixture.on_bus("cart", "v1", 1, never).await;
+    let mut two = fixture.on_bus("cart", "v1", 2, never).await;
+    let good = fixture.on_bus("cart", "v1", 3, says_its_name).await;
+    fixture.tell([cart_after(&[], &[&one])]).await;
+    let ((status, text), ()) = tokio::join!(fixture.text("/cart"), async {
         until("the first has the request", async || one.asked() == 1).await;
         one.kill();
-        place.tell([cart_after(&[&one], &[&two])]).await;
+        fixture.tell([cart_after(&[&one], &[&two])]).await;
         until("the second has it", async || two.asked() == 1).await;
         two.kill();
-        place.tell([cart_after(&[&one, &two], &[&good])]).await;
+        fixture.tell([cart_after(&[&one, &two], &[&good])]).await;
     });
     assert_eq!(status, 502, "{text}");
     assert!(text.contains("cart-v1-2"), "{text}");
     assert!(text.contains("sent to another one before"), "{text}");
     assert_eq!(good.asked(), 0);
-    assert_eq!(place.text("/cart").await, (200, "cart-v1-3".to_owned()));
+    assert_eq!(fixture.text("/cart").await, (200, "cart-v1-3".to_owned()));
 }
 
 #[tokio::test]
 async fn nobody_waits_for_a_service_that_is_stopped_or_has_failed() {
-    let place = Place::with(|options| options.patience = Duration::from_secs(600)).await;
+    let fixture = Fixture::with(|options| options.patience = Duration::from_secs(600)).await;
     let of = |name: &str, standing| {
         let mut service = service(name, &[], &[]);
         service.standing = standing;
         service
     };
     let services = [of("cart", Standing::Stopped), of("pay", Standing::Failed)];
-    place.tell(services).await;
+    fixture.tell(services).await;
     for (path, why) in [
         ("/cart", "is stopped; `serin deploy cart` starts it"),
         ("/pay", "`serin logs pay` shows why"),
     ] {
-        let response = place.get(path).await;
+        let response = fixture.get(path).await;
         assert_eq!(response.status(), 503);
         assert!(!response.headers().contains_key("retry-after"), "{path}");
         let text = response.text().await.expect("text");
@@ -256,24 +262,24 @@ async fn nobody_waits_for_a_service_that_is_stopped_or_has_failed() {
 
 #[tokio::test]
 async fn without_an_instance_the_page_says_why_and_when_to_come_again() {
-    let place = Place::with(|options| options.patience = Duration::from_millis(100)).await;
-    let mut gone = place.on_bus("cart", "v1", 1, says_its_name).await;
-    let busy = place.on_bus("pay", "v1", 1, busy).await;
+    let fixture = Fixture::with(|options| options.patience = Duration::from_millis(100)).await;
+    let mut gone = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    let busy = fixture.on_bus("pay", "v1", 1, busy).await;
     gone.kill();
-    until_gone(&place, &gone).await;
+    until_gone(&fixture, &gone).await;
     let none = service("mail", &ALL_V1, &[]);
     let services = [
         service("cart", &ALL_V1, &[&gone]),
         service("pay", &ALL_V1, &[&busy]),
         none,
     ];
-    place.tell(services).await;
+    fixture.tell(services).await;
     for (path, why) in [
         ("/cart", "those that run do not answer"),
         ("/pay", "those that run have as many requests as they take"),
         ("/mail", "none is running"),
     ] {
-        let response = place.get(path).await;
+        let response = fixture.get(path).await;
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
         let text = response.text().await.expect("text");
@@ -286,18 +292,18 @@ async fn without_an_instance_the_page_says_why_and_when_to_come_again() {
 
 #[tokio::test]
 async fn a_request_waits_for_the_only_instance_to_be_replaced() {
-    let place = Place::with(|options| options.patience = Duration::from_secs(20)).await;
-    let mut first = place.on_bus("cart", "v1", 1, says_its_name).await;
-    place.tell([service("cart", &ALL_V1, &[&first])]).await;
+    let fixture = Fixture::with(|options| options.patience = Duration::from_secs(20)).await;
+    let mut first = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    fixture.tell([service("cart", &ALL_V1, &[&first])]).await;
     first.kill();
-    until_gone(&place, &first).await;
-    let (answer, _second) = tokio::join!(post(&place, "/cart"), async {
+    until_gone(&fixture, &first).await;
+    let (answer, _second) = tokio::join!(post(&fixture, "/cart"), async {
         until("the request waits", async || {
-            place.gateway.stats().waits_total > 0
+            fixture.gateway.stats().waits_total > 0
         })
         .await;
-        let second = place.on_bus("cart", "v1", 2, says_its_name).await;
-        place.tell([service("cart", &ALL_V1, &[&second])]).await;
+        let second = fixture.on_bus("cart", "v1", 2, says_its_name).await;
+        fixture.tell([service("cart", &ALL_V1, &[&second])]).await;
         second
     });
     assert_eq!(answer, (200, "cart-v1-2".to_owned()));

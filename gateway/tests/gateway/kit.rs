@@ -1,4 +1,4 @@
-//! What the tests share: a place with bus and gateway, and instances that can be killed or hang.
+//! What the tests share: a fixture with bus and gateway, and instances that can be killed or hang.
 //!
 //! Each instance has a runtime of its own; to kill it drops that runtime, so that its connections
 //! break as they do when a process is killed.
@@ -39,7 +39,7 @@ impl Drop for Folder {
 }
 
 /// A bus and a gateway on it.
-pub(crate) struct Place {
+pub(crate) struct Fixture {
     pub(crate) gateway: Gateway,
     pub(crate) url: String,
     pub(crate) address: SocketAddr,
@@ -49,12 +49,12 @@ pub(crate) struct Place {
     _folder: Folder,
 }
 
-impl Place {
-    pub(crate) async fn new() -> Place {
-        Place::with(|_| {}).await
+impl Fixture {
+    pub(crate) async fn new() -> Fixture {
+        Fixture::with(|_| {}).await
     }
 
-    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Place {
+    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Fixture {
         let folder = Folder(tempfile::tempdir().expect("a folder"));
         let bus = Bus::start(BusOptions {
             data_dir: folder.0.path().to_path_buf(),
@@ -78,7 +78,7 @@ impl Place {
         };
         let gateway = Gateway::open(listener, parts, options).await.expect("open");
         let http = reqwest::Client::builder().redirect(redirect::Policy::none());
-        Place {
+        Fixture {
             gateway,
             url: format!("http://{address}"),
             address,
@@ -139,11 +139,11 @@ impl Place {
 }
 
 /// Waits until the bus knows that an instance is gone: what comes before that is in its hands.
-pub(crate) async fn until_gone(place: &Place, one: &One) {
+pub(crate) async fn until_gone(fixture: &Fixture, one: &One) {
     let Instance { name, version, .. } = &one.instance;
     let (service, _) = name.split_once('-').expect("its service comes first");
     let ping = format!("$SRV.PING.{service}.{name}");
-    let client = place.bus.client();
+    let client = fixture.bus.client();
     until(&format!("{name} of {version} is gone"), async || {
         let asked = client.request(ping.clone(), Bytes::new()).await;
         asked.is_err_and(|error| error.kind() == async_nats::RequestErrorKind::NoResponders)

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::task::JoinSet;
 
-use crate::kit::{ALL_V1, Asked, One, PATIENCE, Place, says_its_name, service, until};
+use crate::kit::{ALL_V1, Asked, Fixture, One, PATIENCE, says_its_name, service, until};
 
 /// Answers after 5 ms.
 fn works(asked: Asked) -> BoxFuture<'static, ()> {
@@ -27,9 +27,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(place: &Place, per_s: u32, is_post: bool) -> Load {
+    pub(crate) fn start(fixture: &Fixture, per_s: u32, is_post: bool) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
-        let (url, http, stopped) = (place.at("/cart"), place.http.clone(), Arc::clone(&stop));
+        let (url, http, stopped) = (fixture.at("/cart"), fixture.http.clone(), Arc::clone(&stop));
         let counting = tokio::spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_secs(1) / per_s);
             let mut sent = JoinSet::new();
@@ -67,17 +67,17 @@ impl Load {
 
 #[tokio::test]
 async fn routes_change_under_load_and_no_request_is_lost() {
-    let place = Place::new().await;
-    let mut now = place.on_bus("cart", "v1", 1, works).await;
-    place.tell([service("cart", &ALL_V1, &[&now])]).await;
-    let load = Load::start(&place, 300, true);
+    let fixture = Fixture::new().await;
+    let mut now = fixture.on_bus("cart", "v1", 1, works).await;
+    fixture.tell([service("cart", &ALL_V1, &[&now])]).await;
+    let load = Load::start(&fixture, 300, true);
     for number in 2..6 {
         let version = format!("v{number}");
-        let next = place.on_bus("cart", &version, 1, works).await;
+        let next = fixture.on_bus("cart", &version, 1, works).await;
         let half = [(&*version, 5_000), (&*now.instance.version, 5_000)];
-        place.tell([service("cart", &half, &[&next, &now])]).await;
+        fixture.tell([service("cart", &half, &[&next, &now])]).await;
         until("both are asked", async || next.asked() > 50).await;
-        place
+        fixture
             .tell([service("cart", &[(&*version, 10_000)], &[&next])])
             .await;
         let old = std::mem::replace(&mut now, next);
@@ -97,23 +97,23 @@ async fn routes_change_under_load_and_no_request_is_lost() {
 
 #[tokio::test]
 async fn killed_instances_lose_nothing_but_what_was_in_their_hands() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let mut ones: Vec<One> = Vec::new();
     for number in 1..=3 {
-        ones.push(place.on_bus("cart", "v1", number, works).await);
+        ones.push(fixture.on_bus("cart", "v1", number, works).await);
     }
     let told = |ones: &[One]| service("cart", &ALL_V1, &ones.iter().collect::<Vec<_>>());
     let mut cart = told(&ones);
     cart.timeout = Duration::from_secs(3);
-    place.tell([cart]).await;
+    fixture.tell([cart]).await;
     for (is_post, kills) in [(false, 4), (true, 4)] {
-        let load = Load::start(&place, 300, is_post);
+        let load = Load::start(&fixture, 300, is_post);
         for kill in 0..kills {
             let before: u64 = ones.iter().map(One::asked).sum();
             let at = kill % ones.len();
             ones[at].kill();
             let number = u32::try_from(at + 1).expect("small");
-            ones[at] = place.on_bus("cart", "v1", number, works).await;
+            ones[at] = fixture.on_bus("cart", "v1", number, works).await;
             until("the load goes on", async || {
                 ones.iter().map(One::asked).sum::<u64>() > before + 100
             })
@@ -140,11 +140,11 @@ async fn a_closing_gateway_finishes_what_it_has() {
             asked.answer(200, "done").await;
         })
     }
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, slow).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
-    let url = place.at("/cart");
-    let http = place.http.clone();
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, slow).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let url = fixture.at("/cart");
+    let http = fixture.http.clone();
     let asked = tokio::spawn(async move {
         let asked = stream::iter(0..50).map(|_| {
             let (http, url) = (http.clone(), url.clone());
@@ -161,9 +161,9 @@ async fn a_closing_gateway_finishes_what_it_has() {
         asked.buffer_unordered(50).collect::<Vec<_>>().await
     });
     until("all are under way", async || one.asked() == 50).await;
-    assert_eq!(place.gateway.close().await, 0);
+    assert_eq!(fixture.gateway.close().await, 0);
     assert_eq!(asked.await.expect("no panic"), vec!["done"; 50]);
-    let refused = tokio::net::TcpStream::connect(place.address).await;
+    let refused = tokio::net::TcpStream::connect(fixture.address).await;
     assert!(refused.is_err(), "the door is shut");
 }
 
@@ -172,22 +172,22 @@ async fn a_closing_gateway_cuts_what_does_not_end() {
     fn never(_: Asked) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
-    let place = Place::with(|options| options.close_within = Duration::from_millis(200)).await;
-    let one = place.on_bus("cart", "v1", 1, never).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
-    let asked = tokio::spawn(place.http.get(place.at("/cart")).send());
+    let fixture = Fixture::with(|options| options.close_within = Duration::from_millis(200)).await;
+    let one = fixture.on_bus("cart", "v1", 1, never).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let asked = tokio::spawn(fixture.http.get(fixture.at("/cart")).send());
     until("it is under way", async || one.asked() == 1).await;
-    assert_eq!(place.gateway.close().await, 1);
+    assert_eq!(fixture.gateway.close().await, 1);
     assert!(asked.await.expect("no panic").is_err());
 }
 
 #[tokio::test]
 async fn a_bus_that_goes_is_said_and_found_again() {
-    let place = Place::with(|options| options.patience = Duration::from_millis(100)).await;
-    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
-    assert_eq!(place.text("/cart").await.0, 200);
-    let health = place.bus.health().await;
+    let fixture = Fixture::with(|options| options.patience = Duration::from_millis(100)).await;
+    let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    assert_eq!(fixture.text("/cart").await.0, 200);
+    let health = fixture.bus.health().await;
     let pid = health.pid.expect("a private bus");
     let kill = std::process::Command::new("kill")
         .args(["-9", &pid.to_string()])
@@ -195,7 +195,7 @@ async fn a_bus_that_goes_is_said_and_found_again() {
     assert!(kill.expect("run").success());
     let mut words = Vec::new();
     until("it is found again", async || {
-        let (status, text) = place.text("/cart").await;
+        let (status, text) = fixture.text("/cart").await;
         if status != 200 {
             words.push(text);
         }
@@ -213,12 +213,12 @@ async fn a_bus_that_goes_is_said_and_found_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_closes_though_the_bus_has_gone() {
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, says_its_name).await;
-    place.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
     // Somebody asked; that is still to be told.
-    assert_eq!(place.text("/cart").await.0, 200);
-    place.bus.stop().await;
-    let closed = tokio::time::timeout(PATIENCE, place.gateway.close()).await;
+    assert_eq!(fixture.text("/cart").await.0, 200);
+    fixture.bus.stop().await;
+    let closed = tokio::time::timeout(PATIENCE, fixture.gateway.close()).await;
     assert_eq!(closed.expect("in time"), 0);
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::kit::{ALL_V1, One, Place, service, until};
+use crate::kit::{ALL_V1, Fixture, One, service, until};
 use crate::life::Load;
 
 type Page = Response<BoxBody<Bytes, Infallible>>;
@@ -94,19 +94,19 @@ impl<S: futures::Stream + Unpin> futures::Stream for SyncStream<S> {
     }
 }
 
-async fn shop(place: &Place) -> One {
+async fn shop(fixture: &Fixture) -> One {
     let one = One::on_port("shop", "v1", 1, program).await;
-    place.tell([service("shop", &ALL_V1, &[&one])]).await;
+    fixture.tell([service("shop", &ALL_V1, &[&one])]).await;
     one
 }
 
 #[tokio::test]
 async fn a_program_sees_the_request_without_prefix_and_hop_by_hop() {
-    let place = Place::new().await;
-    let one = shop(&place).await;
-    let sent = place
+    let fixture = Fixture::new().await;
+    let one = shop(&fixture).await;
+    let sent = fixture
         .http
-        .get(place.at("/shop/list?page=2"))
+        .get(fixture.at("/shop/list?page=2"))
         .header("connection", "x-once")
         .header("x-once", "1")
         .header("serin-arm", "shop=v9")
@@ -121,7 +121,7 @@ async fn a_program_sees_the_request_without_prefix_and_hop_by_hop() {
             .iter()
             .any(|line| line.as_str().is_some_and(|line| line.starts_with(start)))
     };
-    let host = format!("host: {}", place.address);
+    let host = format!("host: {}", fixture.address);
     for line in [
         &*host,
         "x-forwarded-for: 127.0.0.1",
@@ -134,33 +134,34 @@ async fn a_program_sees_the_request_without_prefix_and_hop_by_hop() {
         assert!(!has(line), "{line} in {lines:#?}");
     }
     for _ in 0..20 {
-        place.json("/shop/again").await;
+        fixture.json("/shop/again").await;
     }
     assert_eq!(one.asked(), 1, "one connection is kept for all");
 }
 
 #[tokio::test]
 async fn connections_that_wait_do_not_hold_up_the_end() {
-    let place = Place::with(|options| options.close_within = Duration::from_secs(60)).await;
-    let _one = shop(&place).await;
-    place.json("/shop/list").await;
-    let closing = tokio::time::timeout(Duration::from_secs(20), place.gateway.close());
+    let fixture = Fixture::with(|options| options.close_within = Duration::from_secs(60)).await;
+    let _one = shop(&fixture).await;
+    fixture.json("/shop/list").await;
+    let closing = tokio::time::timeout(Duration::from_secs(20), fixture.gateway.close());
     assert_eq!(closing.await.expect("it does not wait for them"), 0);
 }
 
 #[tokio::test]
 async fn bodies_stream_both_ways() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let one = One::on_port("shop", "v1", 1, program).await;
     let mut told = service("shop", &ALL_V1, &[&one]);
     told.body_bytes_max = 8 << 20;
-    place.tell([told]).await;
+    fixture.tell([told]).await;
     let piece = vec![7_u8; 64 << 10];
     let pieces = |count| {
         let piece = piece.clone();
         futures::stream::iter((0..count).map(move |_| Ok::<_, std::io::Error>(piece.clone())))
     };
-    let post = |path: &str, body: reqwest::Body| place.http.post(place.at(path)).body(body).send();
+    let post =
+        |path: &str, body: reqwest::Body| fixture.http.post(fixture.at(path)).body(body).send();
     let counted = post("/shop/count", reqwest::Body::wrap_stream(pieces(100))).await;
     let counted = counted.expect("answered").text().await.expect("text");
     assert_eq!(counted, (100 * piece.len()).to_string());
@@ -191,9 +192,9 @@ async fn bodies_stream_both_ways() {
 
 #[tokio::test]
 async fn server_sent_events_come_as_they_happen_and_end_with_the_gateway() {
-    let place = Place::new().await;
-    let _one = shop(&place).await;
-    let mut events = place.get("/shop/events").await;
+    let fixture = Fixture::new().await;
+    let _one = shop(&fixture).await;
+    let mut events = fixture.get("/shop/events").await;
     assert_eq!(
         events.headers()["content-type"],
         "text/event-stream; charset=utf-8"
@@ -202,7 +203,7 @@ async fn server_sent_events_come_as_they_happen_and_end_with_the_gateway() {
         let event = events.chunk().await.expect("an event").expect("more");
         assert_eq!(event, format!("data: {n}\n\n"));
     }
-    let closing = tokio::spawn(place.gateway.close());
+    let closing = tokio::spawn(fixture.gateway.close());
     let drained = async { while let Ok(Some(_)) = events.chunk().await {} };
     tokio::time::timeout(Duration::from_secs(5), drained)
         .await
@@ -248,10 +249,14 @@ async fn shouts(stream: TcpStream, connections: Arc<AtomicU64>) {
 
 #[tokio::test]
 async fn a_websocket_goes_through() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let one = One::on_port("chat", "v1", 1, shouts).await;
-    place.tell([service("chat", &ALL_V1, &[&one])]).await;
-    let mut client = BufReader::new(TcpStream::connect(place.address).await.expect("connected"));
+    fixture.tell([service("chat", &ALL_V1, &[&one])]).await;
+    let mut client = BufReader::new(
+        TcpStream::connect(fixture.address)
+            .await
+            .expect("connected"),
+    );
     let head = "GET /chat/room HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\n\
         upgrade: websocket\r\nsec-websocket-key: finch\r\nsec-websocket-version: 13\r\n\r\n";
     client
@@ -275,8 +280,8 @@ async fn a_websocket_goes_through() {
         client.read_line(&mut line).await.expect("a line");
         assert_eq!(line, word.to_uppercase());
     }
-    assert_eq!(place.gateway.stats().tunnels, 1);
-    let closing = tokio::spawn(place.gateway.close());
+    assert_eq!(fixture.gateway.stats().tunnels, 1);
+    let closing = tokio::spawn(fixture.gateway.close());
     let mut rest = Vec::new();
     let ended = client.read_to_end(&mut rest);
     tokio::time::timeout(Duration::from_secs(5), ended)
@@ -311,19 +316,19 @@ async fn moody(stream: TcpStream, connections: Arc<AtomicU64>) {
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_a_second_try_for_what_may_run_twice() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let moody = One::on_port("shop", "v1", 1, moody).await;
     let good = One::on_port("shop", "v1", 2, program).await;
     let mut gone = One::on_port("shop", "v1", 3, program).await;
     gone.kill();
-    place
+    fixture
         .tell([service("shop", &ALL_V1, &[&moody, &good, &gone])])
         .await;
     let mut broken = 0;
     until("both kinds were asked of the moody one", async || {
-        let (status, text) = place.text("/shop/any").await;
+        let (status, text) = fixture.text("/shop/any").await;
         assert_eq!(status, 200, "GET is asked again: {text}");
-        let sent = place.http.post(place.at("/shop/any")).body("x").send();
+        let sent = fixture.http.post(fixture.at("/shop/any")).body("x").send();
         let response = sent.await.expect("answered");
         if response.status() != 200 {
             assert_eq!(response.status(), 502);
@@ -331,18 +336,18 @@ async fn a_connection_that_breaks_is_a_second_try_for_what_may_run_twice() {
             assert!(text.contains("it was not sent again"), "{text}");
             broken += 1;
         }
-        broken > 1 && place.gateway.stats().retries_total > 1
+        broken > 1 && fixture.gateway.stats().retries_total > 1
     })
     .await;
     let alone = One::on_port("shop", "v1", 4, self::moody).await;
-    place.tell([service("shop", &ALL_V1, &[&alone])]).await;
-    assert_eq!(place.text("/shop/well").await, (200, "well".to_owned()));
-    assert_eq!(place.get("/shop/any").await.status(), 502);
+    fixture.tell([service("shop", &ALL_V1, &[&alone])]).await;
+    assert_eq!(fixture.text("/shop/well").await, (200, "well".to_owned()));
+    assert_eq!(fixture.get("/shop/any").await.status(), 502);
 }
 
 #[tokio::test]
 async fn a_program_that_is_late_or_no_http_is_named() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let slow = One::on_port("shop", "v1", 1, program).await;
     let odd = One::on_port("odd", "v1", 1, |mut stream: TcpStream, _| async move {
         let mut head = [0; 16];
@@ -356,13 +361,13 @@ async fn a_program_that_is_late_or_no_http_is_named() {
     .await;
     let mut shop = service("shop", &ALL_V1, &[&slow]);
     shop.timeout = Duration::from_millis(100);
-    place.tell([shop, service("odd", &ALL_V1, &[&odd])]).await;
-    let (status, text) = place.text("/shop/slow").await;
+    fixture.tell([shop, service("odd", &ALL_V1, &[&odd])]).await;
+    let (status, text) = fixture.text("/shop/slow").await;
     assert!(
         status == 504 && text.contains("SER-GATE-003"),
         "{status} {text}"
     );
-    let (status, text) = place.text("/odd").await;
+    let (status, text) = fixture.text("/odd").await;
     assert!(
         status == 502 && text.contains("something that is not HTTP"),
         "{status} {text}"
@@ -371,25 +376,25 @@ async fn a_program_that_is_late_or_no_http_is_named() {
 
 #[tokio::test]
 async fn killed_programs_lose_no_request_that_may_run_twice() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let mut ones = Vec::new();
     for number in 1..=3 {
         ones.push(One::on_port("cart", "v1", number, program).await);
     }
     let told = |ones: &[One]| service("cart", &ALL_V1, &ones.iter().collect::<Vec<_>>());
-    place.tell([told(&ones)]).await;
-    let load = Load::start(&place, 300, false);
+    fixture.tell([told(&ones)]).await;
+    let load = Load::start(&fixture, 300, false);
     for kill in 0..4 {
-        let before = place.gateway.stats().requests_total;
+        let before = fixture.gateway.stats().requests_total;
         let at = kill % ones.len();
         ones[at].kill();
         until("the load goes on without it", async || {
-            place.gateway.stats().requests_total > before + 60
+            fixture.gateway.stats().requests_total > before + 60
         })
         .await;
         let number = u32::try_from(at + 1).expect("small");
         ones[at] = One::on_port("cart", "v1", number, program).await;
-        place.tell([told(&ones)]).await;
+        fixture.tell([told(&ones)]).await;
     }
     let counts = load.end().await;
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["200 OK"], "{counts:?}");

@@ -9,13 +9,13 @@ use serin_wire::call;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::kit::{ALL_V1, Asked, One, PATIENCE, Place, service, until};
+use crate::kit::{ALL_V1, Asked, Fixture, One, PATIENCE, service, until};
 
 const MS: Duration = Duration::from_millis(1);
 static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
 
-async fn place() -> Place {
-    Place::with(|options| options.taken_within = 300 * MS).await
+async fn fixture() -> Fixture {
+    Fixture::with(|options| options.taken_within = 300 * MS).await
 }
 
 /// Reads the head of a request, and nothing more.
@@ -69,8 +69,10 @@ async fn tells_seldom(stream: TcpStream, _: Arc<AtomicU64>) {
 }
 
 /// A visitor who has asked and got the head of the answer.
-async fn visitor(place: &Place, path: &str) -> BufReader<TcpStream> {
-    let stream = TcpStream::connect(place.address).await.expect("connected");
+async fn visitor(fixture: &Fixture, path: &str) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(fixture.address)
+        .await
+        .expect("connected");
     let mut stream = BufReader::new(stream);
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
@@ -83,44 +85,46 @@ async fn visitor(place: &Place, path: &str) -> BufReader<TcpStream> {
 
 #[tokio::test]
 async fn a_visitor_who_stops_reading_gives_its_place_back() {
-    let place = place().await;
+    let fixture = fixture().await;
     let port = One::on_port("shop", "v1", 1, floods).await;
-    let bus = place.on_bus("cart", "v1", 1, floods_the_bus).await;
+    let bus = fixture.on_bus("cart", "v1", 1, floods_the_bus).await;
     let shop = service("shop", &ALL_V1, &[&port]);
-    place.tell([shop, service("cart", &ALL_V1, &[&bus])]).await;
+    fixture
+        .tell([shop, service("cart", &ALL_V1, &[&bus])])
+        .await;
     for path in ["/shop", "/cart"] {
-        let stopped = visitor(&place, path).await;
+        let stopped = visitor(&fixture, path).await;
         until("it is cut off", async || {
-            let stats = place.gateway.stats();
+            let stats = fixture.gateway.stats();
             (stats.connections, stats.requests, stats.held_bytes) == (0, 0, 0)
         })
         .await;
         drop(stopped);
     }
-    assert_eq!(place.gateway.stats().abandoned_total, 2);
+    assert_eq!(fixture.gateway.stats().abandoned_total, 2);
 }
 
 #[tokio::test]
 async fn a_visitor_who_reads_slowly_is_served() {
-    let place = place().await;
+    let fixture = fixture().await;
     let one = One::on_port("shop", "v1", 1, floods).await;
-    place.tell([service("shop", &ALL_V1, &[&one])]).await;
-    let mut slow = visitor(&place, "/shop").await;
+    fixture.tell([service("shop", &ALL_V1, &[&one])]).await;
+    let mut slow = visitor(&fixture, "/shop").await;
     let mut piece = vec![0; 1 << 20];
     // Thrice as long as it might take nothing.
     for _ in 0..30 {
         slow.read_exact(&mut piece).await.expect("it goes on");
         tokio::time::sleep(30 * MS).await;
     }
-    assert_eq!(place.gateway.stats().requests, 1);
+    assert_eq!(fixture.gateway.stats().requests, 1);
 }
 
 #[tokio::test]
 async fn a_stream_on_which_nothing_happens_stays() {
-    let place = place().await;
+    let fixture = fixture().await;
     let one = One::on_port("shop", "v1", 1, tells_seldom).await;
-    place.tell([service("shop", &ALL_V1, &[&one])]).await;
-    let mut lines = visitor(&place, "/shop").await.lines();
+    fixture.tell([service("shop", &ALL_V1, &[&one])]).await;
+    let mut lines = visitor(&fixture, "/shop").await.lines();
     let mut events = Vec::new();
     while events.len() < 2 {
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
@@ -136,12 +140,14 @@ async fn a_stream_on_which_nothing_happens_stays() {
 
 #[tokio::test]
 async fn an_instance_that_stops_reading_fails_its_request_alone() {
-    let place = place().await;
+    let fixture = fixture().await;
     let one = One::on_port("shop", "v1", 1, takes_nothing).await;
     let mut shop = service("shop", &ALL_V1, &[&one]);
     shop.body_bytes_max = 1 << 30;
-    place.tell([shop]).await;
-    let stream = TcpStream::connect(place.address).await.expect("connected");
+    fixture.tell([shop]).await;
+    let stream = TcpStream::connect(fixture.address)
+        .await
+        .expect("connected");
     let (read, mut write) = stream.into_split();
     let head = format!(
         "POST /shop HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",

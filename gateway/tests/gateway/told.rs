@@ -6,12 +6,19 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serin_wire::{Request, Span, call, span};
 
-use crate::kit::{Asked, PATIENCE, Place, service};
+use crate::kit::{Asked, Fixture, PATIENCE, service};
 
 fn answers(asked: Asked) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         if asked.target() == "/fail" {
             return asked.answer(500, "no").await;
+        }
+        if asked.target() == "/items/seed-mix" {
+            let headers = [
+                (call::WEB_STATUS, "404"),
+                (call::WEB_PATTERN, "/items/{sku}"),
+            ];
+            return asked.send(&headers, "").await;
         }
         let headers = [(call::WEB_STATUS, "200"), (call::QUEUE_US, "7")];
         asked.send(&headers, "finch").await;
@@ -31,12 +38,14 @@ async fn lines(messages: &mut async_nats::Subscriber) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn each_request_is_a_row_and_a_span() {
-    let place = Place::with(|options| options.patience = Duration::from_millis(50)).await;
-    let one = place.on_bus("cart", "v2", 1, answers).await;
+    let fixture = Fixture::with(|options| options.patience = Duration::from_millis(50)).await;
+    let one = fixture.on_bus("cart", "v2", 1, answers).await;
     let weights = [("v2", 9_999), ("v1", 1)];
     let none = service("mail", &weights, &[]);
-    place.tell([service("cart", &weights, &[&one]), none]).await;
-    let client = place.bus.client();
+    fixture
+        .tell([service("cart", &weights, &[&one]), none])
+        .await;
+    let client = fixture.bus.client();
     let mut rows = client.subscribe("tel.req.>").await.expect("subscribed");
     let mut spans = client
         .subscribe("tel.span.gateway.>")
@@ -44,14 +53,14 @@ async fn each_request_is_a_row_and_a_span() {
         .expect("subscribed");
     client.flush().await.expect("flushed");
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let sent = place
+    let sent = fixture
         .http
-        .get(place.at("/cart/a?b=c"))
+        .get(fixture.at("/cart/a?b=c"))
         .header("traceparent", parent)
         .send();
     sent.await.expect("answered").bytes().await.expect("a body");
-    place.text("/cart/fail").await;
-    place.text("/mail").await;
+    fixture.text("/cart/fail").await;
+    fixture.text("/mail").await;
     let mut found = Vec::new();
     while found.len() < 3 {
         found.extend(lines(&mut rows).await);
@@ -66,7 +75,7 @@ async fn each_request_is_a_row_and_a_span() {
     let first = told("tel.req.cart.v2.cart-v2-1", 0);
     assert_eq!(
         (&*first.endpoint, first.caller.as_deref()),
-        ("/cart", Some("gateway"))
+        ("/cart/a", Some("gateway"))
     );
     assert_eq!(
         (first.status, first.bytes, first.queue_us),
@@ -100,17 +109,49 @@ async fn each_request_is_a_row_and_a_span() {
         .find(|span| span.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736");
     let root = root.expect("the continued trace");
     assert_eq!(root.parent_id.as_deref(), Some("00f067aa0ba902b7"));
-    assert_eq!(root.name, "GET /cart");
+    assert_eq!(root.name, "GET /cart/a");
+    assert_eq!(root.attributes["http.route"], "/cart/a");
     assert_eq!(root.attributes["url.path"], "/cart/a");
     assert_eq!(root.attributes["serin.instance"], "cart-v2-1");
     let failed = spans
         .iter()
         .filter(|span| span.status == span::SpanStatus::Error);
     assert_eq!(failed.count(), 2);
-    let stats = place.gateway.stats();
+    let stats = fixture.gateway.stats();
     assert_eq!((stats.requests_total, stats.requests), (3, 0));
     assert_eq!(stats.answers_total, [0, 1, 0, 0, 2]);
     assert_eq!(stats.dropped_rows_total, 0);
+}
+
+#[tokio::test]
+async fn requests_are_told_by_the_pattern_that_matched_or_the_shape_of_their_path() {
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, answers).await;
+    fixture
+        .tell([service("cart", &crate::kit::ALL_V1, &[&one])])
+        .await;
+    let client = fixture.bus.client();
+    let mut rows = client.subscribe("tel.req.>").await.expect("subscribed");
+    client.flush().await.expect("flushed");
+    for path in [
+        "/cart/",
+        "/cart/items/seed-mix",
+        "/cart/orders/17",
+        "/cart/orders/18?x=1",
+    ] {
+        fixture.text(path).await;
+    }
+    let mut found = Vec::new();
+    while found.len() < 4 {
+        found.extend(lines(&mut rows).await);
+    }
+    let endpoints = found.iter().map(|(_, line)| {
+        let row: Request<'_> = serde_json::from_str(line).expect("a row");
+        row.endpoint.into_owned()
+    });
+    let endpoints: Vec<String> = endpoints.collect();
+    let orders = "/cart/orders/{id}";
+    assert_eq!(endpoints, ["/cart", "/cart/items/{sku}", orders, orders]);
 }
 
 #[tokio::test]
@@ -118,22 +159,22 @@ async fn a_client_that_leaves_is_told_as_such() {
     fn never(_: Asked) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
-    let place = Place::new().await;
-    let one = place.on_bus("cart", "v1", 1, never).await;
-    place
+    let fixture = Fixture::new().await;
+    let one = fixture.on_bus("cart", "v1", 1, never).await;
+    fixture
         .tell([service("cart", &crate::kit::ALL_V1, &[&one])])
         .await;
-    let client = place.bus.client();
+    let client = fixture.bus.client();
     let mut rows = client.subscribe("tel.req.>").await.expect("subscribed");
     client.flush().await.expect("flushed");
-    let left = place
+    let left = fixture
         .http
-        .get(place.at("/cart"))
+        .get(fixture.at("/cart"))
         .timeout(Duration::from_millis(300))
         .send();
     assert!(left.await.is_err());
     let found = lines(&mut rows).await;
     let row: Request<'_> = serde_json::from_str(&found[0].1).expect("a row");
     assert_eq!(row.status, 499);
-    assert_eq!(place.gateway.stats().abandoned_total, 1);
+    assert_eq!(fixture.gateway.stats().abandoned_total, 1);
 }

@@ -50,6 +50,18 @@ async fn telemetry_becomes_rows() {
         "queue_us": 250, "method": "POST", "bytes": 12, "trace_id": trace, "arm": "cart=v8"
     });
     let bare = json!({"time": now_us, "endpoint": "add", "status": 200, "duration_us": 1});
+    // Told by who called in vain: whom it names, but never in another's name.
+    let untaken = |callee: Value| {
+        json!({
+            "time": now_us, "endpoint": "charge", "caller": "spoofed", "status": 408, "duration_us": 2000,
+            "trace_id": trace, "callee": callee
+        })
+    };
+    let untaken = [
+        untaken(json!({"service": "pay", "version": "v2"})),
+        untaken(json!({"service": "mail"})),
+        untaken(json!({"service": "no name", "version": "v2"})),
+    ];
     publish(&telemetry, "tel.beat.cart.v1.cart-v1-1", &[beat]).await;
     publish(&telemetry, "tel.beat.cart.v1.cart-v1-2", &[hostile]).await;
     publish(
@@ -72,9 +84,10 @@ async fn telemetry_becomes_rows() {
     let metrics = [counter, histogram, unknown];
     publish(&telemetry, "tel.metric.cart.v1.cart-v1-1", &metrics).await;
     publish(&telemetry, "tel.req.cart.v1.cart-v1-1", &[request, bare]).await;
-    // The stream is read in order: the last are there when the two of them are.
+    publish(&telemetry, "tel.req.cart.v1.cart-v1-1", &untaken).await;
+    // The stream is read in order: the last are there when the four of them are.
     until(&ingest, "all are taken", |stats| {
-        stats.telemetry_bad == 4 && rows(&lake.snapshot(), "requests") == 2
+        stats.telemetry_bad == 5 && rows(&lake.snapshot(), "requests") == 4
     })
     .await;
     ingest.flush().await.expect("a flush");
@@ -86,11 +99,13 @@ async fn telemetry_becomes_rows() {
             "SELECT service, name, trace_id, span_id, duration_us, status, attributes_tries FROM lake.main.spans",
             "SELECT instance, level, message, source, dropped, trace_id, fields_order_id FROM lake.main.logs",
             "SELECT service, version, endpoint, caller, status, has_failed, duration_ms, queue_ms, method, \
-             bytes, trace_id, _arm FROM lake.main.requests ORDER BY status DESC",
+             bytes, trace_id, _arm FROM lake.main.requests WHERE endpoint = 'add' ORDER BY status DESC",
             "SELECT service, instance, name, kind, value, delta, labels_queue, labels_code FROM lake.main.metrics \
              WHERE kind = 'counter'",
             "SELECT name, kind, unit, value, count, sum, min, max, p50, p95, buckets FROM lake.main.metrics \
              WHERE kind = 'histogram'",
+            "SELECT service, version, instance, caller, status, has_failed, duration_ms FROM lake.main.requests \
+             WHERE endpoint = 'charge' ORDER BY service",
         ],
     );
     assert_eq!(
@@ -156,6 +171,13 @@ async fn telemetry_becomes_rows() {
             19.0,
             buckets
         ]])
+    );
+    assert_eq!(
+        found[6],
+        json!([
+            ["mail", "none", "none", "cart", 408, true, 2.0],
+            ["pay", "v2", "none", "cart", 408, true, 2.0]
+        ])
     );
     place.end().await;
 }

@@ -1,12 +1,14 @@
 """Calls of other services: the version by the routes, one retry, and where the time went.
 
-What is sent along (remaining time, trace, arms, depth of chains) comes from the context of the work under
-way. ``docs/decisions/005-calls.md`` has the rules. Start at :func:`call`.
+What is sent along (remaining time, trace, arms, depth of chains) comes from the context of the work
+under way. A call is told by whoever takes it, and by us where nobody did.
+``docs/decisions/005-calls.md`` has the rules. Start at :func:`call`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 from dataclasses import dataclass
@@ -135,9 +137,12 @@ async def _attempts(
                 continue
             may_retry = may_repeat if isinstance(error, Lost) else is_absent
             if is_last or not may_retry:
-                waited_ms = int((clock.monotonic() - began) * 1000)
                 # The try before may have run, whatever became of this one.
-                raise _explained(lost or error, asked, len(body), waited_ms) from None
+                took_us = clock.since_us(began)
+                failed = _explained(lost or error, asked, len(body), took_us // 1000)
+                line = _line(asked, version, context, failed.code, took_us)
+                _tell(core, link, error, line)
+                raise failed from None
             if isinstance(error, Lost):
                 lost = error
             if is_absent:
@@ -183,6 +188,37 @@ def _explained(error: Exception, asked: Call, size: int, waited_ms: int) -> Call
         return CallError(wire.CODE_BUSY, text, may_have_run=False)
     text = f"the request to {asked.target} has {size} bytes, more than the bus takes"
     return CallError(wire.CODE_TOO_LARGE, text, may_have_run=False)
+
+
+def _line(
+    asked: Call, version: Optional[str], context: Context, status: int, took_us: int
+) -> Dict[str, Any]:
+    """What is told of a call that nobody took."""
+    callee = {"service": asked.service}
+    if version:
+        callee["version"] = version
+    line = {
+        "time": clock.now_us() - took_us,
+        "endpoint": asked.endpoint,
+        "status": status,
+        "duration_us": took_us,
+        "trace_id": context.trace_id(),
+        "callee": callee,
+    }
+    if context.arm:
+        line["arm"] = context.arm
+    return line
+
+
+def _tell(core: Core, link: Link, error: Exception, line: Dict[str, Any]) -> None:
+    """Tells a call that nobody took. Where there was no answer, one that still comes shows that its
+    service tells it."""
+    tell = functools.partial(core.requests_told.push, line)
+    if isinstance(error, Lost):
+        if error.token:
+            link.tell_unless_answered(error.token, tell)
+    elif isinstance(error, (NoResponders, NotSent)):
+        tell()
 
 
 def _headers(core: Core, asked: Call, context: Context, left_s: float) -> Dict[str, str]:

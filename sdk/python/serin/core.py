@@ -173,6 +173,10 @@ class Core:
             is_first = self._drain_s is None
             self._drain_s = deadline_s if is_first else self._drain_s
         self.queue.close()
+        with self._lock:
+            links = list(self._links.values())
+        for link in links:
+            link.tell_now()
         if is_first:
             self.set_state(DRAINING)
             self._tell("serin-send", self._stop_sender)

@@ -20,6 +20,8 @@ from .wire.route import Route, Routes
 
 #: The routes are awaited this long before the first call; without them calls go to any version.
 ROUTES_WITHIN_S = 0.5
+#: An answer at the deadline is on its way for so long at most, also on a busy machine.
+ANSWERED_WITHIN_S = 1.0
 #: After a bus came back, services may take this long to listen again: some tries to connect.
 SETTLES_WITHIN_S = 1.5
 _log = logging.getLogger(__name__)
@@ -38,11 +40,13 @@ class NoResponders(LinkError):
 
 
 class Lost(LinkError):
-    """It was sent, and no answer came: in time, or before the connection broke."""
+    """It was sent, and no answer came: in time, or before the connection broke. The ``token`` is where
+    one may still come."""
 
-    def __init__(self, is_broken: bool) -> None:
+    def __init__(self, is_broken: bool, token: Optional[str] = None) -> None:
         super().__init__("the connection broke" if is_broken else "no answer in time")
         self.is_broken = is_broken
+        self.token = token
 
 
 class _Waiting(NamedTuple):
@@ -60,6 +64,8 @@ class Link:
         self._inbox = self.bus.new_inbox()
         self._next = 0
         self._waiting: Dict[str, _Waiting] = {}
+        #: What is to be told of calls that nobody answered: as many as ended within the last moment.
+        self._unanswered: Dict[str, Callable[[], None]] = {}
         self._listening: Dict[str, Callable[[Optional[Msg]], None]] = {}
         self._connection = 0
         self._asking: Optional[asyncio.Task[None]] = None
@@ -104,12 +110,29 @@ class Link:
         except Away:
             raise NotSent("the bus is away") from None
         except asyncio.TimeoutError:
-            raise Lost(is_broken=False) from None
+            is_open = token in self._waiting
+            raise Lost(is_broken=False, token=token if is_open else None) from None
         finally:
             self._waiting.pop(token, None)
         if (message.headers or {}).get("Status") == "503" and not message.data:
             raise NoResponders(f"nobody serves {subject}")
         return message
+
+    def tell_unless_answered(self, token: str, tell: Callable[[], None]) -> None:
+        """Calls this a moment later, unless an answer still comes: whoever takes a call tells it, and
+        answers no later than at its deadline."""
+        self._unanswered[token] = tell
+        asyncio.get_running_loop().call_later(ANSWERED_WITHIN_S, self._tell_unanswered, token)
+
+    def _tell_unanswered(self, token: str) -> None:
+        tell = self._unanswered.pop(token, None)
+        if tell:
+            tell()
+
+    def tell_now(self) -> None:
+        """Tells of the calls that nobody answered so far: the process ends. From any thread."""
+        for token in list(self._unanswered):
+            self._tell_unanswered(token)
 
     def listen(self, hear: Callable[[Optional[Msg]], None]) -> str:
         """A new word of the inbox; calls with each message there until :meth:`forget`, and with ``None``
@@ -158,6 +181,7 @@ class Link:
         hear = self._listening.get(token)
         if hear:
             hear(message)
+        self._unanswered.pop(token, None)
         waiting = self._waiting.pop(token, None)
         if waiting and not waiting.answer.done():
             waiting.answer.set_result(message)

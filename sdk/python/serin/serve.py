@@ -49,6 +49,8 @@ class _Taken:
     deadline: Optional[float]
     started: Optional[float] = None
     has_failed: bool = False
+    #: Of a web request, the pattern that its path matched.
+    pattern: str = ""
     #: Whether its handler runs in a thread, which cannot be stopped.
     is_in_thread: bool = False
 
@@ -241,6 +243,7 @@ class Server:
     async def _web(self, taken: _Taken) -> Answer:
         request = WebRequest.read(header_pairs(taken.message), taken.message.data)
         handler = self._router.find(request)
+        taken.pattern = request.pattern
         has_parameter = bool(inspect.signature(handler).parameters)
         returned = await self._call(taken, handler, (request,) if has_parameter else ())
         return Answer.web(Response.of(returned))
@@ -262,6 +265,8 @@ class Server:
         if started is not None:
             headers.append((wire.QUEUE_US, str(int((started - taken.at) * 1e6))))
             headers.append((wire.HANDLER_US, str(clock.since_us(started))))
+        if taken.pattern:
+            headers.append((wire.WEB_PATTERN, taken.pattern))
         if taken.message.reply:
             try:
                 if answer.response is None:
@@ -294,12 +299,14 @@ class Server:
     def _tell(self, taken: _Taken, answer: Answer, context: Context, span: Span) -> None:
         """Counts the call, and tells its row and its span."""
         took_us = clock.since_us(taken.at)
-        taken.has_failed = span.has_failed = answer.status >= wire.CODE_FAILED
+        is_web = taken.endpoint.name == wire.WEB_ENDPOINT
+        has_failed = answer.status >= wire.CODE_FAILED if is_web else wire.has_failed(answer.status)
+        taken.has_failed = span.has_failed = has_failed
         handler_us = 0 if taken.started is None else clock.since_us(taken.started)
         queue_us = max(0, took_us - handler_us)
         taken.endpoint.count(took_us, answer.message if answer.status >= 400 else None)
         # The row of a web request is told by the gateway alone.
-        if taken.endpoint.name != wire.WEB_ENDPOINT:
+        if not is_web:
             line: Dict[str, Any] = {
                 "time": taken.time_us,
                 "endpoint": taken.endpoint.name,

@@ -39,6 +39,8 @@ class WebRequest:
     raw_path: str = "/"
     #: What the pattern's ``{names}`` matched.
     params: Dict[str, str] = field(default_factory=dict)
+    #: The path of the pattern that matched, ``/items/{id}``; empty where none did.
+    pattern: str = ""
 
     def text(self) -> str:
         """The body as text."""
@@ -167,6 +169,7 @@ def _type_of(body: Any) -> str:
 
 
 class _Path(NamedTuple):
+    pattern: str
     method: Optional[str]
     words: Tuple[str, ...]
     handler: Callable[..., Any]
@@ -187,19 +190,19 @@ class Router:
         method, _, path = pattern.rpartition(" ")
         if not path.startswith("/"):
             raise ValueError(f'the pattern {pattern!r} must look like "GET /items/{{id}}"')
-        self._paths.append(_Path(method.upper() or None, _words(path), handler))
+        self._paths.append(_Path(path, method.upper() or None, _words(path), handler))
 
     def find(self, request: WebRequest) -> Callable[..., Any]:
         """The handler; raises :class:`CallError` 404 or 405."""
         words = _words(request.raw_path)
         is_there = False
-        for method, pattern, handler in self._paths:
-            params = _match(pattern, words)
+        for pattern, method, wanted, handler in self._paths:
+            params = _match(wanted, words)
             if params is None:
                 continue
             is_there = True
             if method in (None, request.method) or (method == "GET" and request.method == "HEAD"):
-                request.params = params
+                request.params, request.pattern = params, pattern
                 return handler
         if self._rest:
             return self._rest

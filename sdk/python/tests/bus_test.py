@@ -17,7 +17,7 @@ from typing import Any, Dict, List
 import serin
 from serin import sync
 
-from .place import PATIENCE_S, Place, until
+from .fixture import PATIENCE_S, Fixture, until
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ROOT = Path(__file__).parent.parent
@@ -36,12 +36,12 @@ def emit_numbers(app: Any, first: int, end: int) -> None:
 
 class BusTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
-        self.place = Place()
-        self.addAsyncCleanup(self.place.close)
-        await self.place.start()
+        self.fixture = Fixture()
+        self.addAsyncCleanup(self.fixture.close)
+        await self.fixture.start()
 
     async def connect(self, **options: Any) -> serin.Serin:
-        app = serin.connect(self.place.options(**options))
+        app = serin.connect(self.fixture.options(**options))
         self.addAsyncCleanup(app.drain, 0.1)
         return app
 
@@ -51,7 +51,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(ids, sorted(set(ids)))
 
     def segments(self) -> List[Path]:
-        return list(self.place.spill.rglob("*.seg"))
+        return list(self.fixture.spill.rglob("*.seg"))
 
     async def flush(self, app: serin.Serin) -> None:
         self.assertTrue(await app.flush(PATIENCE_S), app.counts())
@@ -71,7 +71,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         app.emit("large", text="x" * (600 << 10))
         app.emit("nan", value=float("nan"))
         await self.flush(app)
-        found = await self.place.events()
+        found = await self.fixture.events()
         self.assertEqual(
             [(event["type"], event["data"]) for event in found],
             [
@@ -90,30 +90,30 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         app = await self.connect()
         for round_ in range(3):
             emit_numbers(app, round_ * 3000, (round_ + 1) * 3000)
-            await self.place.stop()
-            await self.place.start()
+            await self.fixture.stop()
+            await self.fixture.start()
         emit_numbers(app, 9000, 12000)
         await self.flush(app)
-        self.check_all(await self.place.events(), 12000)
+        self.check_all(await self.fixture.events(), 12000)
 
     async def test_a_later_run_sends_what_an_earlier_one_left(self) -> None:
-        await self.place.stop()
+        await self.fixture.stop()
         earlier = await self.connect()
         emit_numbers(earlier, 0, 5000)
         self.assertFalse(await earlier.drain(0.1))
         self.assertTrue(self.segments())
-        await self.place.start()
+        await self.fixture.start()
         later = await self.connect()
         await until(lambda: not self.segments())
         later.emit("order.paid", n=5000)
         await self.flush(later)
-        found = await self.place.events()
+        found = await self.fixture.events()
         self.check_all(found, 5001)
         producers = {event["message_id"].split("/")[0] for event in found}
         self.assertEqual(len(producers), 2)
 
     async def test_damage_on_disk_is_counted_and_costs_no_more_than_its_batch(self) -> None:
-        await self.place.stop()
+        await self.fixture.stop()
         earlier = await self.connect()
         emit_numbers(earlier, 0, 5000)
         self.assertFalse(await earlier.drain(0.1))
@@ -124,13 +124,13 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         # A segment that cannot be read; the run's others are sent, and it stays.
         unreadable = segment.with_name("00000000.seg")
         unreadable.mkdir()
-        await self.place.start()
+        await self.fixture.start()
         later = await self.connect()
         later.emit("order.paid", n=5000)
         await self.flush(later)
 
         async def are_sent() -> bool:
-            return len(await self.place.events()) > 2000
+            return len(await self.fixture.events()) > 2000
 
         await until(are_sent)
         self.assertTrue(await later.drain(PATIENCE_S))
@@ -140,10 +140,10 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         await until(lambda: not self.segments())
         lost = last.counts()["dropped"]["spill-lost"]
         self.assertTrue(0 < lost < 2000, lost)
-        self.assertEqual(len(await self.place.events()) + lost, 5001)
+        self.assertEqual(len(await self.fixture.events()) + lost, 5001)
 
     async def test_what_nobody_will_send_is_counted(self) -> None:
-        await self.place.stop()
+        await self.fixture.stop()
         app = await self.connect(spill_dir=None)
         emit_numbers(app, 0, 5000)
         self.assertFalse(await app.drain(0.1))
@@ -153,7 +153,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(counts["dropped"], {"abandoned": 5000})
 
     async def test_events_wait_on_disk_and_the_bound_holds(self) -> None:
-        await self.place.stop()
+        await self.fixture.stop()
         app = await self.connect(queue_bytes_max=1 << 20, spill_bytes_max=2 << 20)
         emitted = 0
         while "spill-full" not in app.counts()["dropped"]:
@@ -162,11 +162,11 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
             self.assertLess(emitted, 1_000_000)
             await asyncio.sleep(0)
         self.assertLessEqual(sum(path.stat().st_size for path in self.segments()), 2 << 20)
-        await self.place.start()
+        await self.fixture.start()
         await self.flush(app)
         counts = app.counts()
         self.assertEqual(counts["emitted"] + sum(counts["dropped"].values()), emitted)
-        ids = [event["id"] for event in await self.place.events()]
+        ids = [event["id"] for event in await self.fixture.events()]
         self.assertEqual(len(ids), counts["emitted"])
         self.assertEqual(ids, sorted(set(ids)))
 
@@ -174,19 +174,19 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         app = await self.connect()
         emit_numbers(app, 0, 100)
         await self.flush(app)
-        self.place.send(signal.SIGSTOP)
+        self.fixture.send(signal.SIGSTOP)
         began = time.monotonic()
         emit_numbers(app, 100, 20_000)
         took_s = time.monotonic() - began
-        self.place.send(signal.SIGCONT)
+        self.fixture.send(signal.SIGCONT)
         self.assertLess(took_s, 5)
         await self.flush(app)
-        self.check_all(await self.place.events(), 20_000)
+        self.check_all(await self.fixture.events(), 20_000)
 
     async def test_beats_and_pulses_go_on_while_the_service_is_busy(self) -> None:
-        beats = await self.place.client.subscribe("tel.beat.cart.v3.cart-v3-1")
-        pulses = await self.place.client.subscribe("tel.pulse.cart.v3.cart-v3-1")
-        await self.place.client.flush()
+        beats = await self.fixture.client.subscribe("tel.beat.cart.v3.cart-v3-1")
+        pulses = await self.fixture.client.subscribe("tel.pulse.cart.v3.cart-v3-1")
+        await self.fixture.client.flush()
         app = await self.connect()
         app.gauge("queue.depth", lambda: 7)
         app.gauge("bad", lambda: 1 / 0)
@@ -208,7 +208,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         self.assertGreater(told[2]["memory_bytes"], 1 << 20)
         await until(lambda: pulses.pending_msgs >= 8)
         await self.flush(app)
-        found = await self.place.events()
+        found = await self.fixture.events()
         for beat in told:
             sealed = beat["sealed"]
             for event in found:
@@ -222,11 +222,11 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         self.assertTrue(await app.drain(PATIENCE_S))
         emit_numbers(app, 1000, 1010)
         self.assertEqual(app.counts()["dropped"], {"drained": 10})
-        self.check_all(await self.place.events(), 1000)
+        self.check_all(await self.fixture.events(), 1000)
 
     async def test_the_synchronous_face_waits(self) -> None:
         def work() -> Any:
-            with sync.connect(self.place.options()) as app:
+            with sync.connect(self.fixture.options()) as app:
                 emit_numbers(app, 0, 10)
                 is_flushed = app.flush(PATIENCE_S)
                 service = app.service()
@@ -235,13 +235,13 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
                 answer = service.call("cart", "double", 21) if is_flushed else None
                 return is_flushed, answer
 
-        self.routes = await self.place.client.subscribe("ctl.routes.get", cb=self.tell_routes)
-        await self.place.client.flush()
+        self.routes = await self.fixture.client.subscribe("ctl.routes.get", cb=self.tell_routes)
+        await self.fixture.client.flush()
         answer = await asyncio.get_running_loop().run_in_executor(None, work)
         self.assertEqual(answer, (True, 42))
-        self.check_all(await self.place.events(), 10)
+        self.check_all(await self.fixture.events(), 10)
         with self.assertRaisesRegex(RuntimeError, "use the same name of `serin` with `await`"):
-            sync.connect(self.place.options()).call("cart", "double", 1)
+            sync.connect(self.fixture.options()).call("cart", "double", 1)
 
     async def tell_routes(self, message: Any) -> None:
         versions = [{"version": "v3", "weight": 10_000}]
@@ -250,11 +250,11 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
 
     async def run_program(self, text: str) -> "subprocess.Popen[bytes]":
         environment = {
-            "SERIN_BUS": self.place.url,
+            "SERIN_BUS": self.fixture.url,
             "SERIN_SERVICE": "cart",
             "SERIN_VERSION": "v3",
             "SERIN_INSTANCE": "cart-v3-1",
-            "SERIN_SPILL_DIR": str(self.place.spill),
+            "SERIN_SPILL_DIR": str(self.fixture.spill),
             "PYTHONPATH": ":".join([str(ROOT), *sys.path]),
         }
         program = subprocess.Popen([sys.executable, "-c", textwrap.dedent(text)], env=environment)
@@ -275,7 +275,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
             """
         )
         self.assertEqual(await self.end(program), 0)
-        self.check_all(await self.place.events(), 500)
+        self.check_all(await self.fixture.events(), 500)
 
     async def test_sigterm_ends_a_service_after_its_calls(self) -> None:
         program = await self.run_program(
@@ -300,14 +300,14 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         call = asyncio.get_running_loop().create_task(self.retried("svc.cart.v3.slow"))
         await until(self.has_events)
         program.send_signal(signal.SIGTERM)
-        self.place.spill.with_suffix(".gate").touch()
+        self.fixture.spill.with_suffix(".gate").touch()
         self.assertEqual(json.loads((await call).data), "done")
         self.assertEqual(await self.end(program), 143)
-        kinds = [event["type"] for event in await self.place.events()]
+        kinds = [event["type"] for event in await self.fixture.events()]
         self.assertEqual(kinds, ["slow.begun", "slow.ended"])
 
     async def test_sigterm_ends_a_service_whose_bus_is_away(self) -> None:
-        await self.place.stop()
+        await self.fixture.stop()
         program = await self.run_program(
             """
             import os, signal, threading, serin
@@ -321,20 +321,20 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         self.assertTrue(self.segments())
 
     async def has_events(self) -> bool:
-        return bool(await self.place.events())
+        return bool(await self.fixture.events())
 
     async def retried(self, subject: str) -> Any:
         while True:
             try:
-                return await self.place.client.request(subject, b"{}", timeout=PATIENCE_S)
+                return await self.fixture.client.request(subject, b"{}", timeout=PATIENCE_S)
             except Exception as error:  # noqa: BLE001
                 if type(error).__name__ != "NoRespondersError":
                     raise
                 await asyncio.sleep(0.02)
 
     async def test_a_service_is_quick_to_be_seen(self) -> None:
-        beats = await self.place.client.subscribe("tel.beat.>")
-        await self.place.client.flush()
+        beats = await self.fixture.client.subscribe("tel.beat.>")
+        await self.fixture.client.flush()
         took_s = []
         for _ in range(3):
             began = time.monotonic()

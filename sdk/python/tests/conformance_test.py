@@ -17,7 +17,7 @@ from serin.chains import Chain, Enhanced, Stage
 from serin.wire.route import slot_of
 
 from .matching import mismatch
-from .place import PATIENCE_S, Place, until
+from .fixture import PATIENCE_S, Fixture, until
 
 SCENARIOS = Path(__file__).parents[3] / "tests/conformance/scenarios.json"
 Json = Dict[str, Any]
@@ -81,11 +81,11 @@ class Gates:
 class Handle:
     """One connection of the SDK, with its handlers."""
 
-    def __init__(self, spec: Json, place: Place, gates: Gates) -> None:
+    def __init__(self, spec: Json, fixture: Fixture, gates: Gates) -> None:
         bounds = {key: spec[key] for key in ("queue_bytes_max", "spill_bytes_max") if key in spec}
         names = {key: spec[key] for key in ("service", "version", "instance")}
         self.app = serin.connect(
-            place.options(bus=place.url_of(spec["instance"]), **names, **bounds)
+            fixture.options(bus=fixture.url_of(spec["instance"]), **names, **bounds)
         )
         self._gates = gates
         limits = {key: spec[key] for key in ("concurrency", "waiting_max") if key in spec}
@@ -217,7 +217,7 @@ class Runner:
     def __init__(self, scenario: Json, test: unittest.TestCase) -> None:
         self.scenario = scenario
         self.test = test
-        self.place = Place(scenario.get("mappings"), scenario.get("users"))
+        self.fixture = Fixture(scenario.get("mappings"), scenario.get("users"))
         self.gates = Gates()
         self.handles: Dict[str, Handle] = {}
         self.kept: Dict[str, asyncio.Queue[Json]] = {}
@@ -228,7 +228,7 @@ class Runner:
 
     async def run(self) -> None:
         try:
-            await self.place.start()
+            await self.fixture.start()
             await self._connect_raw()
             for index, step in enumerate(self.scenario["steps"]):
                 at = f"{self.scenario['name']}, step {index}: {json.dumps(step)[:160]}"
@@ -241,11 +241,11 @@ class Runner:
                 await handle.end()
             if self.raw:
                 await self.raw.close()
-            await self.place.close()
+            await self.fixture.close()
 
     async def _connect_raw(self) -> None:
         """Our own connection, which keeps repeated headers."""
-        self.raw = Bus(self.place.url, "runner", lambda: None)
+        self.raw = Bus(self.fixture.url, "runner", lambda: None)
         self.raw.start()
         await self.raw.connected()
 
@@ -281,7 +281,7 @@ class Runner:
 
     async def do_start(self, step: Json) -> None:
         name = step["handle"]
-        self.handles[name] = Handle(self.scenario["handles"][name], self.place, self.gates)
+        self.handles[name] = Handle(self.scenario["handles"][name], self.fixture, self.gates)
         await self.handles[name].start()
 
     async def do_routes(self, step: Json) -> None:
@@ -321,6 +321,8 @@ class Runner:
         while True:
             message = await self._next(step["of"], seen)
             for line in message["text"].splitlines():
+                if "never" in step:
+                    self.test.assertTrue(mismatch(step["never"], json.loads(line)), line)
                 seen.append(mismatch(step["expect"], json.loads(line)))
                 if not seen[-1]:
                     return
@@ -349,10 +351,10 @@ class Runner:
         count = step.get("numbered", len(step.get("expect", [])))
 
         async def has_all() -> bool:
-            return len(await self.place.events()) >= count
+            return len(await self.fixture.events()) >= count
 
         await until(has_all)
-        found = await self.place.events()
+        found = await self.fixture.events()
         if "numbered" in step:
             self.test.assertEqual([event["data"]["n"] for event in found], list(range(count)))
             ids = [event["id"] for event in found]
@@ -361,7 +363,7 @@ class Runner:
 
     async def do_request(self, step: Json) -> Awaitable[Optional[Json]]:
         text = step["text"].encode() if "text" in step else json.dumps(step.get("body")).encode()
-        inbox, answers = self.place.client.new_inbox(), asyncio.Queue()
+        inbox, answers = self.fixture.client.new_inbox(), asyncio.Queue()
 
         async def keep(message: Msg) -> None:
             answers.put_nowait({**message_shape(message), "reply": message.reply})
@@ -431,16 +433,16 @@ class Runner:
 
     async def do_bus(self, step: Json) -> None:
         if step["is"] == "stop":
-            await self.place.stop()
+            await self.fixture.stop()
         else:
-            await self.place.start()
+            await self.fixture.start()
             await self.raw.connected()
 
     async def do_stream(self, step: Json) -> None:
-        await self.place.set_stream(step["set"])
+        await self.fixture.set_stream(step["set"])
 
     async def do_spilled(self, step: Json) -> None:
-        await until(lambda: bool(list(self.place.spill.rglob("*.seg"))) == step["is"])
+        await until(lambda: bool(list(self.fixture.spill.rglob("*.seg"))) == step["is"])
 
     async def do_drain(self, step: Json) -> bool:
         return await self.handles[step["handle"]].app.drain(step["deadline_ms"] / 1000)

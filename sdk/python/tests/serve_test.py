@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 import serin
 from serin import sync
 
-from .place import PATIENCE_S, Place
+from .fixture import PATIENCE_S, Fixture
 
 
 @dataclass
@@ -26,10 +26,10 @@ class Item:
 
 class ServeTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
-        self.place = Place()
-        self.addAsyncCleanup(self.place.close)
-        await self.place.start()
-        self.app = serin.connect(self.place.options())
+        self.fixture = Fixture()
+        self.addAsyncCleanup(self.fixture.close)
+        await self.fixture.start()
+        self.app = serin.connect(self.fixture.options())
         self.service = self.app.service(concurrency=2)
 
     async def start(self) -> None:
@@ -39,14 +39,14 @@ class ServeTest(unittest.IsolatedAsyncioTestCase):
     async def ask(self, endpoint: str, body: Any, **headers: str) -> Msg:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         subject = f"svc.cart.v3.{endpoint}"
-        return await self.place.client.request(
+        return await self.fixture.client.request(
             subject, json.dumps(body).encode(), timeout=PATIENCE_S, headers=named or None
         )
 
     async def web(self, target: str) -> List[Msg]:
-        inbox = self.place.client.new_inbox()
-        answers = await self.place.client.subscribe(inbox)
-        await self.place.client.publish(
+        inbox = self.fixture.client.new_inbox()
+        answers = await self.fixture.client.subscribe(inbox)
+        await self.fixture.client.publish(
             "svc.cart.v3.http", b"", reply=inbox, headers={"serin-http": target}
         )
         found = [await answers.next_msg(PATIENCE_S)]
@@ -144,17 +144,24 @@ class ServeTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(answer.data.decode(), "<p>é</p>")
         (answer,) = await self.web("GET /items/7")
         self.assertEqual(json.loads(answer.data), {"id": "7"})
+        self.assertEqual((answer.headers or {})["serin-http-pattern"], "/items/{id}")
         chunks = await self.web("GET /large")
         self.assertEqual((len(chunks), sum(len(one.data) for one in chunks)), (3, 700_000))
-        for target, status in [("GET /bad", "500"), ("GET /none", "404"), ("PUT /page", "405")]:
+        for target, status, pattern in [
+            ("GET /bad", "500", "/bad"),
+            ("GET /none", "404", None),
+            ("PUT /page", "405", None),
+        ]:
             (answer,) = await self.web(target)
-            self.assertEqual((answer.headers or {})["serin-http-status"], status)
+            said = answer.headers or {}
+            self.assertEqual(said["serin-http-status"], status)
+            self.assertEqual(said.get("serin-http-pattern"), pattern)
         first, last = await self.web("GET /broken")
         self.assertEqual(first.data, b"first")
         self.assertEqual((last.headers or {})["Nats-Service-Error-Code"], "500")
-        inbox = self.place.client.new_inbox()
-        listening = await self.place.client.subscribe(inbox)
-        await self.place.client.publish(
+        inbox = self.fixture.client.new_inbox()
+        listening = await self.fixture.client.subscribe(inbox)
+        await self.fixture.client.publish(
             "svc.cart.v3.http", b"", reply=inbox, headers={"serin-http": "GET /endless"}
         )
         await listening.next_msg(PATIENCE_S)
@@ -162,8 +169,8 @@ class ServeTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.wait_for(ended.wait(), PATIENCE_S)
 
     async def test_log_lines_carry_their_trace(self) -> None:
-        lines = await self.place.client.subscribe("tel.log.cart.v3.cart-v3-1")
-        await self.place.client.flush()
+        lines = await self.fixture.client.subscribe("tel.log.cart.v3.cart-v3-1")
+        await self.fixture.client.flush()
         log = logging.getLogger("shop.cart")
         log.propagate = False
         handler = self.app.log_handler()
@@ -197,8 +204,8 @@ class ServeTest(unittest.IsolatedAsyncioTestCase):
             routes = {"revision": 1, "services": {"cart": {"versions": versions}}}
             await message.respond(json.dumps(routes).encode())
 
-        await self.place.client.subscribe("ctl.routes.get", cb=tell)
-        await self.place.client.flush()
+        await self.fixture.client.subscribe("ctl.routes.get", cb=tell)
+        await self.fixture.client.flush()
         await asyncio.get_running_loop().run_in_executor(None, service.start)
         answer = json.loads((await self.ask("outer", 1)).data)
         self.assertEqual(answer, {"number": 2, "caller": "cart", "depth": 1})

@@ -354,17 +354,17 @@ class ValuesTest(unittest.TestCase):
 
         def find(method: str, path: str) -> Any:
             request = WebRequest.read([("serin-http", f"{method} {path}")], b"")
-            return router.find(request), request.params
+            return router.find(request), request.params, request.pattern
 
-        self.assertEqual(find("GET", "/items/a%2Fb"), ("item", {"id": "a/b"}))
-        self.assertEqual(find("HEAD", "/items/7?x=1"), ("item", {"id": "7"}))
-        self.assertEqual(find("POST", "/items"), ("add", {}))
+        self.assertEqual(find("GET", "/items/a%2Fb"), ("item", {"id": "a/b"}, "/items/{id}"))
+        self.assertEqual(find("HEAD", "/items/7?x=1"), ("item", {"id": "7"}, "/items/{id}"))
+        self.assertEqual(find("POST", "/items"), ("add", {}, "/items"))
         for method, path, code in [("PUT", "/items", 405), ("GET", "/other", 404)]:
             with self.assertRaises(serin.CallError) as caught:
                 find(method, path)
             self.assertEqual(caught.exception.code, code)
         router.add(None, "rest")  # type: ignore[arg-type]
-        self.assertEqual(find("GET", "/other"), ("rest", {}))
+        self.assertEqual(find("GET", "/other"), ("rest", {}, ""))
 
     def test_handlers_are_tested_without_a_bus(self) -> None:
         app = serin.service("hello")

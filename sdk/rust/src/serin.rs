@@ -332,6 +332,11 @@ impl Serin {
 
 impl Inner {
     fn begin_drain(&self, deadline: Duration) {
+        if let Ok(link) = self.link.try_read()
+            && let Some(link) = &*link
+        {
+            link.tell_now();
+        }
         self.shared.set_state(State::Draining);
         self.shared.queue.close();
         self.stop.send_replace(Some(Instant::now() + deadline));

@@ -8,13 +8,13 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use serin_wire::batch::BatchWriter;
 use serin_wire::time::Micros;
-use serin_wire::{Histogram, ProducerId, State, subject};
+use serin_wire::{Histogram, ProducerId, Request, State, subject};
 use tokio::sync::Notify;
 
 use crate::clock;
 use crate::dropped::Reason;
 use crate::id::{Random, Ulids};
-use crate::lines::Lines;
+use crate::lines::{Lines, Pushed};
 use crate::options::Options;
 use crate::queue::{Batch, Queue};
 use crate::span::Spans;
@@ -97,6 +97,17 @@ impl Shared {
 
     pub(crate) fn batch_subject(&self) -> String {
         subject::batch(&self.options.service)
+    }
+
+    /// Tells a request, or counts that there was no room.
+    pub(crate) fn tell_request(&self, row: &Request<'_>) {
+        match self.told.push(row) {
+            Pushed::News => self.queue.wake.notify_one(),
+            Pushed::Joined => {}
+            Pushed::Full => {
+                self.queue.dropped.count(Reason::RequestFull);
+            }
+        }
     }
 
     /// A message without events in place of one that is lost: its number must not be missing.

@@ -207,6 +207,7 @@ export class Core implements Outlet {
 
   /** Takes no more events, and ends; whether all were acknowledged in time. */
   async drain(deadlineMs: number): Promise<boolean> {
+    this.#link?.tellNow();
     this.#isClosed = true;
     this.shared.state = "draining";
     this.shared.stop(deadlineMs);
@@ -244,6 +245,7 @@ export class Core implements Outlet {
 
   /** At the end of the process: what was emitted is acknowledged, or rests on disk. */
   readonly #drainAtExit = () => {
+    this.#link?.tellNow();
     this.#isClosed = true;
     this.shared.stop(this.settings.drainDeadlineMs);
     this.shared.waitForOutcome(this.settings.drainDeadlineMs + LAST_BEAT_WITHIN_MS);

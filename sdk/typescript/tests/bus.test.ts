@@ -9,21 +9,21 @@ import { test, type TestContext } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 
 import { connect, Context, defineEvent, type Options, type Serin } from "../dist/index.js";
-import { PATIENCE_MS, Place, until } from "./place.ts";
+import { PATIENCE_MS, Fixture, until } from "./fixture.ts";
 
 const PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const SDK = new URL("../dist/index.js", import.meta.url).href;
 const cartFilled = defineEvent<{ by: string }>("cart.filled");
 
-async function placeFor(t: TestContext): Promise<Place> {
-  const place = new Place();
-  t.after(() => place.close());
-  await place.start();
-  return place;
+async function fixtureFor(t: TestContext): Promise<Fixture> {
+  const fixture = new Fixture();
+  t.after(() => fixture.close());
+  await fixture.start();
+  return fixture;
 }
 
-function connectTo(t: TestContext, place: Place, more: Partial<Options> = {}): Serin {
-  const app = connect(place.options(more));
+function connectTo(t: TestContext, fixture: Fixture, more: Partial<Options> = {}): Serin {
+  const app = connect(fixture.options(more));
   t.after(() => app.drain({ deadlineMs: 100 }));
   return app;
 }
@@ -32,8 +32,8 @@ function emitNumbers(app: Serin, first: number, end: number): void {
   for (let n = first; n < end; n++) app.emit("order.paid", { n, text: "some more bytes for the batch" });
 }
 
-async function checkAll(place: Place, count: number): Promise<void> {
-  const found = await place.events();
+async function checkAll(fixture: Fixture, count: number): Promise<void> {
+  const found = await fixture.events();
   assert.deepEqual(found.map(({ data }) => data["n"]), Array.from({ length: count }, (_, n) => n));
   const ids = found.map(({ id }) => id);
   assert.deepEqual(ids, [...new Set(ids)].sort());
@@ -43,16 +43,16 @@ async function flush(app: Serin): Promise<void> {
   assert(await app.flush({ timeoutMs: PATIENCE_MS }), JSON.stringify(app.counts()));
 }
 
-function program(t: TestContext, place: Place, text: string): ChildProcess {
-  const path = join(place.folder, "program.mjs");
+function program(t: TestContext, fixture: Fixture, text: string): ChildProcess {
+  const path = join(fixture.folder, "program.mjs");
   writeFileSync(path, text.replace('"serin-sdk"', JSON.stringify(SDK)));
   const env = {
     ...process.env,
-    SERIN_BUS: place.url,
+    SERIN_BUS: fixture.url,
     SERIN_SERVICE: "cart",
     SERIN_VERSION: "v3",
     SERIN_INSTANCE: "cart-v3-1",
-    SERIN_SPILL_DIR: place.spill,
+    SERIN_SPILL_DIR: fixture.spill,
   };
   const child = spawn(process.execPath, [path], { env, stdio: ["ignore", "inherit", "inherit"] });
   t.after(() => child.kill("SIGKILL"));
@@ -65,8 +65,8 @@ async function exitCode(child: ChildProcess): Promise<number | null> {
 }
 
 test("what is emitted is in the stream", async (t) => {
-  const place = await placeFor(t);
-  const app = connectTo(t, place);
+  const fixture = await fixtureFor(t);
+  const app = connectTo(t, fixture);
   app.emit("order.paid", { amount: 3 });
   app.emit(cartFilled, { by: "me" });
   Context.fromHeaders(PARENT, "cart=v8").run(() => app.emit("a"));
@@ -77,7 +77,7 @@ test("what is emitted is in the stream", async (t) => {
   app.emit("large", { text: "x".repeat(600 << 10) });
   app.emit("nan", { value: NaN, text: "Zoë 🛒" });
   await flush(app);
-  const found = await place.events();
+  const found = await fixture.events();
   assert.deepEqual(
     found.map(({ type, data }) => [type, data]),
     [
@@ -93,86 +93,86 @@ test("what is emitted is in the stream", async (t) => {
 });
 
 test("a killed bus loses and doubles nothing", async (t) => {
-  const place = await placeFor(t);
-  const app = connectTo(t, place);
+  const fixture = await fixtureFor(t);
+  const app = connectTo(t, fixture);
   for (let round = 0; round < 3; round++) {
     emitNumbers(app, round * 3000, (round + 1) * 3000);
-    await place.stop();
-    await place.start();
+    await fixture.stop();
+    await fixture.start();
   }
   emitNumbers(app, 9000, 12_000);
   await flush(app);
-  await checkAll(place, 12_000);
+  await checkAll(fixture, 12_000);
 });
 
 test("a killed run leaves what it spilled to a later one", async (t) => {
-  const place = await placeFor(t);
-  await place.stop();
+  const fixture = await fixtureFor(t);
+  await fixture.stop();
   const killed = program(
     t,
-    place,
+    fixture,
     `import { connect } from "serin-sdk";
      const app = connect();
      for (let n = 0; n < 5000; n++) app.emit("order.paid", { n });
      setInterval(() => {}, 1000);`,
   );
-  await until(() => place.isSpilled());
+  await until(() => fixture.isSpilled());
   // The open batch waits a second while the bus is away, then all of it is on disk.
-  await until(() => place.spilledEvents() === 5000);
+  await until(() => fixture.spilledEvents() === 5000);
   killed.kill("SIGKILL");
   await exitCode(killed);
-  await place.start();
-  const later = connectTo(t, place);
-  await until(() => !place.isSpilled());
+  await fixture.start();
+  const later = connectTo(t, fixture);
+  await until(() => !fixture.isSpilled());
   later.emit("order.paid", { n: 5000 });
   await flush(later);
-  await checkAll(place, 5001);
-  const producers = (await place.events()).map(({ message_id }) => message_id.split("/")[0]);
+  await checkAll(fixture, 5001);
+  const producers = (await fixture.events()).map(({ message_id }) => message_id.split("/")[0]);
   assert.equal(new Set(producers).size, 2);
 });
 
 test("damage on disk is counted and costs no more than its batch", async (t) => {
-  const place = await placeFor(t);
-  await place.stop();
-  const earlier = connectTo(t, place);
+  const fixture = await fixtureFor(t);
+  await fixture.stop();
+  const earlier = connectTo(t, fixture);
   emitNumbers(earlier, 0, 5000);
   assert.equal(await earlier.drain({ deadlineMs: 100 }), false);
-  const [segment] = place.segments();
+  const [segment] = fixture.segments();
   assert(segment);
   const file = openSync(segment, "r+");
   writeSync(file, Buffer.alloc(4), 0, 4, Math.floor(statSync(segment).size / 2));
   closeSync(file);
   // A segment that cannot be read; the run's others are sent, and it stays.
   mkdirSync(join(dirname(segment), "00000000.seg"));
-  await place.start();
-  const later = connectTo(t, place);
-  await until(async () => (await place.events()).length > 2000);
+  await fixture.start();
+  const later = connectTo(t, fixture);
+  await until(async () => (await fixture.events()).length > 2000);
   later.emit("order.paid", { n: 5000 });
   assert(await later.drain({ deadlineMs: PATIENCE_MS }));
   assert.deepEqual(later.counts().dropped, {});
-  const unreadable = place.segments().find((path) => path.endsWith("00000000.seg"));
+  const unreadable = fixture.segments().find((path) => path.endsWith("00000000.seg"));
   assert(unreadable);
   rmdirSync(unreadable);
-  const last = connectTo(t, place);
-  await until(() => !place.isSpilled());
+  const last = connectTo(t, fixture);
+  await until(() => !fixture.isSpilled());
   const lost = last.counts().dropped["spill-lost"] ?? 0;
   assert(lost > 0 && lost < 2000, `${lost}`);
-  assert.equal((await place.events()).length + lost, 5001);
+  assert.equal((await fixture.events()).length + lost, 5001);
 });
 
 test("what nobody will send is counted", async (t) => {
-  const place = await placeFor(t);
-  await place.stop();
-  const app = connectTo(t, place, { spillDir: null });
+  const fixture = await fixtureFor(t);
+  await fixture.stop();
+  const app = connectTo(t, fixture, { spillDir: null });
   emitNumbers(app, 0, 5000);
   assert.equal(await app.drain({ deadlineMs: 100 }), false);
   assert.deepEqual(app.counts(), { emitted: 5000, acknowledged: 0, dropped: { abandoned: 5000 } });
 });
 
 test("events wait on disk and the bound holds", async (t) => {
-  const place = await placeFor(t);
-  await place.stop();
-  const app = connectTo(t, place, { queueBytesMax: 1 << 20, spillBytesMax: 2 << 20 });
+  const fixture = await fixtureFor(t);
+  await fixture.stop();
+  const app = connectTo(t, fixture, { queueBytesMax: 1 << 20, spillBytesMax: 2 << 20 });
   let emitted = 0;
   while (!("spill-full" in app.counts().dropped)) {
     emitNumbers(app, emitted, emitted + 100);
@@ -180,42 +180,42 @@ test("events wait on disk and the bound holds", async (t) => {
     assert(emitted < 3_000_000);
     await turn();
   }
-  assert(place.spilledBytes() <= 2 << 20);
-  await place.start();
+  assert(fixture.spilledBytes() <= 2 << 20);
+  await fixture.start();
   await flush(app);
   const { emitted: taken, dropped } = app.counts();
   assert.equal(taken + Object.values(dropped).reduce((sum, count) => sum + count), emitted);
-  const ids = (await place.events()).map(({ id }) => id);
+  const ids = (await fixture.events()).map(({ id }) => id);
   assert.equal(ids.length, taken);
   assert.deepEqual(ids, [...new Set(ids)].sort());
 });
 
 test("a stuck bus never blocks emit", async (t) => {
-  const place = await placeFor(t);
-  const app = connectTo(t, place);
+  const fixture = await fixtureFor(t);
+  const app = connectTo(t, fixture);
   emitNumbers(app, 0, 100);
   await flush(app);
-  place.send("SIGSTOP");
+  fixture.send("SIGSTOP");
   const began = performance.now();
   emitNumbers(app, 100, 20_000);
   const tookMs = performance.now() - began;
-  place.send("SIGCONT");
+  fixture.send("SIGCONT");
   assert(tookMs < 5_000, `emitting took ${tookMs} ms`);
   await flush(app);
-  await checkAll(place, 20_000);
+  await checkAll(fixture, 20_000);
 });
 
 test("beats and pulses go on while the event loop stands still, and say so", async (t) => {
-  const place = await placeFor(t);
+  const fixture = await fixtureFor(t);
   const told: any[] = [];
   let pulses = 0;
   const countPulse = () => {
     pulses += 1;
   };
-  place.client.subscribe("tel.beat.cart.v3.cart-v3-1", { callback: (_, message) => void told.push(message.json()) });
-  place.client.subscribe("tel.pulse.cart.v3.cart-v3-1", { callback: countPulse });
-  await place.client.flush();
-  const app = connectTo(t, place);
+  fixture.client.subscribe("tel.beat.cart.v3.cart-v3-1", { callback: (_, message) => void told.push(message.json()) });
+  fixture.client.subscribe("tel.pulse.cart.v3.cart-v3-1", { callback: countPulse });
+  await fixture.client.flush();
+  const app = connectTo(t, fixture);
   app.gauge("queue.depth", () => 7).gauge("bad", () => {
     throw new Error("no");
   });
@@ -240,7 +240,7 @@ test("beats and pulses go on while the event loop stands still, and say so", asy
   assert.equal(told.reduce((sum, { requests }) => sum + requests.count, 0), 1);
   assert(told[0].memory_bytes > 1 << 20);
   await flush(app);
-  const found = await place.events();
+  const found = await fixture.events();
   for (const { sealed } of told) {
     const wrong = found.filter(
       ({ time_us, message_id }) =>
@@ -251,23 +251,23 @@ test("beats and pulses go on while the event loop stands still, and say so", asy
 });
 
 test("the end of a program drains", async (t) => {
-  const place = await placeFor(t);
+  const fixture = await fixtureFor(t);
   const child = program(
     t,
-    place,
+    fixture,
     `import { connect } from "serin-sdk";
      const app = connect();
      for (let n = 0; n < 500; n++) app.emit("order.paid", { n });`,
   );
   assert.equal(await exitCode(child), 0);
-  await checkAll(place, 500);
+  await checkAll(fixture, 500);
 });
 
 test("SIGTERM ends a service after its calls", async (t) => {
-  const place = await placeFor(t);
+  const fixture = await fixtureFor(t);
   const child = program(
     t,
-    place,
+    fixture,
     `import { service } from "serin-sdk";
      import { existsSync } from "node:fs";
      import { setTimeout } from "node:timers/promises";
@@ -280,21 +280,21 @@ test("SIGTERM ends a service after its calls", async (t) => {
      });
      app.run();`,
   );
-  const asked = retried(place, "svc.cart.v3.slow");
-  await until(async () => (await place.events()).length > 0);
+  const asked = retried(fixture, "svc.cart.v3.slow");
+  await until(async () => (await fixture.events()).length > 0);
   child.kill("SIGTERM");
-  writeFileSync(`${place.spill}.gate`, "");
+  writeFileSync(`${fixture.spill}.gate`, "");
   assert.equal(await asked, "done");
   assert.equal(await exitCode(child), 143);
-  assert.deepEqual((await place.events()).map(({ type }) => type), ["slow.begun", "slow.ended"]);
+  assert.deepEqual((await fixture.events()).map(({ type }) => type), ["slow.begun", "slow.ended"]);
 });
 
 test("SIGTERM ends a service whose bus is away", async (t) => {
-  const place = await placeFor(t);
-  await place.stop();
+  const fixture = await fixtureFor(t);
+  await fixture.stop();
   const child = program(
     t,
-    place,
+    fixture,
     `import { service } from "serin-sdk";
      const app = service();
      app.emit("order.paid", { n: 0 });
@@ -302,14 +302,14 @@ test("SIGTERM ends a service whose bus is away", async (t) => {
      process.kill(process.pid, "SIGTERM");`,
   );
   assert.equal(await exitCode(child), 143);
-  assert(place.isSpilled());
+  assert(fixture.isSpilled());
 });
 
-async function retried(place: Place, subject: string): Promise<unknown> {
+async function retried(fixture: Fixture, subject: string): Promise<unknown> {
   let answer: unknown;
   await until(async () => {
     try {
-      answer = (await place.request(subject, {})).json();
+      answer = (await fixture.request(subject, {})).json();
       return true;
     } catch (error) {
       assert.match(String(error), /no responders/i);

@@ -1,7 +1,7 @@
 /** One connection of the SDK in a scenario, with its handlers. */
 
 import { CallError, chain, connect, Context, html, redirect, stage, WebResponse, type Serin, type Service } from "../dist/index.js";
-import type { Place } from "./place.ts";
+import type { Fixture } from "./fixture.ts";
 
 type Json = Record<string, any>;
 
@@ -30,12 +30,12 @@ export class Handle {
   readonly #gates: Gates;
   readonly #isServing: boolean;
 
-  constructor(spec: Json, place: Place, gates: Gates) {
+  constructor(spec: Json, fixture: Fixture, gates: Gates) {
     const { service, version, instance, queue_bytes_max, spill_bytes_max, concurrency, waiting_max } = spec;
     this.#gates = gates;
     this.app = connect(
-      place.options({
-        bus: place.urlOf(instance),
+      fixture.options({
+        bus: fixture.urlOf(instance),
         service,
         version,
         instance,

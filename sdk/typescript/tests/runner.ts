@@ -8,7 +8,7 @@ import { slotOf } from "../dist/calls/route.js";
 import { CallError, Context } from "../dist/index.js";
 import { filled, Gates, Handle, runChain } from "./handle.ts";
 import { mismatch } from "./matching.ts";
-import { PATIENCE_MS, Place, until } from "./place.ts";
+import { PATIENCE_MS, Fixture, until } from "./fixture.ts";
 
 type Json = Record<string, any>;
 /** Steps whose expectations are checked where they are done. */
@@ -41,7 +41,7 @@ class Kept {
 
 export class Runner {
   readonly #scenario: Json;
-  readonly #place: Place;
+  readonly #fixture: Fixture;
   readonly #gates = new Gates();
   readonly #handles = new Map<string, Handle>();
   readonly #kept = new Map<string, Kept>();
@@ -51,12 +51,12 @@ export class Runner {
 
   constructor(scenario: Json) {
     this.#scenario = scenario;
-    this.#place = new Place(scenario["mappings"], scenario["users"]);
+    this.#fixture = new Fixture(scenario["mappings"], scenario["users"]);
   }
 
   async run(): Promise<void> {
     try {
-      await this.#place.start();
+      await this.#fixture.start();
       for (const [index, step] of this.#scenario["steps"].entries()) {
         try {
           await this.#step(step);
@@ -67,7 +67,7 @@ export class Runner {
       }
     } finally {
       for (const handle of this.#handles.values()) await handle.end();
-      await this.#place.close();
+      await this.#fixture.close();
     }
   }
 
@@ -82,7 +82,7 @@ export class Runner {
     if (step["background"]) {
       work.catch(() => {});
       this.#background.set(step["as"], work);
-      await this.#place.client.flush();
+      await this.#fixture.client.flush();
     } else {
       this.#check(step, await inTime(work));
     }
@@ -122,7 +122,7 @@ export class Runner {
   #keep(name: string, subject: string, answer?: (message: Msg) => void, options: { queue?: string; max?: number } = {}): void {
     const kept = new Kept();
     this.#kept.set(name, kept);
-    this.#place.client.subscribe(subject, {
+    this.#fixture.client.subscribe(subject, {
       ...options,
       callback: (_, message) => {
         kept.push(shapeOf(message));
@@ -133,12 +133,12 @@ export class Runner {
 
   readonly #steps: Record<string, (step: Json) => Promise<unknown>> = {
     start: async ({ handle: name }) => {
-      const handle = new Handle(this.#scenario["handles"][name], this.#place, this.#gates);
+      const handle = new Handle(this.#scenario["handles"][name], this.#fixture, this.#gates);
       this.#handles.set(name, handle);
       await handle.start();
     },
     routes: async ({ revision, services }) => {
-      const { client } = this.#place;
+      const { client } = this.#fixture;
       const isFirst = this.#routes === undefined;
       this.#routes = { revision, services };
       const told = () => JSON.stringify(this.#routes);
@@ -155,17 +155,18 @@ export class Runner {
     },
     listen: async ({ subject, as }) => {
       this.#keep(as, subject);
-      await this.#place.client.flush();
+      await this.#fixture.client.flush();
     },
     message: async ({ of, expect }) => {
       for (const seen: string[] = []; seen.at(-1) !== ""; ) {
         seen.push(messageMismatch(expect, await this.#next(of, seen)));
       }
     },
-    lines: async ({ of, expect }) => {
+    lines: async ({ of, expect, never }) => {
       for (const seen: string[] = []; ; ) {
         const { text } = await this.#next(of, seen);
         const lines = text.split("\n").filter(Boolean);
+        if (never) for (const line of lines) assert(mismatch(never, JSON.parse(line)), `told what is not to be told: ${line}`);
         seen.push(...lines.map((line: string) => mismatch(expect, JSON.parse(line))));
         if (seen.includes("")) return;
       }
@@ -182,8 +183,8 @@ export class Runner {
     counts: async (step) => this.#handle(step).app.counts(),
     events: async ({ expect, numbered }) => {
       const count = numbered ?? expect.length;
-      await until(async () => (await this.#place.events()).length >= count);
-      const found = await this.#place.events();
+      await until(async () => (await this.#fixture.events()).length >= count);
+      const found = await this.#fixture.events();
       if (numbered !== undefined) {
         assert.deepEqual(found.map(({ data }) => data["n"]), Array.from({ length: count }, (_, n) => n));
         const ids = found.map(({ id }) => id);
@@ -192,7 +193,7 @@ export class Runner {
       return found;
     },
     request: async ({ subject, headers, body, text, replies, take, leave }) => {
-      const { client } = this.#place;
+      const { client } = this.#fixture;
       const inbox = `_INBOX.runner.${Math.random().toString(36).slice(2)}`;
       const kept = new Kept();
       client.subscribe(inbox, { callback: (_, message) => kept.push({ ...shapeOf(message), reply: message.reply }) });
@@ -214,7 +215,7 @@ export class Runner {
       const answer = step["silent"] ? undefined : (message: Msg) => void message.respond(payload, headers);
       const { queue, times: max } = step;
       this.#keep(step["as"], step["subject"], answer, { ...(queue ? { queue } : {}), ...(max ? { max } : {}) });
-      await this.#place.client.flush();
+      await this.#fixture.client.flush();
     },
     call: async (step) => {
       const { service, endpoint, data, bytes, key, idempotent, timeout_ms: timeoutMs } = step;
@@ -226,9 +227,9 @@ export class Runner {
     slots: async ({ expect }) => expect.map(([service, key]: string[]) => [service, key, slotOf(service!, key!)]),
     open: async ({ gate }) => this.#gates.at(gate).open(),
     begun: async ({ gate }) => await this.#gates.at(gate).begun,
-    bus: async (step) => await (step["is"] === "stop" ? this.#place.stop() : this.#place.start()),
-    stream: async ({ set }) => await this.#place.setStream(set),
-    spilled: async (step) => await until(() => this.#place.isSpilled() === step["is"]),
+    bus: async (step) => await (step["is"] === "stop" ? this.#fixture.stop() : this.#fixture.start()),
+    stream: async ({ set }) => await this.#fixture.setStream(set),
+    spilled: async (step) => await until(() => this.#fixture.isSpilled() === step["is"]),
     drain: async (step) => await this.#handle(step).app.drain({ deadlineMs: step["deadline_ms"] }),
     stop: async (step) => await this.#handle(step).service.stop({ deadlineMs: step["deadline_ms"] }),
     join: async ({ of }) => await this.#background.get(of),

@@ -7,32 +7,32 @@ import { headers as newHeaders } from "@nats-io/transport-node";
 
 import { CallError, chain, connect, html, service as serviceOf, stage, WebRequest, WebResponse, type Serin, type Service } from "../dist/index.js";
 import { recording } from "../dist/testing.js";
-import { Place, until } from "./place.ts";
+import { Fixture, until } from "./fixture.ts";
 
 async function serving(
   t: TestContext,
   add: (service: Service, app: Serin) => void,
   mappings: Record<string, string> = {},
-): Promise<Place> {
-  const place = new Place(mappings);
-  t.after(() => place.close());
-  await place.start();
-  const app = connect(place.options());
+): Promise<Fixture> {
+  const fixture = new Fixture(mappings);
+  t.after(() => fixture.close());
+  await fixture.start();
+  const app = connect(fixture.options());
   const service = app.service({ concurrency: 2 });
   add(service, app);
   await service.start();
   t.after(() => service.stop({ deadlineMs: 1000 }));
-  return place;
+  return fixture;
 }
 
 /** All messages of a web answer. */
-async function web(place: Place, target: string): Promise<{ status: string; headers: Record<string, string[]>; body: Buffer; messages: number; error: string | undefined }> {
+async function web(fixture: Fixture, target: string): Promise<{ status: string; headers: Record<string, string[]>; body: Buffer; messages: number; error: string | undefined }> {
   const inbox = `_INBOX.web.${Math.random().toString(36).slice(2)}`;
   const found: any[] = [];
-  place.client.subscribe(inbox, { callback: (_, message) => void found.push(message) });
+  fixture.client.subscribe(inbox, { callback: (_, message) => void found.push(message) });
   const said = newHeaders();
   said.set("serin-http", target);
-  place.client.publish("svc.cart.v3.http", "", { reply: inbox, headers: said });
+  fixture.client.publish("svc.cart.v3.http", "", { reply: inbox, headers: said });
   await until(() => found.length > 0 && !found.at(-1).headers?.has("serin-http-more"));
   const first = found[0].headers;
   return {
@@ -45,7 +45,7 @@ async function web(place: Place, target: string): Promise<{ status: string; head
 }
 
 test("bodies are checked, bytes stay bytes, names are one's own", async (t) => {
-  const place = await serving(t, (service) => {
+  const fixture = await serving(t, (service) => {
     const schema = {
       parse: (data: unknown) => {
         if (typeof (data as { sku?: unknown })?.sku !== "string") throw new Error('no field "sku"');
@@ -59,36 +59,36 @@ test("bodies are checked, bytes stay bytes, names are one's own", async (t) => {
     assert.throws(() => service.endpoint("add", () => 1), /two handlers/);
     assert.throws(() => service.endpoint("Add", () => 1), /endpoint name/);
   });
-  assert.deepEqual((await place.request("svc.cart.v3.add", { sku: "a" })).json(), { sku: "a" });
-  const refused = await place.request("svc.cart.v3.add", { count: 2 });
+  assert.deepEqual((await fixture.request("svc.cart.v3.add", { sku: "a" })).json(), { sku: "a" });
+  const refused = await fixture.request("svc.cart.v3.add", { count: 2 });
   assert.equal(refused.headers?.get("Nats-Service-Error-Code"), "400");
   assert.match(refused.headers?.get("Nats-Service-Error") ?? "", /no field "sku"/);
-  assert.deepEqual([...(await place.request("svc.cart.v3.bytes", {})).data], [1, 2, 3]);
-  assert.equal((await place.request("svc.cart.v3.none", {})).headers?.get("Nats-Service-Error-Code"), "500");
+  assert.deepEqual([...(await fixture.request("svc.cart.v3.bytes", {})).data], [1, 2, 3]);
+  assert.equal((await fixture.request("svc.cart.v3.none", {})).headers?.get("Nats-Service-Error-Code"), "500");
 });
 
 test("a handler keeps its place beyond its deadline", async (t) => {
   let open = () => {};
   const gate = new Promise<void>((tell) => (open = tell));
-  const place = await serving(t, (service) => service.endpoint("slow", async () => (await gate, "done")));
+  const fixture = await serving(t, (service) => service.endpoint("slow", async () => (await gate, "done")));
   const late = { "serin-timeout-ms": "50" };
-  const codes = await Promise.all([1, 2].map(() => place.request("svc.cart.v3.slow", {}, late)));
+  const codes = await Promise.all([1, 2].map(() => fixture.request("svc.cart.v3.slow", {}, late)));
   assert.deepEqual(codes.map(({ headers }) => headers?.get("Nats-Service-Error-Code")), ["408", "408"]);
-  assert.equal((await place.request("svc.cart.v3.slow", {}, late)).headers?.get("serin-not-run"), "1");
+  assert.equal((await fixture.request("svc.cart.v3.slow", {}, late)).headers?.get("serin-not-run"), "1");
   open();
-  assert.equal((await place.request("svc.cart.v3.slow", {})).json(), "done");
+  assert.equal((await fixture.request("svc.cart.v3.slow", {})).json(), "done");
 });
 
 test("a reply that is too large is refused in words", async (t) => {
-  const place = await serving(t, (service) => service.endpoint("large", () => "x".repeat(2 << 20)));
-  const answer = await place.request("svc.cart.v3.large", {});
+  const fixture = await serving(t, (service) => service.endpoint("large", () => "x".repeat(2 << 20)));
+  const answer = await fixture.request("svc.cart.v3.large", {});
   assert.equal(answer.headers?.get("Nats-Service-Error-Code"), "413");
   assert.match(answer.headers?.get("Nats-Service-Error") ?? "", /more than the bus takes/);
 });
 
 test("web answers of every kind", async (t) => {
   let hasEnded = false;
-  const place = await serving(t, (service) => {
+  const fixture = await serving(t, (service) => {
     service
       .web("GET /page", () => html("<p>é</p>"))
       .web("GET /items/{id}", ({ params }) => params)
@@ -113,24 +113,28 @@ test("web answers of every kind", async (t) => {
         }
       });
   });
-  const page = await web(place, "GET /page");
+  const page = await web(fixture, "GET /page");
   assert.deepEqual([page.status, page.headers["h-content-type"], page.body.toString()], ["200", ["text/html; charset=utf-8"], "<p>é</p>"]);
-  assert.deepEqual(JSON.parse((await web(place, "GET /items/a%20b")).body.toString()), { id: "a b" });
-  const large = await web(place, "GET /large");
+  const item = await web(fixture, "GET /items/a%20b");
+  assert.deepEqual(JSON.parse(item.body.toString()), { id: "a b" });
+  assert.deepEqual(item.headers["serin-http-pattern"], ["/items/{id}"]);
+  const large = await web(fixture, "GET /large");
   assert.deepEqual([large.body.length, large.messages], [700_000, 3]);
-  const standard = await web(place, "GET /standard");
+  const standard = await web(fixture, "GET /standard");
   assert.deepEqual([standard.status, standard.headers["h-x-own"], standard.body.toString()], ["202", ["1"], "hi"]);
-  assert.equal((await web(place, "GET /none")).status, "204");
-  assert.equal((await web(place, "GET /refused")).status, "409");
-  assert.equal((await web(place, "POST /page")).status, "405");
-  assert.equal((await web(place, "GET /absent")).status, "404");
-  const broken = await web(place, "GET /breaks");
+  assert.equal((await web(fixture, "GET /none")).status, "204");
+  const refused = await web(fixture, "GET /refused");
+  assert.deepEqual([refused.status, refused.headers["serin-http-pattern"]], ["409", ["/refused"]]);
+  assert.equal((await web(fixture, "POST /page")).status, "405");
+  const absent = await web(fixture, "GET /absent");
+  assert.deepEqual([absent.status, absent.headers["serin-http-pattern"]], ["404", undefined]);
+  const broken = await web(fixture, "GET /breaks");
   assert.deepEqual([broken.body.toString(), broken.error], ["one", "500"]);
   // Nobody listens any more, so the bus says so and the service's generator is ended.
-  const gone = place.client.subscribe("_INBOX.gone", { max: 1, callback: () => {} });
+  const gone = fixture.client.subscribe("_INBOX.gone", { max: 1, callback: () => {} });
   const said = newHeaders();
   said.set("serin-http", "GET /endless");
-  place.client.publish("svc.cart.v3.http", "", { reply: "_INBOX.gone", headers: said });
+  fixture.client.publish("svc.cart.v3.http", "", { reply: "_INBOX.gone", headers: said });
   await gone.closed;
   await until(() => hasEnded);
 });
@@ -148,19 +152,19 @@ test("handlers are tested without a bus", async () => {
 });
 
 test("log lines and spans are told with their trace", async (t) => {
-  const place = await serving(t, (service, of) => {
+  const fixture = await serving(t, (service, of) => {
     service.endpoint("work", () => of.span("inner", () => of.logger("cart").warn("odd", { n: 1, error: new Error("why") })));
   });
   const lines: any[] = [];
   for (const what of ["log", "span"]) {
-    place.client.subscribe(`tel.${what}.>`, {
+    fixture.client.subscribe(`tel.${what}.>`, {
       callback: (_, message) => {
         for (const line of message.string().trim().split("\n")) lines.push({ what, ...JSON.parse(line) });
       },
     });
   }
-  await place.client.flush();
-  await place.request("svc.cart.v3.work", {});
+  await fixture.client.flush();
+  await fixture.request("svc.cart.v3.work", {});
   await until(() => lines.length >= 3);
   const log = lines.find(({ what }) => what === "log");
   const [inner, outer] = ["inner", "work"].map((name) => lines.find((line) => line.name === name));
@@ -186,7 +190,7 @@ test("an enhancer whose additions are too large fails, and the data stay as they
 });
 
 test("the lines of console are told with their trace", async (t) => {
-  const place = await serving(t, (service, of) => {
+  const fixture = await serving(t, (service, of) => {
     service.endpoint("work", () => {
       const giveBack = of.logger("console").takeConsole();
       console.log("added %d of", 3, { sku: "a" });
@@ -194,9 +198,9 @@ test("the lines of console are told with their trace", async (t) => {
     });
   });
   const lines: any[] = [];
-  place.client.subscribe("tel.log.>", { callback: (_, message) => void lines.push(...message.string().trim().split("\n")) });
-  await place.client.flush();
-  await place.request("svc.cart.v3.work", {});
+  fixture.client.subscribe("tel.log.>", { callback: (_, message) => void lines.push(...message.string().trim().split("\n")) });
+  await fixture.client.flush();
+  await fixture.request("svc.cart.v3.work", {});
   await until(() => lines.length > 0);
   const { level, message, source, trace_id } = JSON.parse(lines[0]);
   assert.deepEqual([level, message, source], ["info", "added 3 of { sku: 'a' }", "console"]);

@@ -59,5 +59,6 @@ pub(super) fn request<'a>(span: Served<'a>) -> Option<Request<'a>> {
         bytes: BYTES.iter().find_map(|name| number(name)).unwrap_or(0),
         trace_id: Some(span.trace_id.into()),
         arm: None,
+        callee: None,
     })
 }

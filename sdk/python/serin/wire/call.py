@@ -50,12 +50,21 @@ CODE_FAILED = 500
 #: Too much is being handled, or the instance drains; the handler did not run.
 CODE_BUSY = 503
 
+
+
+def has_failed(code: int) -> bool:
+    """Whether a call that ended so counts as failed: by its service's fault, not its caller's."""
+    return code >= CODE_FAILED or code == CODE_TIMEOUT
+
+
 #: Web requests over the bus go to the endpoint of this name.
 WEB_ENDPOINT = "http"
 #: Request: ``GET /path?query``.
 WEB_REQUEST = "serin-http"
 #: Reply: the status.
 WEB_STATUS = "serin-http-status"
+#: Reply: the pattern that the path matched, where it matched one: requests are counted by it.
+WEB_PATTERN = "serin-http-pattern"
 #: Reply: more chunks of the body follow; absent on the last.
 WEB_MORE = "serin-http-more"
 #: Request: messages of the answer that may be sent ahead of those that were taken.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::call::post::{Line, Post};
+use crate::call::post::{ANSWERED_WITHIN, Line, Post};
 use crate::call::routes::Routing;
 use crate::connect::connect;
 use crate::dropped::Reason;
@@ -30,7 +30,8 @@ pub(crate) struct Link {
     pub(crate) routing: Arc<Routing>,
     /// Whether routes were asked for on the first connection.
     has_asked: watch::Receiver<bool>,
-    tasks: [JoinHandle<()>; 2],
+    shared: Arc<Shared>,
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Link {
@@ -58,17 +59,26 @@ impl Link {
         let (asked, has_asked) = watch::channel(false);
         let delivering = tokio::spawn(deliver(Arc::clone(&post), answers));
         let following = follow(Arc::clone(&post), Arc::clone(&routing), told, asked);
+        let telling = tell_unanswered(Arc::clone(&post), Arc::clone(shared));
         Ok(Link {
             post,
             routing,
             has_asked,
-            tasks: [delivering, tokio::spawn(following)],
+            shared: Arc::clone(shared),
+            tasks: [delivering, tokio::spawn(following), tokio::spawn(telling)],
         })
     }
 
     /// Whether its runtime ended, and it with it.
     pub(crate) fn is_dead(&self) -> bool {
         self.tasks.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Tells the calls that nobody answered so far: the process ends.
+    pub(crate) fn tell_now(&self) {
+        for row in self.post.unanswered(Instant::now()) {
+            self.shared.tell_request(&row);
+        }
     }
 
     /// Returns once the routes are known, or known not to be told, or it is too late to wait.
@@ -94,6 +104,18 @@ impl Drop for Link {
 async fn deliver(post: Arc<Post>, mut answers: Subscriber) {
     while let Some(answer) = answers.next().await {
         post.deliver(answer);
+    }
+}
+
+/// Tells the calls that nobody answered, also not a moment after their time.
+async fn tell_unanswered(post: Arc<Post>, shared: Arc<Shared>) {
+    loop {
+        post.has_unanswered.notified().await;
+        let since = Instant::now();
+        tokio::time::sleep(ANSWERED_WITHIN).await;
+        for row in post.unanswered(since) {
+            shared.tell_request(&row);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! cannot run anything twice.
 //!
 //! **One retry**, on "no responders" and on an answer that says `serin-not-run`, always; on a lost
-//! answer only where the endpoint is idempotent. Nothing else is sent twice. Start at [`Call`].
+//! answer only where the endpoint is idempotent. Nothing else is sent twice. **Told** is a call by whoever
+//! takes it, and by us where nobody did. Start at [`Call`].
 
 pub(crate) mod error;
 pub(crate) mod link;
@@ -21,7 +22,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use serin_wire::{call, name, route, subject};
+use serin_wire::request::Callee;
+use serin_wire::{Request, call, name, route, subject};
 use tokio::time::Instant;
 
 use crate::call::error::CallError;
@@ -275,6 +277,7 @@ impl<R> Call<R> {
                 body: body.clone(),
                 until,
                 gives_up_when_broken: may_repeat,
+                is_told: !may_repeat,
             });
             match sent.await {
                 Ok(message) if may_retry && is_not_run(&message) => may_retry = false,
@@ -287,15 +290,31 @@ impl<R> Call<R> {
                     link.routing.ask(&link.post, false, deadline).await;
                     avoid = version;
                 }
-                Err(Lost::Late | Lost::Broken) if may_repeat => {
+                Err(Lost::Late(_) | Lost::Broken) if may_repeat => {
                     may_retry = false;
                     was_lost = true;
                 }
                 Err(lost) => {
-                    let within_ms = began.elapsed().as_millis() as u64;
+                    let took = began.elapsed();
+                    let within_ms = took.as_millis() as u64;
                     // The try before may have run, whatever became of this one.
-                    let lost = if was_lost { Lost::Late } else { lost };
-                    return Err(self.lost(lost, target(), within_ms, &body, &link));
+                    let error = match lost {
+                        _ if was_lost => CallError::Late {
+                            target: target(),
+                            within_ms,
+                        },
+                        lost => self.lost(lost, target(), within_ms, &body, &link),
+                    };
+                    let row = || self.untaken(context, version, error.code(), took);
+                    match lost {
+                        Lost::Late(token) => link.post.tell_unless_answered(token, row()),
+                        Lost::NoResponders | Lost::Away => {
+                            self.serin.shared().tell_request(&row());
+                        }
+                        // Broken is asked for again; too large is no fault of whom it was for.
+                        Lost::Broken | Lost::TooLarge => {}
+                    }
+                    return Err(error);
                 }
             }
         }
@@ -337,6 +356,33 @@ impl<R> Call<R> {
         headers
     }
 
+    /// What is told of a call that nobody took.
+    fn untaken(
+        &self,
+        context: &Context,
+        version: Option<String>,
+        status: u16,
+        took: Duration,
+    ) -> Request<'static> {
+        let trace = context.trace;
+        Request {
+            time: clock::now_us() - i64::try_from(micros(took)).unwrap_or_default(),
+            endpoint: self.endpoint.clone().into(),
+            caller: None,
+            status,
+            duration_us: micros(took),
+            queue_us: None,
+            method: None,
+            bytes: 0,
+            trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id).into()),
+            arm: context.arm().map(|arm| arm.to_owned().into()),
+            callee: Some(Callee {
+                service: self.service.clone().into(),
+                version: version.map(Into::into),
+            }),
+        }
+    }
+
     fn lost(
         &self,
         lost: Lost,
@@ -347,7 +393,7 @@ impl<R> Call<R> {
     ) -> CallError {
         match lost {
             Lost::NoResponders => CallError::Absent { target },
-            Lost::Late | Lost::Broken => CallError::Late { target, within_ms },
+            Lost::Late(_) | Lost::Broken => CallError::Late { target, within_ms },
             Lost::Away => CallError::Away { target, within_ms },
             Lost::TooLarge => CallError::TooLarge {
                 target,

@@ -3,6 +3,9 @@
 //! All answers come to one inbox and are told apart by a token; who stops waiting takes the token
 //! back, so that nothing piles up. A request is only handed over while the connection stands: what
 //! was never sent surely did not run. Retrying is not decided here; see `mod.rs`.
+//!
+//! Whoever takes a call tells it, and answers no later than at its deadline. So what is told of a call
+//! without an answer waits here a moment longer: an answer that comes after all takes it back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +15,17 @@ use std::time::Duration;
 use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, Message, StatusCode};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use serin_wire::Request;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// After a bus came back, services may take this long to listen again: twice the longest pause
 /// between their tries to connect, and some.
 const SETTLES_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// An answer at the deadline is on its way for so long at most, also on a busy machine; who answers later
+/// is told twice.
+pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What whoever reads an answer may say before it is heard; each says all that those before it did.
 const SAID_MAX: usize = 64;
@@ -37,8 +45,8 @@ pub(crate) struct Line {
 pub(crate) enum Lost {
     /// Nobody serves the subject.
     NoResponders,
-    /// No answer in time; it may have run.
-    Late,
+    /// No answer in time; it may have run. The token is for [`Post::tell_unless_answered`].
+    Late(u64),
     /// The connection broke after sending; it may have run.
     Broken,
     /// The bus was away all the time; it was not sent.
@@ -57,6 +65,8 @@ pub(crate) struct Letter {
     pub(crate) until: Instant,
     /// Whether a connection that breaks ends the waiting; else the answer may still come.
     pub(crate) gives_up_when_broken: bool,
+    /// Whether it is told where there is no answer.
+    pub(crate) is_told: bool,
 }
 
 /// See the module.
@@ -67,6 +77,8 @@ pub(crate) struct Post {
     inbox: String,
     tokens: AtomicU64,
     waiting: Mutex<HashMap<u64, Taker>>,
+    /// Told where a call without an answer waits to be told.
+    pub(crate) has_unanswered: Notify,
 }
 
 /// Who takes the messages of a token.
@@ -74,6 +86,9 @@ pub(crate) struct Post {
 enum Taker {
     Once(oneshot::Sender<Message>),
     Many(mpsc::Sender<Message>),
+    /// Nobody does any more, since then; what is to be told unless an answer comes. There are no more
+    /// of these than calls ended within the last moment.
+    Nobody(Instant, Option<Request<'static>>),
 }
 
 /// A subject of ours that whoever reads an answer of many messages knows.
@@ -84,7 +99,7 @@ pub(crate) struct Reader<'a> {
     _waiting: Waiting<'a>,
 }
 
-/// Takes the token back when the waiting ends, however it ends.
+/// Takes the token back when the waiting ends, however it ends, unless it is to be told.
 struct Waiting<'a> {
     post: &'a Post,
     token: u64,
@@ -98,6 +113,7 @@ impl Post {
             line,
             tokens: AtomicU64::new(0),
             waiting: Mutex::new(HashMap::new()),
+            has_unanswered: Notify::new(),
         }
     }
 
@@ -126,7 +142,7 @@ impl Post {
     /// Sends and waits.
     pub(crate) async fn send(&self, letter: Letter) -> Result<Message, Lost> {
         let connection = self.connected(letter.until).await?;
-        let (token, answer, _waiting) = self.register();
+        let (token, mut answer, _waiting) = self.register();
         let reply = format!("{}.{token}", self.inbox);
         let handed = self.client.publish_with_reply_and_headers(
             letter.subject,
@@ -143,14 +159,53 @@ impl Post {
         }
         let message = tokio::select! {
             biased;
-            message = answer => message.map_err(|_| Lost::Broken)?,
+            message = &mut answer => message.map_err(|_| Lost::Broken)?,
             () = self.broken(connection), if letter.gives_up_when_broken => return Err(Lost::Broken),
-            () = tokio::time::sleep_until(letter.until) => return Err(Lost::Late),
+            () = tokio::time::sleep_until(letter.until) => {
+                self.give_up(token, &mut answer, letter.is_told)?
+            }
         };
         match message.status {
             Some(StatusCode::NO_RESPONDERS) => Err(Lost::NoResponders),
             _ => Ok(message),
         }
+    }
+
+    /// Waits no longer; the answer where it came this very moment.
+    fn give_up(
+        &self,
+        token: u64,
+        answer: &mut oneshot::Receiver<Message>,
+        is_told: bool,
+    ) -> Result<Message, Lost> {
+        let mut waiting = self.waiting();
+        answer.try_recv().map_err(|_| {
+            if is_told {
+                waiting.insert(token, Taker::Nobody(Instant::now(), None));
+            }
+            Lost::Late(token)
+        })
+    }
+
+    /// Has a call told that was late, unless an answer shows that its service tells it.
+    pub(crate) fn tell_unless_answered(&self, token: u64, row: Request<'static>) {
+        if let Some(Taker::Nobody(_, untold)) = self.waiting().get_mut(&token) {
+            *untold = Some(row);
+        }
+        self.has_unanswered.notify_one();
+    }
+
+    /// What is to be told of calls that nobody answered, of those that were given up before `since`.
+    pub(crate) fn unanswered(&self, since: Instant) -> Vec<Request<'static>> {
+        let mut waiting = self.waiting();
+        let is_over = |_: &u64, taker: &mut Taker| matches!(taker, Taker::Nobody(gave_up, _) if *gave_up <= since);
+        let rows = waiting
+            .extract_if(is_over)
+            .filter_map(|(_, taker)| match taker {
+                Taker::Nobody(_, row) => row,
+                Taker::Once(_) | Taker::Many(_) => None,
+            });
+        rows.collect()
     }
 
     /// Whoever reads an answer of many messages that begins.
@@ -175,7 +230,7 @@ impl Post {
         match tokio::time::timeout_at(until, back).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Lost::Broken),
-            Err(_) => Err(Lost::Late),
+            Err(_) => Err(Lost::Late(token)),
         }
     }
 
@@ -226,6 +281,9 @@ impl Post {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.post.waiting().remove(&self.token);
+        let mut waiting = self.post.waiting();
+        if !matches!(waiting.get(&self.token), Some(Taker::Nobody(..))) {
+            waiting.remove(&self.token);
+        }
     }
 }

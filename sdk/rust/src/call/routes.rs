@@ -41,6 +41,7 @@ impl Routing {
             body: Bytes::new(),
             until: until.min(Instant::now() + ASK_WITHIN),
             gives_up_when_broken: true,
+            is_told: false,
         });
         match answer.await {
             Ok(answer) => self.put(&answer.payload, is_new),

@@ -1,7 +1,7 @@
 //! One call's way through an instance: a place or a refusal, the handler, the answer, the telling.
 //!
-//! A call is refused at once, unrun, when too many wait, and unrun too when its time is over before
-//! its turn. A handler that began runs to its end, also past its deadline, since stopping halfway is
+//! A call is refused at once, unrun, when too many wait, and unrun too at the end of its time before
+//! its turn: its caller waits no longer, and takes a call without an answer for one that nobody tells. A handler that began runs to its end, also past its deadline, since stopping halfway is
 //! worse than a result nobody takes; the caller is answered at the deadline. A panic is the failure of
 //! its call alone.
 
@@ -23,8 +23,6 @@ use crate::call::link::Link;
 use crate::call::read;
 use crate::clock;
 use crate::context::Context;
-use crate::dropped::Reason;
-use crate::lines::Pushed;
 use crate::serin::Serin;
 use crate::serve::endpoint::{Answer, Served};
 use crate::serve::failure::Failure;
@@ -93,10 +91,19 @@ impl Desk {
             return;
         }
         running.spawn(async move {
-            let place = Arc::clone(&served.places).acquire_owned().await;
+            let deadline = context_of(&arrival.headers, arrival.arrived, None).deadline;
+            let place = tokio::select! {
+                biased;
+                place = Arc::clone(&served.places).acquire_owned() => place.ok(),
+                () = over(deadline.map(Into::into)) => None,
+            };
             served.waiting.fetch_sub(1, Ordering::Relaxed);
-            if let Ok(place) = place {
-                desk.handle(&served, arrival, place).await;
+            match place {
+                Some(place) => desk.handle(&served, arrival, place).await,
+                None => {
+                    desk.refuse(&served, &arrival, too_late(arrival.arrived))
+                        .await
+                }
             }
         });
     }
@@ -123,12 +130,8 @@ impl Desk {
         let started = clock::monotonic();
         let queue = started.duration_since(arrival.arrived);
         if context.deadline.is_some_and(|deadline| started >= deadline) {
-            let late = format!(
-                "the time was over before it began, after {} ms",
-                queue.as_millis()
-            );
-            let refusal = Failure::not_run(call::CODE_TIMEOUT, late);
-            self.refuse(served, &arrival, refusal).await;
+            self.refuse(served, &arrival, too_late(arrival.arrived))
+                .await;
             return;
         }
         let span = self.begin(&arrival, context.trace);
@@ -400,7 +403,10 @@ impl Desk {
         outcome: Outcome,
     ) {
         let shared = self.serin.shared();
-        let has_failed = outcome.status >= 500;
+        let has_failed = match served.is_web {
+            true => outcome.status >= call::CODE_FAILED,
+            false => call::has_failed(outcome.status),
+        };
         let duration_us = micros(outcome.queue + outcome.handler);
         shared.requests.finish(duration_us, has_failed);
         served.count(outcome.handler, outcome.failure.as_ref());
@@ -418,14 +424,9 @@ impl Desk {
                 bytes: outcome.bytes,
                 trace_id: Some(trace_id.into()),
                 arm: arm.map(Into::into),
+                callee: None,
             };
-            match shared.told.push(&row) {
-                Pushed::News => shared.queue.wake.notify_one(),
-                Pushed::Joined => {}
-                Pushed::Full => {
-                    shared.queue.dropped.count(Reason::RequestFull);
-                }
-            }
+            shared.tell_request(&row);
         }
         let attributes = || {
             let mut attributes = Map::new();
@@ -456,6 +457,13 @@ async fn over(deadline: Option<tokio::time::Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// Of a call whose time was over before its handler ran.
+fn too_late(arrived: Instant) -> Failure {
+    let waited_ms = arrived.elapsed().as_millis();
+    let text = format!("the time was over before it began, after {waited_ms} ms");
+    Failure::not_run(call::CODE_TIMEOUT, text)
 }
 
 fn late() -> Failure {

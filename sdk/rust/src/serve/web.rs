@@ -149,6 +149,18 @@ impl WebResponse {
         self
     }
 
+    /// Says which pattern the path matched, `/items/{id}`: requests are counted by it. Without it they are
+    /// by the words of the path.
+    pub fn pattern(mut self, pattern: &str) -> WebResponse {
+        match HeaderValue::from_str(pattern) {
+            Ok(value) => self
+                .headers
+                .push((HeaderName::from_static(call::WEB_PATTERN), value)),
+            Err(_) => tracing::warn!(pattern, "left out a pattern that NATS cannot carry"),
+        }
+        self
+    }
+
     /// Takes this body.
     pub fn body(mut self, body: impl Into<Bytes>) -> WebResponse {
         self.body = WebBody::Whole(body.into());

@@ -12,7 +12,7 @@ use serin_sdk::{CallError, Endpoint, Failure};
 use serin_wire::{call, subject};
 
 use crate::folder::Folder;
-use crate::{PATIENCE, Place, wait_for, who};
+use crate::{Fixture, PATIENCE, wait_for, who};
 
 #[tokio::test]
 async fn a_typed_call_comes_back_with_its_times() {
@@ -24,9 +24,9 @@ async fn a_typed_call_comes_back_with_its_times() {
     struct Added {
         items: u32,
     }
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
-    let cart = place.run("cart", "v1", 1, |service| {
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
+    let cart = fixture.run("cart", "v1", 1, |service| {
         service.endpoint("add", |call, item: Item| async move {
             if item.sku == "none" {
                 let more = json!({"known": ["finch"]});
@@ -39,7 +39,7 @@ async fn a_typed_call_comes_back_with_its_times() {
         })
     });
     let cart = cart.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let item = Item {
         sku: "finch".into(),
     };
@@ -95,17 +95,17 @@ async fn a_typed_call_comes_back_with_its_times() {
 
 #[tokio::test]
 async fn calls_follow_the_weights_and_keys_stay() {
-    let place = Place::new().await;
-    let telling = place
+    let fixture = Fixture::new().await;
+    let telling = fixture
         .tell_routes(1, "cart", &[("v2", 3_000), ("v1", 7_000)], &[])
         .await;
-    let one = place
+    let one = fixture
         .run("cart", "v1", 1, |service| who(service, "v1"))
         .await;
-    let two = place
+    let two = fixture
         .run("cart", "v2", 1, |service| who(service, "v2"))
         .await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let ask = async |key: Option<String>| -> String {
         let mut call = web.call::<Value>("cart", "who", &json!({}));
         if let Some(key) = key {
@@ -133,16 +133,16 @@ async fn calls_follow_the_weights_and_keys_stay() {
         }
     }
     telling.abort();
-    let telling = place.tell_routes(2, "cart", &[("v2", 10_000)], &[]).await;
+    let telling = fixture.tell_routes(2, "cart", &[("v2", 10_000)], &[]).await;
     // An older revision, told later, changes nothing.
     let late =
         br#"{"revision":1,"services":{"cart":{"versions":[{"version":"v1","weight":10000}]}}}"#;
-    place
+    fixture
         .client()
         .publish(subject::ROUTES, late.as_slice().into())
         .await
         .expect("told");
-    place.round_trip().await;
+    fixture.round_trip().await;
     let all_new = async {
         let mut in_a_row = 0;
         while in_a_row < 50 {
@@ -163,14 +163,14 @@ async fn calls_follow_the_weights_and_keys_stay() {
 
 #[tokio::test]
 async fn a_version_without_instances_is_left_for_another() {
-    let place = Place::new().await;
-    let telling = place
+    let fixture = Fixture::new().await;
+    let telling = fixture
         .tell_routes(1, "cart", &[("v2", 9_999), ("v1", 1)], &[])
         .await;
-    let one = place
+    let one = fixture
         .run("cart", "v1", 1, |service| who(service, "v1"))
         .await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     for _ in 0..20 {
         let who: Value = web.call("cart", "who", &json!({})).await.expect("answered");
         assert_eq!(who["version"], "v1");
@@ -181,8 +181,8 @@ async fn a_version_without_instances_is_left_for_another() {
 
 #[tokio::test]
 async fn a_client_without_routes_is_served_by_the_subject_without_a_version() {
-    let place = Place::new().await;
-    let client = place.client();
+    let fixture = Fixture::new().await;
+    let client = fixture.client();
     // As our own bus maps it, or Serin forwards it.
     let mut any = client.subscribe("svc.cart.add").await.expect("subscribed");
     let forwarding = tokio::spawn(async move {
@@ -198,17 +198,17 @@ async fn a_client_without_routes_is_served_by_the_subject_without_a_version() {
                 .expect("forwarded");
         }
     });
-    let cart = place.run("cart", "v1", 1, |service| {
+    let cart = fixture.run("cart", "v1", 1, |service| {
         service.endpoint(
             "add",
             |_, item: Value| async move { Ok(json!({"got": item})) },
         )
     });
     let cart = cart.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let added: Value = web.call("cart", "add", &json!(7)).await.expect("added");
     assert_eq!(added, json!({"got": 7}));
-    let client = place.client();
+    let client = fixture.client();
     let raw = client.send_request(
         "svc.cart.add",
         async_nats::Request::new()
@@ -221,13 +221,13 @@ async fn a_client_without_routes_is_served_by_the_subject_without_a_version() {
 }
 
 /// A service that answers nothing, or `serin-not-run`, on the first tries; counts what it saw.
-async fn stub(place: &Place, silent: u32, busy: u32) -> Arc<AtomicU32> {
-    let client = place.client();
+async fn stub(fixture: &Fixture, silent: u32, busy: u32) -> Arc<AtomicU32> {
+    let client = fixture.client();
     let mut calls = client
         .subscribe("svc.pay.v1.charge")
         .await
         .expect("subscribed");
-    place.round_trip().await;
+    fixture.round_trip().await;
     let seen = Arc::new(AtomicU32::new(0));
     let counting = Arc::clone(&seen);
     tokio::spawn(async move {
@@ -254,14 +254,14 @@ async fn stub(place: &Place, silent: u32, busy: u32) -> Arc<AtomicU32> {
 
 #[tokio::test]
 async fn a_lost_answer_is_asked_for_again_only_where_that_is_harmless() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "pay", &[("v1", 10_000)], &[]).await;
-    let web = place.join("web", "v1", 1);
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "pay", &[("v1", 10_000)], &[]).await;
+    let web = fixture.join("web", "v1", 1);
     let charge = || {
         web.call::<u32>("pay", "charge", &json!({}))
             .timeout(Duration::from_millis(400))
     };
-    let seen = stub(&place, 1, 0).await;
+    let seen = stub(&fixture, 1, 0).await;
     let late = charge().await.expect_err("lost");
     assert!(matches!(late, CallError::Late { .. }), "{late:?}");
     assert!(late.may_have_run());
@@ -271,12 +271,12 @@ async fn a_lost_answer_is_asked_for_again_only_where_that_is_harmless() {
 
 #[tokio::test]
 async fn an_idempotent_call_is_repeated_once() {
-    let place = Place::new().await;
-    let telling = place
+    let fixture = Fixture::new().await;
+    let telling = fixture
         .tell_routes(1, "pay", &[("v1", 10_000)], &["charge"])
         .await;
-    let web = place.join("web", "v1", 1);
-    let seen = stub(&place, 1, 0).await;
+    let web = fixture.join("web", "v1", 1);
+    let seen = stub(&fixture, 1, 0).await;
     // The routes say that the endpoint is idempotent.
     let charge = web
         .call::<u32>("pay", "charge", &json!({}))
@@ -288,10 +288,10 @@ async fn an_idempotent_call_is_repeated_once() {
 
 #[tokio::test]
 async fn what_was_not_run_is_tried_once_more_and_not_again() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "pay", &[("v1", 10_000)], &[]).await;
-    let web = place.join("web", "v1", 1);
-    let seen = stub(&place, 0, 3).await;
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "pay", &[("v1", 10_000)], &[]).await;
+    let web = fixture.join("web", "v1", 1);
+    let seen = stub(&fixture, 0, 3).await;
     let busy = web
         .call::<u32>("pay", "charge", &json!({}))
         .await
@@ -310,9 +310,9 @@ async fn what_was_not_run_is_tried_once_more_and_not_again() {
 
 #[tokio::test]
 async fn a_call_while_the_bus_is_away_did_not_run() {
-    let place = Place::new().await;
-    let web = place.join("web", "v1", 1);
-    place.bus.stop().await;
+    let fixture = Fixture::new().await;
+    let web = fixture.join("web", "v1", 1);
+    fixture.bus.stop().await;
     let away = web
         .call::<Value>("cart", "add", &json!({}))
         .timeout(Duration::from_millis(100))
@@ -323,9 +323,9 @@ async fn a_call_while_the_bus_is_away_did_not_run() {
 
 #[tokio::test]
 async fn services_that_call_each_other_in_a_circle_end() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "ring", &[("v1", 10_000)], &[]).await;
-    let ring = place.run("ring", "v1", 1, |service| {
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "ring", &[("v1", 10_000)], &[]).await;
+    let ring = fixture.run("ring", "v1", 1, |service| {
         let around = Endpoint::new("around").limit(64);
         service.endpoint(around, |call, (): ()| async move {
             let reply: Value = call.serin().call("ring", "around", &()).await?;
@@ -333,7 +333,7 @@ async fn services_that_call_each_other_in_a_circle_end() {
         })
     });
     let ring = ring.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let ended = web
         .call::<Value>("ring", "around", &())
         .await
@@ -350,11 +350,11 @@ async fn services_that_call_each_other_in_a_circle_end() {
 #[tokio::test]
 async fn an_answer_lost_with_the_connection_is_asked_for_again_where_that_is_harmless() {
     let folder = Folder::new();
-    let place = Place::over(&folder).await;
-    let telling = place.tell_routes(1, "pay", &[("v1", 10_000)], &[]).await;
+    let fixture = Fixture::over(&folder).await;
+    let telling = fixture.tell_routes(1, "pay", &[("v1", 10_000)], &[]).await;
     let runs = Arc::new(AtomicU32::new(0));
     let counting = Arc::clone(&runs);
-    let pay = place.run("pay", "v1", 1, |service| {
+    let pay = fixture.run("pay", "v1", 1, |service| {
         let service = service.grace(Duration::ZERO);
         service.endpoint("charge", move |_, (): ()| {
             let number = counting.fetch_add(1, Ordering::Relaxed);
@@ -367,34 +367,34 @@ async fn an_answer_lost_with_the_connection_is_asked_for_again_where_that_is_har
         })
     });
     let pay = pay.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let charge = web.call::<u32>("pay", "charge", &()).idempotent();
     let charge = tokio::spawn(charge.timeout(PATIENCE * 4).into_future());
     wait_for(|| runs.load(Ordering::Relaxed) == 1).await;
     telling.abort();
-    place.bus.stop().await;
-    let place = Place::over(&folder).await;
+    fixture.bus.stop().await;
+    let fixture = Fixture::over(&folder).await;
     // Long before half of the time is over, since the broken connection was noticed.
     let charged = tokio::time::timeout(PATIENCE, charge)
         .await
         .expect("in time");
     assert_eq!(charged.expect("no panic").expect("charged"), 1);
     pay.stop().await;
-    place.bus.stop().await;
+    fixture.bus.stop().await;
 }
 
 #[test]
 fn a_handle_calls_from_whatever_runtime() {
     let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
     let staying = runtime();
-    let (place, telling, cart, web) = staying.block_on(async {
-        let place = Place::new().await;
-        let telling = place.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
-        let cart = place
+    let (fixture, telling, cart, web) = staying.block_on(async {
+        let fixture = Fixture::new().await;
+        let telling = fixture.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
+        let cart = fixture
             .run("cart", "v1", 1, |service| who(service, "v1"))
             .await;
-        let web = place.join("web", "v1", 1);
-        (place, telling, cart, web)
+        let web = fixture.join("web", "v1", 1);
+        (fixture, telling, cart, web)
     });
     for _ in 0..3 {
         // The connection of the one before ended with it.
@@ -407,20 +407,20 @@ fn a_handle_calls_from_whatever_runtime() {
     staying.block_on(async {
         telling.abort();
         cart.stop().await;
-        drop(place);
+        drop(fixture);
     });
 }
 
 #[tokio::test]
 async fn a_call_without_data_carries_null() {
-    let place = Place::new().await;
-    let price = place.run("price", "v1", 1, |service| {
+    let fixture = Fixture::new().await;
+    let price = fixture.run("price", "v1", 1, |service| {
         service.endpoint("list", |_, data: Value| async move {
             Ok(json!({"was_null": data.is_null()}))
         })
     });
     let price = price.await;
-    let client = place.client();
+    let client = fixture.client();
     let answer = client.request("svc.price.v1.list", "".into());
     let answer = answer.await.expect("answered");
     let answer: Value = serde_json::from_slice(&answer.payload).expect("JSON");

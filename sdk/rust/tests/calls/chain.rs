@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_sdk::{ChainError, Failure, HopStatus, Packet, Stage};
 
-use crate::{Place, Running};
+use crate::{Fixture, Running};
 
 /// What one of the enhancers reads of a packet's data.
 #[derive(Deserialize)]
@@ -15,8 +15,8 @@ struct Page {
 }
 
 /// One service whose endpoints are enhancers of every kind.
-async fn enhancers(place: &Place) -> Running {
-    place
+async fn enhancers(fixture: &Fixture) -> Running {
+    fixture
         .run("shop", "v1", 1, |service| {
             service
                 .endpoint("price", |_, packet: Packet| async move {
@@ -59,10 +59,10 @@ async fn enhancers(place: &Place) -> Running {
 
 #[tokio::test]
 async fn additions_are_merged_in_the_order_they_are_named() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "shop", &[("v1", 10_000)], &[]).await;
-    let shop = enhancers(&place).await;
-    let web = place.join("web", "v1", 1);
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "shop", &[("v1", 10_000)], &[]).await;
+    let shop = enhancers(&fixture).await;
+    let web = fixture.join("web", "v1", 1);
     // The slower one is named first, and wins all the same.
     let page = web
         .chain("page")
@@ -97,10 +97,10 @@ async fn additions_are_merged_in_the_order_they_are_named() {
 
 #[tokio::test]
 async fn optional_ones_may_be_late_absent_or_failed() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "shop", &[("v1", 10_000)], &[]).await;
-    let shop = enhancers(&place).await;
-    let web = place.join("web", "v1", 1);
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "shop", &[("v1", 10_000)], &[]).await;
+    let shop = enhancers(&fixture).await;
+    let web = fixture.join("web", "v1", 1);
     let stage = Stage::new()
         .optional("shop.slow")
         .optional("nobody.here")
@@ -128,10 +128,10 @@ async fn optional_ones_may_be_late_absent_or_failed() {
 
 #[tokio::test]
 async fn a_required_one_fails_the_chain_by_name() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "shop", &[("v1", 10_000)], &[]).await;
-    let shop = enhancers(&place).await;
-    let web = place.join("web", "v1", 1);
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "shop", &[("v1", 10_000)], &[]).await;
+    let shop = enhancers(&fixture).await;
+    let web = fixture.join("web", "v1", 1);
     let stage = Stage::new().enhance("shop.stock").enhance("shop.fail");
     let failed = web
         .chain("page")
@@ -183,8 +183,8 @@ async fn a_required_one_fails_the_chain_by_name() {
 
 #[tokio::test]
 async fn bounds_are_checked_before_anyone_is_asked() {
-    let place = Place::new().await;
-    let web = place.join("web", "v1", 1);
+    let fixture = Fixture::new().await;
+    let web = fixture.join("web", "v1", 1);
     let run = async |stages: usize, enhancers: usize, name: &str, data: Value| {
         let stage = (0..enhancers).fold(Stage::new(), |stage, _| stage.enhance(name));
         let chain = (0..stages).fold(web.chain("page"), |chain, _| chain.stage(stage.clone()));

@@ -23,7 +23,7 @@ use folder::Folder;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A bus, and those who meet on it.
-pub(crate) struct Place {
+pub(crate) struct Fixture {
     pub(crate) bus: Bus,
     _folder: Option<Folder>,
 }
@@ -35,18 +35,18 @@ pub(crate) struct Running {
     ended: JoinHandle<Result<(), serin_sdk::ServeError>>,
 }
 
-impl Place {
-    pub(crate) async fn new() -> Place {
+impl Fixture {
+    pub(crate) async fn new() -> Fixture {
         let folder = Folder::new();
-        Place {
+        Fixture {
             bus: folder.start().await,
             _folder: Some(folder),
         }
     }
 
-    /// A place over a folder that outlives it, to come back to.
-    pub(crate) async fn over(folder: &Folder) -> Place {
-        Place {
+    /// A fixture over a folder that outlives it, to come back to.
+    pub(crate) async fn over(folder: &Folder) -> Fixture {
+        Fixture {
             bus: folder.start().await,
             _folder: None,
         }

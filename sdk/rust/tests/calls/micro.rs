@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use serin_sdk::{Endpoint, Failure};
 
-use crate::Place;
+use crate::Fixture;
 
 #[tokio::test]
 async fn every_depth_is_answered_to_the_letter() {
-    let place = Place::new().await;
-    let cart = place.run("cart", "v1", 1, |service| {
+    let fixture = Fixture::new().await;
+    let cart = fixture.run("cart", "v1", 1, |service| {
         let add = Endpoint::new("add")
             .idempotent()
             .description("adds an item");
@@ -22,7 +22,7 @@ async fn every_depth_is_answered_to_the_letter() {
             })
     });
     let cart = cart.await;
-    let client = place.client();
+    let client = fixture.client();
     let ask = async |subject: &str| -> Value {
         let answer = client
             .request(subject.to_owned(), "".into())

@@ -10,15 +10,15 @@ use serin_sdk::{CallError, Endpoint, ServeError, State};
 use serin_wire::{Beat, call};
 use tokio::sync::Semaphore;
 
-use crate::{PATIENCE, Place, wait_for, who};
+use crate::{Fixture, PATIENCE, wait_for, who};
 
 #[tokio::test]
 async fn a_full_instance_refuses_at_once_and_goes_on() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
     let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
     let (inside, counting) = (Arc::clone(&gate), Arc::clone(&begun));
-    let cart = place.run("cart", "v1", 1, |service| {
+    let cart = fixture.run("cart", "v1", 1, |service| {
         let add = Endpoint::new("add").limit(2).waiting(1);
         service.endpoint(add, move |_, _: Value| {
             let (gate, begun) = (Arc::clone(&inside), Arc::clone(&counting));
@@ -30,7 +30,7 @@ async fn a_full_instance_refuses_at_once_and_goes_on() {
         })
     });
     let cart = cart.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let calls: Vec<_> = (0..3)
         .map(|_| {
             let web = web.clone();
@@ -66,10 +66,10 @@ async fn a_full_instance_refuses_at_once_and_goes_on() {
 
 #[tokio::test]
 async fn a_call_whose_time_is_over_does_not_run() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let (gate, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
     let (inside, counting) = (Arc::clone(&gate), Arc::clone(&runs));
-    let cart = place.run("cart", "v1", 1, |service| {
+    let cart = fixture.run("cart", "v1", 1, |service| {
         service.endpoint(Endpoint::new("add").limit(1), move |_, _: Value| {
             let (gate, runs) = (Arc::clone(&inside), Arc::clone(&counting));
             async move {
@@ -80,7 +80,7 @@ async fn a_call_whose_time_is_over_does_not_run() {
         })
     });
     let cart = cart.await;
-    let client = place.client();
+    let client = fixture.client();
     let mut answers = client.subscribe("answers").await.expect("subscribed");
     for timeout_ms in ["60000", "1"] {
         let mut headers = async_nats::HeaderMap::new();
@@ -91,15 +91,16 @@ async fn a_call_whose_time_is_over_does_not_run() {
             .expect("sent");
     }
     wait_for(|| runs.load(Ordering::Relaxed) == 1).await;
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    gate.add_permits(2);
     let mut codes = Vec::new();
     for _ in 0..2 {
         let answer = answers.next().await.expect("an answer");
         let headers = answer.headers.expect("headers");
         let header = |name| headers.get(name).map(|value| value.as_str().to_owned());
         codes.push((header(call::ERROR_CODE), header(call::NOT_RUN)));
+        // The one that waits is answered when its time is over, while the other still runs.
+        gate.add_permits(2);
     }
+    codes.reverse();
     assert_eq!(codes[0], (None, None));
     assert_eq!(codes[1], (Some("408".to_owned()), Some("1".to_owned())));
     assert_eq!(runs.load(Ordering::Relaxed), 1);
@@ -108,9 +109,9 @@ async fn a_call_whose_time_is_over_does_not_run() {
 
 #[tokio::test]
 async fn a_deadline_is_passed_on_and_never_grows() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
-    let cart = place.run("cart", "v1", 1, |service| {
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
+    let cart = fixture.run("cart", "v1", 1, |service| {
         service
             .endpoint("outer", |call, _: Value| async move {
                 let inner = call.serin().call::<u64>("cart", "inner", &json!({}));
@@ -121,7 +122,7 @@ async fn a_deadline_is_passed_on_and_never_grows() {
             })
     });
     let cart = cart.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let outer = web.call::<u64>("cart", "outer", &json!({}));
     let left_ms = outer
         .timeout(Duration::from_secs(2))
@@ -134,9 +135,9 @@ async fn a_deadline_is_passed_on_and_never_grows() {
 
 #[tokio::test]
 async fn a_panic_or_a_reply_too_large_fails_one_call() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
-    let cart = place.run("cart", "v1", 1, |service| {
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
+    let cart = fixture.run("cart", "v1", 1, |service| {
         service
             .endpoint("break", |_, _: Value| async move {
                 if true {
@@ -148,7 +149,7 @@ async fn a_panic_or_a_reply_too_large_fails_one_call() {
             .endpoint("fine", |_, _: Value| async move { Ok(json!(1)) })
     });
     let cart = cart.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     let broken = web
         .call::<Value>("cart", "break", &())
         .await
@@ -185,9 +186,9 @@ async fn a_panic_or_a_reply_too_large_fails_one_call() {
 
 #[tokio::test]
 async fn names_are_checked_before_anything_is_served() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let serve = |names: &[&'static str]| {
-        let service = place.join("cart", "v1", 1).service();
+        let service = fixture.join("cart", "v1", 1).service();
         let service = names.iter().fold(service, |service, &name| {
             service.endpoint(name, |_, _: Value| async { Ok(json!(1)) })
         });
@@ -206,16 +207,16 @@ async fn names_are_checked_before_anything_is_served() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_come_and_go_lose_no_call() {
-    let place = Place::new().await;
-    let telling = place.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
+    let fixture = Fixture::new().await;
+    let telling = fixture.tell_routes(1, "cart", &[("v1", 10_000)], &[]).await;
     let slow = |service: serin_sdk::Service| {
         service.endpoint("who", |_, _: Value| async {
             tokio::time::sleep(Duration::from_millis(2)).await;
             Ok(json!(1))
         })
     };
-    let mut running = place.run("cart", "v1", 0, slow).await;
-    let web = place.join("web", "v1", 1);
+    let mut running = fixture.run("cart", "v1", 0, slow).await;
+    let web = fixture.join("web", "v1", 1);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let callers: Vec<_> = (0..8)
         .map(|_| {
@@ -231,7 +232,7 @@ async fn instances_that_come_and_go_lose_no_call() {
         })
         .collect();
     for number in 1..=20 {
-        let next = place.run("cart", "v1", number, slow).await;
+        let next = fixture.run("cart", "v1", number, slow).await;
         std::mem::replace(&mut running, next).stop().await;
     }
     stop.send_replace(true);
@@ -246,14 +247,14 @@ async fn instances_that_come_and_go_lose_no_call() {
 
 #[tokio::test]
 async fn beats_say_ready_and_draining_and_events_are_flushed() {
-    let place = Place::new().await;
-    let mut beats = place
+    let fixture = Fixture::new().await;
+    let mut beats = fixture
         .client()
         .subscribe("tel.beat.cart.>")
         .await
         .expect("subscribed");
-    place.round_trip().await;
-    let cart = place.run("cart", "v1", 1, |service| {
+    fixture.round_trip().await;
+    let cart = fixture.run("cart", "v1", 1, |service| {
         who(service, "v1").endpoint("tell", |call, _: Value| async move {
             call.serin().emit("cart.told", &json!({"n": 1}));
             Ok(json!(1))
@@ -261,7 +262,7 @@ async fn beats_say_ready_and_draining_and_events_are_flushed() {
     });
     let cart = cart.await;
     while next(&mut beats).await != State::Ready {}
-    let reply = place
+    let reply = fixture
         .client()
         .request("svc.cart.v1.tell", "{}".into())
         .await
@@ -311,22 +312,22 @@ fn service_that_serves_until_sigterm() {
 
 #[tokio::test]
 async fn sigterm_lets_calls_end_and_the_process_too() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let mut service = tokio::process::Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", "serve::service_that_serves_until_sigterm"])
-        .env("SERIN_TEST_BUS", place.bus.url())
+        .env("SERIN_TEST_BUS", fixture.bus.url())
         .kill_on_drop(true)
         .spawn()
         .expect("started");
-    place.until_served("$SRV.PING.cart.cart-v1-7").await;
-    let client = place.client();
+    fixture.until_served("$SRV.PING.cart.cart-v1-7").await;
+    let client = fixture.client();
     let subscribe = async |subject: &'static str| client.subscribe(subject).await;
     let mut gate = subscribe("svc.gate.pass").await.expect("subscribed");
     let mut beats = subscribe("tel.beat.cart.v1.cart-v1-7")
         .await
         .expect("subscribed");
-    place.round_trip().await;
-    let calling = place.client();
+    fixture.round_trip().await;
+    let calling = fixture.client();
     let call = tokio::spawn(async move { calling.request("svc.cart.v1.slow", "1".into()).await });
     let inside = tokio::time::timeout(PATIENCE, gate.next()).await;
     let inside = inside.expect("in time").expect("its handler runs");
@@ -346,13 +347,13 @@ async fn sigterm_lets_calls_end_and_the_process_too() {
 
 #[tokio::test]
 async fn an_instance_with_rights_of_its_own_serves_raw_clients_by_the_weights() {
-    let place = Place::new().await;
+    let fixture = Fixture::new().await;
     let user = |version: &str| {
         let instance = format!("cart-{version}-1");
         serin_bus::BusUser::instance("cart", version, &instance, format!("secret-{version}"))
     };
     let users = ["v1", "v2"].map(user);
-    place.bus.set_users(users.to_vec()).await.expect("users");
+    fixture.bus.set_users(users.to_vec()).await.expect("users");
     let weight = |version: &str, weight| serin_wire::Weight {
         version: version.into(),
         weight,
@@ -365,7 +366,7 @@ async fn an_instance_with_rights_of_its_own_serves_raw_clients_by_the_weights() 
         revision: 1,
         services: [("cart".to_owned(), route)].into(),
     };
-    place.bus.set_mappings(&routes).await.expect("mapped");
+    fixture.bus.set_mappings(&routes).await.expect("mapped");
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut running = Vec::new();
     for (user, version) in users.iter().zip(["v1", "v2"]) {
@@ -373,7 +374,7 @@ async fn an_instance_with_rights_of_its_own_serves_raw_clients_by_the_weights() 
             version: version.into(),
             instance: user.name.clone(),
             spill_dir: None,
-            ..serin_sdk::Options::new(place.bus.url_of(user).expect("an address"), "cart")
+            ..serin_sdk::Options::new(fixture.bus.url_of(user).expect("an address"), "cart")
         };
         let serin = serin_sdk::Serin::connect(options).expect("connected");
         let mut stopped = stopped.clone();
@@ -381,13 +382,13 @@ async fn an_instance_with_rights_of_its_own_serves_raw_clients_by_the_weights() 
             stopped.wait_for(|stopped| *stopped).await.ok();
         });
         running.push(tokio::spawn(serving));
-        place
+        fixture
             .until_served(&format!("$SRV.PING.cart.{}", user.name))
             .await;
     }
     let mut of_two = 0;
     for _ in 0..300 {
-        let answer = place.client().request("svc.cart.who", "{}".into()).await;
+        let answer = fixture.client().request("svc.cart.who", "{}".into()).await;
         let answer = answer.expect("served").payload;
         of_two += u32::from(&answer[..] == br#"{"version":"v2"}"#);
     }

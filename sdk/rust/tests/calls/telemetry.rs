@@ -7,7 +7,7 @@ use serin_sdk::Failure;
 use serin_wire::span::SpanStatus;
 use serin_wire::{Beat, Request, Span, span};
 
-use crate::{PATIENCE, Place};
+use crate::{Fixture, PATIENCE};
 
 /// Rows and spans until there are so many of them.
 async fn told(
@@ -43,11 +43,11 @@ async fn told(
 
 #[tokio::test]
 async fn a_call_is_told_once_with_two_spans_of_one_trace() {
-    let place = Place::new().await;
-    let telling = place
+    let fixture = Fixture::new().await;
+    let telling = fixture
         .tell_routes(1, "cart", &[("v2", 1), ("v1", 9_999)], &[])
         .await;
-    let client = place.client();
+    let client = fixture.client();
     let rows = client.subscribe("tel.req.>").await.expect("subscribed");
     let spans = client.subscribe("tel.span.>").await.expect("subscribed");
     let mut messages = stream::select(rows, spans);
@@ -56,8 +56,8 @@ async fn a_call_is_told_once_with_two_spans_of_one_trace() {
         .await
         .expect("subscribed");
     let mut events = client.subscribe("ev.>").await.expect("subscribed");
-    place.round_trip().await;
-    let cart = place.run("cart", "v1", 1, |service| {
+    fixture.round_trip().await;
+    let cart = fixture.run("cart", "v1", 1, |service| {
         service.endpoint("add", |call, item: u32| async move {
             if item == 0 {
                 return Err(Failure::new(500, "broken"));
@@ -67,7 +67,7 @@ async fn a_call_is_told_once_with_two_spans_of_one_trace() {
         })
     });
     let cart = cart.await;
-    let web = place.join("web", "v1", 1);
+    let web = fixture.join("web", "v1", 1);
     // A key of version v1, whatever the weights say.
     assert_eq!(
         web.call::<u32>("cart", "add", &1)

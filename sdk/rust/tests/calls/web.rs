@@ -6,11 +6,11 @@ use futures::StreamExt;
 use serin_sdk::{Failure, WebResponse};
 use serin_wire::call;
 
-use crate::{PATIENCE, Place};
+use crate::{Fixture, PATIENCE};
 
 /// Asks as the gateway does, and takes all messages of the answer.
-async fn get(place: &Place, target: &str) -> Vec<Message> {
-    let client = place.client();
+async fn get(fixture: &Fixture, target: &str) -> Vec<Message> {
+    let client = fixture.client();
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.expect("subscribed");
     let mut headers = HeaderMap::new();
@@ -43,8 +43,8 @@ fn header(message: &Message, name: &str) -> Option<String> {
 
 #[tokio::test]
 async fn answers_come_whole_or_in_chunks() {
-    let place = Place::new().await;
-    let shop = place.run("shop", "v1", 1, |service| {
+    let fixture = Fixture::new().await;
+    let shop = fixture.run("shop", "v1", 1, |service| {
         service.web(|_, request| async move {
             match &*request.path {
                 "/" => {
@@ -52,6 +52,7 @@ async fn answers_come_whole_or_in_chunks() {
                     let accept = request.header("accept");
                     let seen = format!("{method} {} {body:?} {accept:?}", request.query);
                     Ok(WebResponse::text(seen)
+                        .pattern("/")
                         .header("set-cookie", "a=1")
                         .header("Set-Cookie", "b=2"))
                 }
@@ -69,13 +70,14 @@ async fn answers_come_whole_or_in_chunks() {
         })
     });
     let shop = shop.await;
-    let whole = get(&place, "/?a=b").await;
+    let whole = get(&fixture, "/?a=b").await;
     assert_eq!(whole.len(), 1);
     assert_eq!(
         &whole[0].payload[..],
         br#"POST a=b b"body" Some("text/plain")"#
     );
     assert_eq!(header(&whole[0], call::WEB_STATUS).as_deref(), Some("200"));
+    assert_eq!(header(&whole[0], call::WEB_PATTERN).as_deref(), Some("/"));
     assert_eq!(
         header(&whole[0], call::INSTANCE).as_deref(),
         Some("shop-v1-1")
@@ -87,7 +89,7 @@ async fn answers_come_whole_or_in_chunks() {
         .collect();
     assert_eq!(cookies, ["a=1", "b=2"]);
 
-    let large = get(&place, "/large").await;
+    let large = get(&fixture, "/large").await;
     assert_eq!(large.len(), 3);
     assert_eq!(
         large
@@ -96,7 +98,7 @@ async fn answers_come_whole_or_in_chunks() {
             .sum::<usize>(),
         1_200_000
     );
-    let streamed = get(&place, "/stream").await;
+    let streamed = get(&fixture, "/stream").await;
     let text: Vec<_> = streamed
         .iter()
         .map(|message| &message.payload[..])
@@ -107,9 +109,9 @@ async fn answers_come_whole_or_in_chunks() {
         Some("200")
     );
     assert_eq!(header(&streamed[1], call::WEB_STATUS), None);
-    let broken = get(&place, "/broken").await;
+    let broken = get(&fixture, "/broken").await;
     assert_eq!(header(&broken[1], call::ERROR).as_deref(), Some("gone"));
-    let missing = get(&place, "/none").await;
+    let missing = get(&fixture, "/none").await;
     assert_eq!(&missing[0].payload[..], b"no page /none");
     assert_eq!(
         header(&missing[0], call::WEB_STATUS).as_deref(),

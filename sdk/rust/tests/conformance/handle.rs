@@ -15,7 +15,7 @@ use serin_sdk::{
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::place::{Place, until};
+use crate::fixture::{Fixture, until};
 
 /// Longer than a scenario holds calls back when it stops a service.
 const GRACE: Duration = Duration::from_secs(20);
@@ -67,14 +67,18 @@ struct Serving {
 
 impl Handle {
     /// Connects, and serves; returns once the bus knows it.
-    pub(crate) async fn start(spec: &Value, place: &Place, gates: &Arc<Gates>) -> Result<Handle> {
+    pub(crate) async fn start(
+        spec: &Value,
+        fixture: &Fixture,
+        gates: &Arc<Gates>,
+    ) -> Result<Handle> {
         let text = |key: &str| spec[key].as_str().unwrap_or_default().to_owned();
         let mut options = Options {
             version: text("version"),
             instance: text("instance"),
-            spill_dir: Some(place.spill()),
+            spill_dir: Some(fixture.spill()),
             drain_deadline: Duration::from_millis(100),
-            ..Options::new(place.url_of(&text("instance")), text("service"))
+            ..Options::new(fixture.url_of(&text("instance")), text("service"))
         };
         if let Some(bytes) = spec["queue_bytes_max"].as_u64() {
             options.queue_bytes_max = usize::try_from(bytes)?;
@@ -92,7 +96,7 @@ impl Handle {
                 stopped.await.ok();
             }));
             handle.serving = Some(Serving { stop, ended });
-            let client = place.client()?;
+            let client = fixture.client()?;
             until(|| async { Ok(client.request(ping.clone(), "".into()).await.is_ok()) }).await?;
         }
         Ok(handle)

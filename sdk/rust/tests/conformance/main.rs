@@ -1,9 +1,9 @@
 //! Runs `tests/conformance/scenarios.json` against this SDK and a real `nats-server`; the rules are in
 //! the README beside it. A new scenario needs no code here.
 
+mod fixture;
 mod handle;
 mod matching;
-mod place;
 mod runner;
 
 use std::time::Duration;

@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::PATIENCE;
+use crate::fixture::{Fixture, shape_of, until};
 use crate::handle::{Gates, Handle, call_error_shape, chain_error_shape, filled, run_chain};
 use crate::matching::{check, check_message};
-use crate::place::{Place, shape_of, until};
 
 /// Messages that may wait for the step that looks at them.
 const KEPT_MAX: usize = 4096;
@@ -39,7 +39,7 @@ type Work = BoxFuture<'static, Result<Outcome>>;
 /// See the module.
 pub(crate) struct Runner {
     scenario: Value,
-    place: Place,
+    fixture: Fixture,
     gates: Arc<Gates>,
     handles: BTreeMap<String, Handle>,
     kept: BTreeMap<String, mpsc::Receiver<Value>>,
@@ -51,7 +51,7 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) async fn run(scenario: Value) -> Result<()> {
         let mut runner = Runner {
-            place: Place::new(&scenario["mappings"], &scenario["users"])?,
+            fixture: Fixture::new(&scenario["mappings"], &scenario["users"])?,
             scenario,
             gates: Arc::default(),
             handles: BTreeMap::new(),
@@ -60,12 +60,12 @@ impl Runner {
             routes: None,
             revision: 0,
         };
-        runner.place.start().await?;
+        runner.fixture.start().await?;
         let done = runner.all_steps().await;
         for handle in std::mem::take(&mut runner.handles).into_values() {
             handle.end().await;
         }
-        runner.place.stop().await?;
+        runner.fixture.stop().await?;
         done
     }
 
@@ -131,19 +131,19 @@ impl Runner {
                 Outcome::Nothing
             }
             "bus" if step["is"] == "stop" => {
-                self.place.stop().await?;
+                self.fixture.stop().await?;
                 Outcome::Nothing
             }
             "bus" => {
-                self.place.start().await?;
+                self.fixture.start().await?;
                 Outcome::Nothing
             }
             "stream" => {
-                self.place.set_stream(&step["set"]).await?;
+                self.fixture.set_stream(&step["set"]).await?;
                 Outcome::Nothing
             }
             "spilled" => {
-                until(|| async { Ok(step["is"] == self.place.is_spilled()) }).await?;
+                until(|| async { Ok(step["is"] == self.fixture.is_spilled()) }).await?;
                 Outcome::Nothing
             }
             "drain" => {
@@ -175,14 +175,14 @@ impl Runner {
     async fn start(&mut self, step: &Value) -> Result<Outcome> {
         let name = text(step, "handle")?;
         let spec = &self.scenario["handles"][name];
-        let handle = Handle::start(spec, &self.place, &self.gates).await?;
+        let handle = Handle::start(spec, &self.fixture, &self.gates).await?;
         self.handles.insert(name.to_owned(), handle);
         Ok(Outcome::Nothing)
     }
 
     async fn routes(&mut self, step: &Value) -> Result<Outcome> {
         let told = json!({"revision": step["revision"], "services": step["services"]});
-        let client = self.place.client()?;
+        let client = self.fixture.client()?;
         match &self.routes {
             Some(routes) => {
                 routes.send_replace(told.clone());
@@ -210,14 +210,14 @@ impl Runner {
     }
 
     async fn listen(&mut self, step: &Value) -> Result<Outcome> {
-        let client = self.place.client()?;
+        let client = self.fixture.client()?;
         let kept = serve(&client, Served::new(text(step, "subject")?), || None).await?;
         self.kept.insert(text(step, "as")?.to_owned(), kept);
         Ok(Outcome::Nothing)
     }
 
     async fn serve_raw(&mut self, step: &Value) -> Result<Outcome> {
-        let client = self.place.client()?;
+        let client = self.fixture.client()?;
         let body = step.get("body").map(Value::to_string).unwrap_or_default();
         let is_silent = step["silent"] == true;
         let answer = move || (!is_silent).then(|| Bytes::from(body.clone()));
@@ -248,7 +248,10 @@ impl Runner {
         loop {
             let message = self.next(step, &last).await?;
             for line in message["text"].as_str().unwrap_or_default().lines() {
-                match check(&step["expect"], &serde_json::from_str(line)?, "the line") {
+                let told = serde_json::from_str(line)?;
+                let is_fault = !step["never"].is_null() && check(&step["never"], &told, "").is_ok();
+                ensure!(!is_fault, "told what is not to be told: {line}");
+                match check(&step["expect"], &told, "the line") {
                     Ok(()) => return Ok(Outcome::Nothing),
                     Err(error) => last = error.to_string(),
                 }
@@ -297,8 +300,8 @@ impl Runner {
             .as_array()
             .map_or(0, |events| events.len() as u64);
         let count = numbered.unwrap_or(expected);
-        until(|| async { Ok(self.place.events().await?.len() as u64 >= count) }).await?;
-        let found = self.place.events().await?;
+        until(|| async { Ok(self.fixture.events().await?.len() as u64 >= count) }).await?;
+        let found = self.fixture.events().await?;
         if numbered.is_some() {
             let numbers = found.iter().map(|event| event["data"]["n"].as_u64());
             ensure!(
@@ -312,7 +315,7 @@ impl Runner {
     }
 
     async fn request(&self, step: &Value) -> Result<Work> {
-        let client = self.place.client()?;
+        let client = self.fixture.client()?;
         let body = match step["text"].as_str() {
             Some(text) => text.to_owned(),
             None => step["body"].to_string(),

@@ -2,7 +2,8 @@
  * Calls of other services: the version by the routes, one retry, and where the time went.
  *
  * What is sent along (remaining time, trace, arms, depths) comes from the context of the work under
- * way. `docs/decisions/005-calls.md` has the rules. Start at {@link call}.
+ * way. A call is told by whoever takes it, and by us where nobody did. `docs/decisions/005-calls.md`
+ * has the rules. Start at {@link call}.
  */
 
 import { setTimeout as pause } from "node:timers/promises";
@@ -13,6 +14,7 @@ import { header, TooLarge, type HeaderPairs } from "../bus/bus.js";
 import { Context } from "../context.js";
 import type { Core } from "../core.js";
 import { AbsentError, CallError } from "../errors.js";
+import { nowUs } from "../memory/clock.js";
 import { checkName } from "../name.js";
 import type { Span, Attributes } from "../span.js";
 import { call as subjectOf, callAny } from "../subject.js";
@@ -138,7 +140,11 @@ async function attempt(core: Core, asked: Asked, context: Context, span: Span): 
       const isLost = failure === "late" || failure === "broken";
       if (isLast || !(isLost ? mayRepeat : failure === "no-responders")) {
         // The try before may have run, whatever became of this one.
-        throw explain(lost ?? error, asked, Math.round(performance.now() - beganMs));
+        const failed = explain(lost ?? error, asked, Math.round(performance.now() - beganMs));
+        if (error instanceof LinkError && failed instanceof CallError) {
+          tell(core, link, error, lineOf(asked, version, context, failed.code, performance.now() - beganMs));
+        }
+        throw failed;
       }
       if (isLost && error instanceof LinkError) {
         lost = error;
@@ -197,6 +203,27 @@ function explain(error: unknown, asked: Asked, waitedMs: number): unknown {
     case "broken":
       return new CallError(Code.timeout, `${target} lost the connection within ${waitedMs} ms; it may have run`);
   }
+}
+
+/** What is told of a call that nobody took. */
+function lineOf({ service, endpoint }: Asked, version: string | undefined, context: Context, status: number, ms: number) {
+  const tookUs = Math.round(ms * 1000);
+  return {
+    time: nowUs() - tookUs,
+    endpoint,
+    status,
+    duration_us: tookUs,
+    callee: { service, ...(version === undefined ? {} : { version }) },
+    ...(context.trace ? { trace_id: context.trace.traceId } : {}),
+    ...(context.arm ? { arm: context.arm } : {}),
+  };
+}
+
+/** Tells a call that nobody took. Where there was no answer, one that still comes shows that its service tells it. */
+function tell(core: Core, link: Link, { failure, token }: LinkError, line: object): void {
+  const now = () => core.tell("req", line);
+  if (failure === "no-responders" || failure === "not-sent") now();
+  else if (token !== undefined) link.tellUnlessAnswered(token, now);
 }
 
 function readReply<T>({ message, sentMs, wasLost }: Answered, target: string, span: Span): Reply<T> {

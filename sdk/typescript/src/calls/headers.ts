@@ -36,6 +36,8 @@ export const Header = {
   /** Web reply: the status; and that more chunks of the body follow. */
   webStatus: "serin-http-status",
   webMore: "serin-http-more",
+  /** Web reply: the pattern that the path matched, where it matched one: requests are counted by it. */
+  webPattern: "serin-http-pattern",
   /** Web request: messages of the answer that may be sent ahead of those that were taken. */
   webWindow: "serin-http-window",
   /** To the reply subject of a chunk: how many messages of the answer were taken so far. */
@@ -64,6 +66,11 @@ export const Code = {
   /** Too much is being handled, or the instance drains; the handler did not run. */
   busy: 503,
 } as const;
+
+/** Whether a call that ended with this code counts as failed: by its service's fault, not its caller's. */
+export function hasFailed(code: number): boolean {
+  return code >= Code.failed || code === Code.timeout;
+}
 
 /** A whole number in a header; 0 where there is none. */
 export function wholeNumber(text: string | undefined): number {

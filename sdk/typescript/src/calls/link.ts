@@ -14,6 +14,8 @@ import { readRoutes, type Route, type Routes } from "./route.js";
 
 /** The routes are awaited this long before the first call; without them calls go to any version. */
 const ROUTES_WITHIN_MS = 500;
+/** An answer at the deadline is on its way for so long at most, also on a busy machine. */
+const ANSWERED_WITHIN_MS = 1_000;
 /** After a bus came back, services may take this long to listen again: some tries to connect. */
 const SETTLES_WITHIN_MS = 1_500;
 
@@ -32,10 +34,13 @@ export type LinkFailure =
 export class LinkError extends Error {
   override readonly name = "LinkError";
   readonly failure: LinkFailure;
+  /** Where the answer of a late one may still come. */
+  readonly token: string | undefined;
 
-  constructor(failure: LinkFailure) {
+  constructor(failure: LinkFailure, token?: string) {
     super(failure);
     this.failure = failure;
+    this.token = token;
   }
 }
 
@@ -60,6 +65,8 @@ export class Link {
   readonly bus: Bus;
   readonly #inbox: string;
   readonly #waiting = new Map<string, Waiting>();
+  /** What is to be told of calls that nobody answered: as many as ended within the last moment. */
+  readonly #unanswered = new Map<string, () => void>();
   readonly #listening = new Map<string, (message: Msg | undefined) => void>();
   readonly #warn: (text: string) => void;
   #next = 0;
@@ -92,7 +99,7 @@ export class Link {
     try {
       this.bus.publish(subject, payload, { reply: this.inbox(token), headers });
       const late = new Promise<never>((_, fail) => {
-        timer = setTimeout(() => fail(new LinkError("late")), Math.max(0, untilMs - performance.now()));
+        timer = setTimeout(() => fail(new LinkError("late", token)), Math.max(0, untilMs - performance.now()));
       });
       const message = await Promise.race([answer, late]);
       if (isUnheard(message)) throw new LinkError("no-responders");
@@ -103,6 +110,26 @@ export class Link {
       clearTimeout(timer);
       this.forget(token);
     }
+  }
+
+  /**
+   * Calls this a moment later, unless an answer still comes: whoever takes a call tells it, and answers no later
+   * than at its deadline.
+   */
+  tellUnlessAnswered(token: string, tell: () => void): void {
+    this.#unanswered.set(token, tell);
+    setTimeout(() => this.#tellUnanswered(token), ANSWERED_WITHIN_MS).unref();
+  }
+
+  #tellUnanswered(token: string): void {
+    const tell = this.#unanswered.get(token);
+    this.#unanswered.delete(token);
+    tell?.();
+  }
+
+  /** Tells of the calls that nobody answered so far: the process ends. */
+  tellNow(): void {
+    for (const token of [...this.#unanswered.keys()]) this.#tellUnanswered(token);
   }
 
   /** A new word of the inbox, and what comes to it; forgotten by {@link forget}. */
@@ -166,6 +193,7 @@ export class Link {
   #take(message: Msg): void {
     const token = message.subject.slice(message.subject.lastIndexOf(".") + 1);
     this.#listening.get(token)?.(message);
+    this.#unanswered.delete(token);
     const waiting = this.#waiting.get(token);
     this.#waiting.delete(token);
     waiting?.answer(message);

@@ -7,7 +7,7 @@
 import type { Msg } from "@nats-io/transport-node";
 
 import { Away, header, headerPairs, TooLarge, type HeaderPairs, type Wanted } from "../bus/bus.js";
-import { Code, Header, WEB_ENDPOINT, wholeNumber } from "../calls/headers.js";
+import { Code, hasFailed, Header, WEB_ENDPOINT, wholeNumber } from "../calls/headers.js";
 import type { Link } from "../calls/link.js";
 import { hasTrial } from "../calls/route.js";
 import { addArm, Context } from "../context.js";
@@ -42,9 +42,14 @@ interface Taken {
   readonly timeUs: number;
   readonly deadline: number | undefined;
   startedMs: number | undefined;
+  /** Of a web request, the pattern that its path matched. */
+  pattern: string | undefined;
 }
 
 const sinceUs = (ms: number) => Math.max(0, Math.round((performance.now() - ms) * 1000));
+
+/** Whether a status is the service's fault; a web request is timed out by its visitor. */
+const isFault = ({ name }: Endpoint, status: number) => (name === WEB_ENDPOINT ? status >= Code.failed : hasFailed(status));
 
 /** See the module. */
 export class Server {
@@ -104,7 +109,7 @@ export class Server {
     const atMs = performance.now();
     const timeout = header(message, Header.timeoutMs);
     const deadline = timeout === undefined ? undefined : atMs + wholeNumber(timeout);
-    const taken: Taken = { endpoint, message, atMs, timeUs: nowUs(), deadline, startedMs: undefined };
+    const taken: Taken = { endpoint, message, atMs, timeUs: nowUs(), deadline, startedMs: undefined, pattern: undefined };
     this.#track(this.#handle(taken));
   }
 
@@ -128,7 +133,7 @@ export class Server {
     try {
       status = await this.#admit(taken);
     } finally {
-      shared.finishRequest(sinceUs(taken.atMs), status >= Code.failed);
+      shared.finishRequest(sinceUs(taken.atMs), isFault(taken.endpoint, status));
     }
   }
 
@@ -198,12 +203,15 @@ export class Server {
   }
 
   /** Runs the handler; whatever it throws is an answer. */
-  async #work({ endpoint, message }: Taken, context: Context): Promise<Answer> {
+  async #work(taken: Taken, context: Context): Promise<Answer> {
+    const { endpoint, message } = taken;
     const isWeb = endpoint.name === WEB_ENDPOINT;
     try {
       if (isWeb) {
         const request = WebRequest.read(headerPairs(message), message.data);
-        return answerOfWeb(await WebResponse.of(await this.#served.router.find(request)(request)));
+        const handler = this.#served.router.find(request);
+        taken.pattern = request.pattern;
+        return answerOfWeb(await WebResponse.of(await handler(request)));
       }
       const data = endpoint.read(message.data, header(message, Header.contentType));
       return answerOf(await endpoint.handler(data, context));
@@ -243,7 +251,7 @@ export class Server {
     }
     Object.assign(span.attributes, { status, queue_us: queueUs, handler_us: handlerUs, ...caller });
     if (error !== undefined) span.attributes["error"] = error;
-    span.hasFailed = status >= Code.failed;
+    span.hasFailed = isFault(endpoint, status);
     this.#core.endSpan(span);
     return status;
   }
@@ -260,6 +268,7 @@ export class Server {
       own.push([Header.queueUs, String(Math.round((taken.startedMs - taken.atMs) * 1000))]);
       own.push([Header.handlerUs, String(sinceUs(taken.startedMs))]);
     }
+    if (taken.pattern !== undefined) own.push([Header.webPattern, taken.pattern]);
     if (!reply) return answer;
     try {
       const { web } = answer;

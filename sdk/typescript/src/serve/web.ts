@@ -30,6 +30,8 @@ export class WebRequest {
   readonly body: Uint8Array;
   /** What the pattern's `{names}` matched. */
   params: Readonly<Record<string, string>> = {};
+  /** The path of the pattern that matched, `/items/{id}`; `undefined` where none did. */
+  pattern: string | undefined;
 
   constructor(target: string, headerPairs: HeaderPairs, body: Uint8Array) {
     const [, method = "GET", rawPath = "/", query = ""] = /^(\S+) ([^?]*)\??(.*)$/s.exec(target) ?? [];
@@ -169,6 +171,7 @@ function typeOf(body: unknown): string | undefined {
 export type WebHandler = (request: WebRequest) => unknown;
 
 interface Path {
+  readonly pattern: string;
   readonly method: string | undefined;
   readonly words: readonly string[];
   readonly handler: WebHandler;
@@ -187,19 +190,20 @@ export class Router {
     }
     const [, method, path] = /^(?:([A-Za-z]+) )?(\/\S*)$/.exec(pattern) ?? [];
     if (path === undefined) throw new TypeError(`the pattern ${JSON.stringify(pattern)} must look like "GET /items/{id}"`);
-    this.#paths.push({ method: method?.toUpperCase(), words: wordsOf(path), handler });
+    this.#paths.push({ pattern: path, method: method?.toUpperCase(), words: wordsOf(path), handler });
   }
 
   /** The handler; throws {@link CallError} 404 or 405. */
   find(request: WebRequest): WebHandler {
     const words = wordsOf(request.rawPath);
     let isThere = false;
-    for (const { method, words: wanted, handler } of this.#paths) {
+    for (const { pattern, method, words: wanted, handler } of this.#paths) {
       const params = match(wanted, words);
       if (!params) continue;
       isThere = true;
       if (method && method !== request.method && !(method === "GET" && request.method === "HEAD")) continue;
       request.params = params;
+      request.pattern = pattern;
       return handler;
     }
     if (this.#rest) return this.#rest;
