@@ -21,7 +21,7 @@ use crate::binary::{self, Binary};
 use crate::connection::{CONNECT_TIMEOUT, Connection, connect, has_jetstream};
 use crate::error::BusError;
 use crate::monitor::{self, BusNumbers};
-use crate::owner::Owner;
+use crate::owner::{self, Owner};
 use crate::process::{self, Process};
 use crate::services::{self, BusUser, Services};
 use crate::settings::{self, Files, Settings};
@@ -132,7 +132,7 @@ impl Bus {
                 private: None,
             });
         }
-        let lock = lock(&files)?;
+        let lock = owner::lock(&files).await?;
         let owner = Owner::of(&options.data_dir, &files, true)?;
         let mut start = Start::new(&options, files)?;
         let adopted = start.adopt(options.port).await?;
@@ -283,7 +283,7 @@ pub async fn stop_left(data_dir: &Path) -> Result<bool, BusError> {
         return Ok(false);
     }
     let files = open_folder(data_dir)?;
-    let _lock = lock(&files)?;
+    let _lock = owner::lock(&files).await?;
     Process::stop_left(&files).await
 }
 
@@ -571,18 +571,6 @@ fn open_folder(data_dir: &Path) -> Result<Files, BusError> {
     // Absolute, since the server's command line names it and is compared with it.
     let data_dir = std::path::absolute(data_dir).map_err(error)?;
     Ok(Files::under(&data_dir))
-}
-
-fn lock(files: &Files) -> Result<File, BusError> {
-    let path = files.lock();
-    let file = File::create(&path).map_err(|source| BusError::File {
-        what: "write",
-        path: path.clone(),
-        source,
-    })?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| BusError::InUse(files.folder.clone()))?;
-    Ok(file)
 }
 
 fn without_credentials(url: &str) -> String {

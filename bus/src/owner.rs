@@ -4,10 +4,18 @@
 //! random name, kept in its file `owner`, and puts it into the streams it makes. On a private bus
 //! the folder's lock already says so.
 
+use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::error::BusError;
 use crate::settings::{Files, random_hex, read, write_private};
+
+/// How long one that was killed, or a program that it was just starting, may still hold the lock.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The folder that uses the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,4 +56,22 @@ impl Owner {
             is_private,
         })
     }
+}
+
+/// The folder's lock, held until it is dropped.
+pub(crate) async fn lock(files: &Files) -> Result<File, BusError> {
+    let path = files.lock();
+    let file = File::create(&path).map_err(|source| BusError::File {
+        what: "write",
+        path,
+        source,
+    })?;
+    let taken = async {
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let taken = tokio::time::timeout(LET_GO_WITHIN, taken).await;
+    taken.map_err(|_| BusError::InUse(files.folder.clone()))?;
+    Ok(file)
 }

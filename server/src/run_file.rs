@@ -196,9 +196,29 @@ impl RunLock {
         )
     }
 
+    /// Whether a server was ever started in a folder.
+    pub(crate) fn was_taken(dir: &Path) -> bool {
+        lock_file(dir).is_file()
+    }
+
+    /// Whether a process lives that has the lock's file open. The number in it is that of an earlier
+    /// server for the moment in which another one takes it, and may be anybody's by now.
+    pub(crate) fn is_held_by(dir: &Path, pid: &str) -> bool {
+        let file = lock_file(dir);
+        let has_it_open = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(open) => open.flatten().any(|link| {
+                let to = fs::read_link(link.path());
+                to.is_ok_and(|to| to == file)
+            }),
+            // Another user's does not tell, nor do systems that list no open files: its number has to do.
+            Err(_) => true,
+        };
+        has_it_open && is_running(pid)
+    }
+
     /// The lock, or the process that has it.
     pub(crate) fn try_take(dir: &Path) -> Result<Result<RunLock, String>> {
-        let path = data_dir(dir).join("up.lock");
+        let path = lock_file(dir);
         let open = File::options()
             .read(true)
             .write(true)
@@ -222,6 +242,10 @@ impl RunLock {
         writeln!(file, "{}", std::process::id()).with_context(failed)?;
         Ok(Ok(RunLock { _file: file }))
     }
+}
+
+fn lock_file(dir: &Path) -> PathBuf {
+    data_dir(dir).join("up.lock")
 }
 
 fn is_running(pid: &str) -> bool {
@@ -286,7 +310,12 @@ mod tests {
         let error = RunLock::take(folder.path()).await.expect_err("taken");
         let error = error.to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
+        let own = std::process::id().to_string();
+        let dir = folder.path().canonicalize().expect("there");
+        assert!(RunLock::is_held_by(&dir, &own));
+        assert!(!RunLock::is_held_by(&dir, "1"), "another has the number");
         drop(lock);
+        assert!(!RunLock::is_held_by(&dir, &own));
         RunLock::take(folder.path()).await.expect("free again");
     }
 

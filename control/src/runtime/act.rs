@@ -1,7 +1,8 @@
 //! The shims of this machine: found, started, asked.
 //!
 //! What they say of their instances is kept here and is what the reconciler looks at. A shim that
-//! goes away is started anew, and ends what its predecessor left.
+//! goes away is started anew, and ends what its predecessor left: that is remembered as ended, so that it
+//! is replaced and told like any that died.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::hear::Heard;
 use super::probe;
 use super::reconcile::RuntimeOptions;
 use crate::service::{Port, Ready, Service};
-use crate::shim::{Client, Launch, ShimError, Status};
+use crate::shim::{Client, Exit, Launch, ShimError, Status, forgotten};
 
 /// How long a shim may take to open its socket.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -33,6 +34,7 @@ const END_GRACE: Duration = Duration::from_secs(10);
 pub(super) struct Shims {
     inner: Arc<Mutex<BTreeMap<String, Shim>>>,
     changed: Arc<Notify>,
+    now_us: fn() -> i64,
 }
 
 /// One shim and what it says.
@@ -44,6 +46,20 @@ struct Shim {
     /// What was seen of those that were not, when they were asked last.
     unready: BTreeMap<String, String>,
     is_lost: bool,
+    /// Whether it was lost with instances that run: the next one ends them.
+    has_left: bool,
+}
+
+impl Shim {
+    /// It went away, and what it owned goes with it.
+    fn lose(&mut self, now_us: i64) {
+        self.is_lost = true;
+        let running = self.instances.values_mut();
+        for status in running.filter(|status| status.exit.is_none()) {
+            self.has_left = true;
+            status.exit = Some(Exit::with_its_shim(now_us));
+        }
+    }
 }
 
 impl Shims {
@@ -52,6 +68,7 @@ impl Shims {
         let shims = Shims {
             inner: Arc::default(),
             changed: Arc::new(Notify::new()),
+            now_us: options.now_us,
         };
         let sockets = std::fs::read_dir(&options.run_dir)
             .into_iter()
@@ -98,24 +115,30 @@ impl Shims {
         let io = |source| ShimError::Io(socket.to_path_buf(), source);
         let client = Client::connect(service, socket, ends).await.map_err(io)?;
         let known = client.list().await?;
-        let shim = Shim {
-            client: client.clone(),
-            instances: known
-                .into_iter()
-                .map(|status| (status.instance.clone(), status))
-                .collect(),
-            probed: BTreeSet::new(),
-            unready: BTreeMap::new(),
-            is_lost: false,
-        };
-        self.inner().insert(service.to_owned(), shim);
+        {
+            let mut inner = self.inner();
+            // Numbers are never given again, so those of the shim before it are remembered.
+            let before = inner.remove(service).map(|before| before.instances);
+            let mut instances = before.unwrap_or_default();
+            let known = known.into_iter();
+            instances.extend(known.map(|status| (status.instance.clone(), status)));
+            let shim = Shim {
+                client: client.clone(),
+                instances,
+                probed: BTreeSet::new(),
+                unready: BTreeMap::new(),
+                is_lost: false,
+                has_left: false,
+            };
+            inner.insert(service.to_owned(), shim);
+        }
         let (shims, service) = (self.clone(), service.to_owned());
         tokio::spawn(async move {
             while let Some(status) = ended.recv().await {
                 shims.hear(&service, status);
             }
             if let Some(shim) = shims.inner().get_mut(&service) {
-                shim.is_lost = true;
+                shim.lose((shims.now_us)());
             }
             shims.changed.notify_one();
         });
@@ -129,29 +152,24 @@ impl Shims {
             if known.is_none_or(|known| known.exit.is_none()) {
                 shim.instances.insert(status.instance.clone(), status);
             }
+            for oldest in forgotten(shim.instances.values()) {
+                shim.instances.remove(&oldest);
+            }
         }
         self.changed.notify_one();
     }
 
-    /// Starts shims that went away anew. What they owned has ended, and is known to have.
+    /// Starts shims that went away anew, for what they owned to end.
     pub(super) async fn connect_lost(&self, options: &RuntimeOptions) {
         let lost: Vec<String> = {
             let inner = self.inner();
-            let lost = inner.iter().filter(|(_, shim)| shim.is_lost);
+            let lost = inner.iter().filter(|(_, shim)| shim.has_left);
             lost.map(|(service, _)| service.clone()).collect()
         };
         for service in lost {
-            let has_instances = {
-                let mut inner = self.inner();
-                let removed = inner.remove(&service);
-                removed
-                    .is_some_and(|shim| shim.instances.values().any(|status| status.exit.is_none()))
-            };
-            if has_instances {
-                tracing::warn!(service, "the shim went away; starting it anew");
-                if let Err(error) = self.of(options, &service).await {
-                    tracing::error!(%error, service, "cannot start the shim anew");
-                }
+            tracing::warn!(service, "the shim went away; starting it anew");
+            if let Err(error) = self.of(options, &service).await {
+                tracing::error!(%error, service, "cannot start the shim anew");
             }
         }
     }

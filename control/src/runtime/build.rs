@@ -1,7 +1,8 @@
 //! The build of a version: a command run once in its copy, for no longer than it may take.
 //!
 //! It has a process group of its own that ends with it, whatever it started. What it writes is read
-//! and its last lines are kept, without its secrets. Start at [`run`].
+//! and its last lines are kept, without its secrets. By a variable `serin down` knows one that a killed
+//! Serin left. Start at [`run`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::folder;
 use crate::service::Service;
-use crate::shim::{Mask, Tail, read_tail};
+use crate::shim::{Mask, OF, Tail, read_tail};
 
 /// How long the last lines of a build that has ended may take.
 const READ_WITHIN: Duration = Duration::from_millis(200);
@@ -67,6 +68,7 @@ pub(super) async fn run(
         .envs(env)
         .envs(&service.env)
         .envs(secrets)
+        .env(OF, folder)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -23,9 +23,10 @@ use super::hear::Heard;
 use super::probe;
 use super::reconcile::Runtime;
 use crate::service::{Ready, Service};
+use crate::shim::BY_HAND;
 
 /// The version of every guest; no deployed one may have its name.
-pub(super) const VERSION: &str = "dev";
+pub(super) const VERSION: &str = BY_HAND;
 /// Without a beat for so long a guest takes no calls: it was killed, or stands at a breakpoint.
 const SILENT_US: i64 = 3_000_000;
 /// Nobody debugs for so long without a sign of life.

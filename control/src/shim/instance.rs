@@ -129,5 +129,6 @@ fn exit(status: Option<ExitStatus>, time_us: i64) -> Exit {
         code: status.and_then(|status| status.code()),
         signal: status.and_then(|status| status.signal()),
         was_out_of_memory: false,
+        was_with_shim: false,
     }
 }

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::future::join_all;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -16,7 +17,6 @@ use super::strays::{self, Marks};
 
 /// The grace period of instances that a killed Serin left, and how long their shims may take with it.
 const GRACE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// An instance as the file names it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,31 +84,31 @@ fn started_ticks(pid: i32) -> Option<u64> {
 /// Ends every shim whose socket is in a folder, and every instance that a killed shim left; whether
 /// there was any. Returns when they are gone.
 pub async fn end_left(run_dir: &Path) -> bool {
-    let mut was_there = false;
     let files = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
-    for socket in files.map(|entry| entry.path()) {
-        if socket.extension().is_none_or(|end| end != "sock") {
-            continue;
-        }
-        let service = socket.file_stem().unwrap_or_default().to_string_lossy();
-        let (ends, _ended) = mpsc::channel(1);
-        match Client::connect(&service, &socket, ends).await {
-            Ok(client) => {
-                was_there = true;
-                if let Err(error) = client.end(GRACE).await {
-                    tracing::warn!(%error, %service, "a shim does not listen");
-                }
-                let gone = async {
-                    while socket.exists() {
-                        tokio::time::sleep(LOOK_EVERY).await;
-                    }
-                };
-                if tokio::time::timeout(2 * GRACE, gone).await.is_err() {
-                    tracing::error!(%service, "a service did not end");
-                }
+    let sockets = files
+        .map(|entry| entry.path())
+        .filter(|file| file.extension().is_some_and(|end| end == "sock"));
+    // At the same time: each may take its whole grace period.
+    let ended = sockets.map(|socket| async move { end_of(&socket).await });
+    join_all(ended).await.contains(&true)
+}
+
+/// Ends the shim of a socket, or what it left.
+async fn end_of(socket: &Path) -> bool {
+    let service = socket.file_stem().unwrap_or_default().to_string_lossy();
+    let (ends, mut ended) = mpsc::channel(1);
+    let Ok(client) = Client::connect(&service, socket, ends).await else {
+        return kill(&file(socket)).await;
+    };
+    match client.end(GRACE).await {
+        // The connection ends with its process.
+        Ok(()) => {
+            let gone = async { while ended.recv().await.is_some() {} };
+            if tokio::time::timeout(2 * GRACE, gone).await.is_err() {
+                tracing::error!(%service, "a service did not end");
             }
-            Err(_) => was_there |= kill(&file(&socket)).await,
         }
+        Err(error) => tracing::warn!(%error, %service, "a shim does not listen"),
     }
-    was_there
+    true
 }

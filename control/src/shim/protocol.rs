@@ -14,6 +14,9 @@ use crate::confine::Limits;
 /// Longest line: an environment of many variables fits.
 pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// Ended instances that are remembered: crash loops are seen in them.
+const ENDED_MAX: usize = 64;
+
 /// A question of Serin's.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ask {
@@ -121,6 +124,22 @@ pub struct Exit {
     /// Whether the kernel killed something of it for want of memory, within its limit.
     #[serde(default)]
     pub was_out_of_memory: bool,
+    /// Whether its shim was killed, and it with that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_with_shim: bool,
+}
+
+impl Exit {
+    /// Of an instance whose shim went away.
+    pub(crate) fn with_its_shim(time_us: i64) -> Exit {
+        Exit {
+            time_us,
+            code: None,
+            signal: None,
+            was_out_of_memory: false,
+            was_with_shim: true,
+        }
+    }
 }
 
 impl std::fmt::Display for Exit {
@@ -128,6 +147,7 @@ impl std::fmt::Display for Exit {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "code {code}"),
             (None, Some(signal)) => write!(f, "signal {signal}"),
+            (None, None) if self.was_with_shim => f.write_str("the end of its shim"),
             (None, None) => f.write_str("an unknown end"),
         }?;
         if self.was_out_of_memory {
@@ -135,4 +155,13 @@ impl std::fmt::Display for Exit {
         }
         Ok(())
     }
+}
+
+/// The names of those that ended so long ago that they are forgotten.
+pub(crate) fn forgotten<'a>(all: impl Iterator<Item = &'a Status>) -> Vec<String> {
+    let ended = all.filter_map(|one| Some((one.exit?.time_us, &one.instance)));
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort();
+    ended.truncate(ended.len().saturating_sub(ENDED_MAX));
+    ended.into_iter().map(|(_, name)| name.clone()).collect()
 }

@@ -25,7 +25,7 @@ use super::left::{self, Left};
 use super::mask::Mask;
 use super::orphans::Orphans;
 use super::output::{self, Tail};
-use super::protocol::{Ask, Exit, LINE_BYTES_MAX, Launch, Say, Status, What};
+use super::protocol::{Ask, Exit, LINE_BYTES_MAX, Launch, Say, Status, What, forgotten};
 use super::strays::{self, Marks};
 use super::teller::Teller;
 use crate::confine::{Ground, Group};
@@ -34,8 +34,6 @@ use crate::confine::{Ground, Group};
 const LINES_QUEUE: usize = 1024;
 /// Ends that wait for a connection; Serin reads them at once.
 const ENDS_QUEUE: usize = 256;
-/// Ended instances that are remembered: crash loops are seen in them.
-const ENDED_MAX: usize = 64;
 /// How long a shim without instances waits for Serin.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long the last lines of an instance that has ended may take.
@@ -239,6 +237,10 @@ impl Connection {
                 instances: self.shared.statuses(),
                 ..Say::default()
             },
+            // Whoever was asked to end all would wait for this one as well.
+            What::Start(_) if self.shared.ending.borrow().is_some() => {
+                refused(String::from("the shim ends"))
+            }
             What::Start(launch) => Say {
                 instances: vec![self.start(*launch)],
                 ..Say::default()
@@ -405,6 +407,7 @@ fn not_started(time_us: i64) -> Exit {
         code: Some(NOT_STARTED),
         signal: None,
         was_out_of_memory: false,
+        was_with_shim: false,
     }
 }
 
@@ -416,13 +419,7 @@ fn ended(shared: &Shared, name: &str, exit: Exit) {
     };
     one.status.exit = Some(exit);
     let status = one.status.clone();
-    let mut over: Vec<(i64, String)> = instances
-        .values()
-        .filter_map(|one| Some((one.status.exit?.time_us, one.status.instance.clone())))
-        .collect();
-    over.sort();
-    let too_many = over.len().saturating_sub(ENDED_MAX);
-    for (_, oldest) in over.into_iter().take(too_many) {
+    for oldest in forgotten(instances.values().map(|one| &one.status)) {
         instances.remove(&oldest);
     }
     drop(instances);

@@ -17,7 +17,7 @@ use crate::confine::Group;
 /// Variables that mark the processes of an instance. No other folder of Serin has the second, and none
 /// of them is a secret.
 const INSTANCE: &str = "SERIN_INSTANCE";
-const DATA: &str = "SERIN_DATA";
+pub(super) const DATA: &str = "SERIN_DATA";
 /// Between two looks whether killed processes are gone.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The kernel may take its time with a killed process.

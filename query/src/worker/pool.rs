@@ -122,6 +122,8 @@ impl Pool {
             // Nothing of our environment is a worker's business. Two arenas keep its memory together.
             .env_clear()
             .env("MALLOC_ARENA_MAX", "2")
+            // By it `serin down` knows one that still computes after its server was killed.
+            .env("SERIN_OF", &self.spill_dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -48,6 +48,7 @@ pub(crate) async fn compile(data: &Path) {
     let child = Command::new("python3")
         .args(["-m", "compileall", "-q"])
         .arg(&folder)
+        .env(serin_control::shim::OF, data)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -13,6 +13,7 @@ mod by_hand;
 mod dying;
 mod install;
 mod lifecycle;
+mod left;
 mod load;
 mod many;
 mod rolling;

@@ -103,6 +103,7 @@ impl Case {
                     code: Some(code),
                     signal: None,
                     was_out_of_memory: false,
+                    was_with_shim: false,
                 }),
             },
             heard_us: match how {
