@@ -112,7 +112,7 @@ pub(crate) enum Command {
     Rm(Named),
     /// Say what runs
     #[command(after_help = help::STATUS)]
-    Status,
+    Status(Status),
     /// Make, list and remove tokens that outlive a start
     Token(Token),
     /// Write a systemd unit that keeps a folder's server running
@@ -453,6 +453,14 @@ pub(crate) struct Named {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+/// Saying what runs.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// List the instances that ended too, the last 64 of each service.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
   serin install shop                a unit of yours, under ~/.config/systemd/user
   sudo serin install shop --system  a unit of the system, run as you
   serin install shop --print        only show it

@@ -77,7 +77,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::Decisions(args) => decisions::run(global, args).await?,
             Command::Copy(args) => copy::run(global, args).await?,
             Command::Flush => flush::run(global).await?,
-            Command::Status => status::run(global).await?,
+            Command::Status(args) => status::run(global, args).await?,
             Command::Token(args) => token::run(global, args).await?,
             Command::Install(args) => install::run(global, args)?,
             Command::Doctor(args) => return doctor::run(global, args).await,

@@ -342,6 +342,7 @@ impl Runtime {
         Seen {
             instances: instances.collect(),
             since_us: self.since_us,
+            looked_us: now_us,
         }
     }
 

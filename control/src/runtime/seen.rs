@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::shim::{Exit, Status};
 
+/// An SDK pulses every 250 ms and beats every second. With every processor 90 % busy the latest of them
+/// come some tenths of a second late; who misses eight pulses is stopped, hangs or is dead.
+const SILENT_AFTER_US: i64 = 2_000_000;
+
 /// What was seen at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -11,6 +15,8 @@ pub struct Seen {
     pub instances: BTreeMap<String, Vec<SeenInstance>>,
     /// Since when this Serin looks.
     pub since_us: i64,
+    /// When this was seen.
+    pub looked_us: i64,
 }
 
 /// One instance.
@@ -33,6 +39,13 @@ impl SeenInstance {
     /// Whether it takes work.
     pub fn is_ready(&self) -> bool {
         self.is_running() && self.status.is_ready && !self.status.is_stopping
+    }
+
+    /// Whether one that should be heard is not: that is shown at once, and nothing follows from it before
+    /// its service's `hang_after`, since whoever is heard again has lost nothing.
+    pub fn is_silent(&self, now_us: i64) -> bool {
+        let is_late = |heard_us| now_us - heard_us > SILENT_AFTER_US;
+        self.heard_us.is_some_and(is_late)
     }
 }
 

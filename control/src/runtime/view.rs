@@ -62,7 +62,7 @@ pub struct InstanceView {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// `starting`, `ready`, `draining`, `ended`.
+    /// `starting`, `ready`, `silent`, `draining`, `ended`.
     pub state: &'static str,
     /// Its process; 0 where somebody started it by hand.
     pub pid: u32,
@@ -95,7 +95,7 @@ impl ServiceView {
             let hang_ms = version.map_or(u64::MAX, |version| version.service.hang_after_ms);
             i64::try_from(hang_ms.saturating_mul(1_000)).unwrap_or(i64::MAX)
         };
-        let instances = instances.map(|one| InstanceView::of(one, hang_us(one)));
+        let instances = instances.map(|one| InstanceView::of(one, hang_us(one), seen.looked_us));
         let by_hand = guests.iter().map(|guest| InstanceView::of_guest(guest));
         let ready = wanted.serving().map_or(0, |version| {
             let of = seen.of(&wanted.name, &version.name);
@@ -126,7 +126,8 @@ impl ServiceView {
 fn state(wanted: &Wanted, seen: &Seen) -> &'static str {
     let ready = |version: &Version| {
         let of = seen.of(&wanted.name, &version.name);
-        of.filter(|one| one.is_ready()).count()
+        of.filter(|one| one.is_ready() && !one.is_silent(seen.looked_us))
+            .count()
     };
     let is_starting = |version: &Version| version.phase == Phase::Starting;
     match wanted.serving() {
@@ -159,7 +160,7 @@ impl VersionView {
 }
 
 impl InstanceView {
-    fn of(one: &SeenInstance, hang_us: i64) -> InstanceView {
+    fn of(one: &SeenInstance, hang_us: i64, now_us: i64) -> InstanceView {
         let status = &one.status;
         let was_silent = |ended_us: i64| {
             one.heard_us
@@ -171,6 +172,7 @@ impl InstanceView {
             state: match (one.is_running(), status.is_stopping, status.is_ready) {
                 (false, ..) => "ended",
                 (true, true, _) => "draining",
+                (true, false, true) if one.is_silent(now_us) => "silent",
                 (true, false, true) => "ready",
                 (true, false, false) => "starting",
             },

@@ -44,9 +44,12 @@ pub(super) const STATUS: &str = "\
 Examples:
   serin status
   serin status --json
+  serin status --all    with the instances that ended, and how
   watch serin status
 
-The worst comes first. For what to do about it ask `serin doctor`.";
+The worst comes first. `2 of 2, 2 draining` are two that take the calls, and two of the version before \
+that finish what they have. One that ended though nobody asked it to is shown dead for a minute, and \
+what is not heard for two seconds silent. For what to do about it ask `serin doctor`.";
 
 impl Cli {
     /// What the command line says; ends the program where it says nothing that can be done.

@@ -7,9 +7,10 @@
 use anyhow::Result;
 use serde_json::Value;
 use serin_dashboards::format::format_value;
+use serin_wire::time::to_rfc3339;
 
 use super::print;
-use crate::cli::Global;
+use crate::cli::{Global, Status};
 use crate::client::Client;
 use crate::table::{Table, cell};
 
@@ -34,12 +35,16 @@ const TROUBLES: [(&str, &str); 4] = [
     ),
 ];
 
-pub(crate) async fn run(global: &Global) -> Result<()> {
+pub(crate) async fn run(global: &Global, asked: &Status) -> Result<()> {
     let client = Client::find(global)?;
     let mut status: Value = client.get("/api/v1/status", &[]).await?;
     let cluster = panels(&client, "cluster", "services,instances").await?;
     let supporting = panels(&client, "supporting", SUPPORTING).await?;
+    let services: Value = client.get("/api/v1/services", &[]).await?;
     if global.json {
+        if asked.all {
+            status["ended"] = ended(&services).into_iter().cloned().collect();
+        }
         status["services"] = rows(&cluster["services"]);
         status["instances"] = rows(&cluster["instances"]);
         status["signin"] = client.sign_in_link("/").await?.into();
@@ -72,7 +77,9 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
             print(&format!("\n{}", text.trim_end()));
         }
     }
-    let services: Value = client.get("/api/v1/services", &[]).await?;
+    if asked.all {
+        print(&format!("\n{}", ended_table(&ended(&services)).trim_end()));
+    }
     for line in not_held(&services) {
         print(&format!("\n{line}"));
     }
@@ -80,6 +87,31 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
         print(&format!("\n{:<12} {link}", "sign in"));
     }
     Ok(())
+}
+
+/// The instances that ended and are remembered, the latest first.
+fn ended(services: &Value) -> Vec<&Value> {
+    let services = services["services"].as_array().into_iter().flatten();
+    let instances = services.filter_map(|service| service["instances"].as_array());
+    let ended = instances.flatten().filter(|one| one["state"] == "ended");
+    let mut ended: Vec<&Value> = ended.collect();
+    ended.sort_by_key(|one| std::cmp::Reverse(one["ended_us"].as_i64()));
+    ended
+}
+
+fn ended_table(ended: &[&Value]) -> String {
+    let columns = ["ended", "version", "time", "exit"];
+    let mut table = Table::new(columns.map(|name| (name, false)));
+    for one in ended {
+        let time = one["ended_us"].as_i64().map(to_rfc3339);
+        table.push([
+            cell(&one["name"]),
+            cell(&one["version"]),
+            time.unwrap_or_default(),
+            cell(&one["exit"]),
+        ]);
+    }
+    table.to_text()
 }
 
 /// Limits that this machine does not hold, a line for each service.
@@ -178,6 +210,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn those_that_ended_are_listed_with_the_latest_first() {
+        let one = |name: &str, state: &str, ended_us: Value| json!({"name": name, "version": "v1", "state": state, "ended_us": ended_us, "exit": "signal 9"});
+        let services = json!({"services": [
+            {"instances": [one("cart-v1-1", "ended", json!(1)), one("cart-v1-3", "ready", Value::Null)]},
+            {"instances": [one("shop-v1-1", "ended", json!(2))]},
+        ]});
+        let table = ended_table(&ended(&services));
+        let lines = table.lines().filter_map(|line| line.split(' ').next());
+        let listed: Vec<&str> = lines.skip(2).collect();
+        assert_eq!(listed, ["shop-v1-1", "cart-v1-1"], "{table}");
+    }
 
     #[test]
     fn a_limit_that_is_not_held_is_told_once_for_a_service_that_runs() {

@@ -95,14 +95,19 @@ impl Watch {
                 _ = ticks.tick() => {
                     let bus = bus::metrics(&self.bus).await;
                     let host = host.look(edge::now_us());
-                    self.looked.change(|found| (found.bus, found.host) = (bus, host));
+                    let views = Arc::clone(&self.views.borrow());
+                    // What of it is news is told with all.
+                    let (now, _) = services.look(&views, edge::now_us());
+                    self.looked.change(|found| {
+                        (found.bus, found.host, found.services) = (bus, host, now);
+                    });
                     let all = (self.all)();
                     self.teller.tell(&all, edge::now_us()).await;
                 }
                 changed = self.views.changed(), if has_views => {
                     has_views = changed.is_ok();
                     let views = Arc::clone(&self.views.borrow_and_update());
-                    let (now, news) = services.look(&views);
+                    let (now, news) = services.look(&views, edge::now_us());
                     self.looked.change(|found| found.services = now);
                     self.teller.tell(&news, edge::now_us()).await;
                 }

@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serin_control::runtime::{InstanceView, ServiceView};
+use serin_control::runtime::{InstanceView, Phase, ServiceView, VersionView};
 use serin_ui::Metric;
 
 /// Stands for version and instance where a number is of the service as a whole.
 const NONE: &str = "none";
+/// How an instance ended is told for so long.
+const ENDED_TOLD_US: i64 = 60_000_000;
 
 /// What was seen before.
 #[derive(Debug, Default)]
@@ -31,11 +33,15 @@ type Series = (&'static str, Vec<(&'static str, String)>);
 
 impl Services {
     /// Everything about the services now, and of that what is new.
-    pub(super) fn look(&mut self, views: &[ServiceView]) -> (Vec<Metric>, Vec<Metric>) {
+    pub(super) fn look(
+        &mut self,
+        views: &[ServiceView],
+        now_us: i64,
+    ) -> (Vec<Metric>, Vec<Metric>) {
         self.count_deaths(views);
         let now: Vec<Metric> = views
             .iter()
-            .flat_map(|view| self.of_service(view))
+            .flat_map(|view| self.of_service(view, now_us))
             .collect();
         let series = |metric: &Metric| (metric.name, metric.labels.clone());
         let values = now
@@ -53,14 +59,10 @@ impl Services {
     fn count_deaths(&mut self, views: &[ServiceView]) {
         for view in views {
             let ends = self.ends.entry(view.name.clone()).or_default();
-            let is_job = |version: &str| {
-                let mut versions = view.versions.iter();
-                versions.any(|one| one.name == version && one.is_job)
-            };
             let died = view
                 .instances
                 .iter()
-                .filter(|one| one.has_died && one.ended_us > ends.last_us && !is_job(&one.version));
+                .filter(|one| one.has_died && one.ended_us > ends.last_us && !is_of_job(view, one));
             if self.has_looked {
                 ends.deaths += died.count() as u64;
             }
@@ -70,7 +72,7 @@ impl Services {
         self.has_looked = true;
     }
 
-    fn of_service(&self, view: &ServiceView) -> Vec<Metric> {
+    fn of_service(&self, view: &ServiceView, now_us: i64) -> Vec<Metric> {
         let serving = view.versions.iter().find(|version| {
             let mut routed = view.route.versions.iter();
             routed.any(|routed| routed.version == version.name)
@@ -84,7 +86,11 @@ impl Services {
         };
         // One series each, whichever version serves and whichever Serin tells it.
         let of_all = |metric| named(metric, NONE);
+        let is_of_it = |one: &&InstanceView| {
+            one.is_by_hand || version.is_some_and(|version| version.name == one.version)
+        };
         let ready = view.instances.iter().filter(|one| one.state == "ready");
+        let draining = view.instances.iter().filter(|one| is_draining(view, one));
         let deaths = self.ends.get(&view.name).map(|ends| ends.deaths);
         let mut metrics = vec![
             of_all(Metric::gauge(
@@ -99,8 +105,13 @@ impl Services {
             .label("state", view.state),
             of_all(Metric::gauge(
                 "serin_service_instances_ready",
-                "Instances that take work.",
-                ready.count() as f64,
+                "Instances of the version that serves, or is to, that take work; those started by hand too.",
+                ready.filter(is_of_it).count() as f64,
+            )),
+            of_all(Metric::gauge(
+                "serin_service_instances_draining",
+                "Instances that finish what they have and then end.",
+                draining.count() as f64,
             )),
             of_all(Metric::counter(
                 "serin_service_deaths_total",
@@ -125,8 +136,35 @@ impl Services {
             );
             metrics.push(named(deployed, &serving.name));
         }
-        metrics.extend(view.instances.iter().map(|one| of_instance(view, one)));
+        let is_told = |one: &&InstanceView| {
+            one.ended_us
+                .is_none_or(|ended_us| now_us - ended_us < ENDED_TOLD_US)
+        };
+        let told = view.instances.iter().filter(is_told);
+        metrics.extend(told.map(|one| of_instance(view, one)));
         metrics
+    }
+}
+
+fn is_of_job(view: &ServiceView, one: &InstanceView) -> bool {
+    let mut versions = view.versions.iter();
+    versions.any(|version| version.name == one.version && version.is_job)
+}
+
+/// Whether an instance is asked to end, or is about to be since its version gave the calls to another.
+fn is_draining(view: &ServiceView, one: &InstanceView) -> bool {
+    let is_over = |version: &VersionView| {
+        version.name == one.version && !matches!(version.phase, Phase::Starting | Phase::Serving)
+    };
+    one.state == "draining" || one.state != "ended" && view.versions.iter().any(is_over)
+}
+
+/// Its state, with those that ended though nobody asked them to set apart.
+fn state(view: &ServiceView, one: &InstanceView) -> &'static str {
+    let has_done_its_job = is_of_job(view, one) && one.exit.as_deref() == Some("code 0");
+    match one.has_died && !has_done_its_job {
+        true => "dead",
+        false => one.state,
     }
 }
 
@@ -141,7 +179,7 @@ fn of_instance(view: &ServiceView, one: &InstanceView) -> Metric {
         .label("service", &view.name)
         .label("version", &one.version)
         .label("instance", &one.name)
-        .label("state", one.state);
+        .label("state", state(view, one));
     match &one.exit {
         Some(exit) => up.label("exit", exit),
         None => up,
@@ -179,7 +217,7 @@ mod tests {
             answer_within_ms: None,
             body_bytes_max: None,
             route: Route::default(),
-            versions: Vec::new(),
+            versions: vec![version("v1", Phase::Serving)],
             instances: instances.iter().map(instance).collect(),
         }
     }
@@ -195,7 +233,7 @@ mod tests {
     fn an_end_that_nobody_asked_for_is_a_death() {
         let mut services = Services::default();
         let first = view(&[("a", "dead", Some(1)), ("b", "ready", None)]);
-        assert_eq!(deaths(&services.look(&[first]).0), 0.0, "history");
+        assert_eq!(deaths(&services.look(&[first], 5).0), 0.0, "history");
         let killed = view(&[
             ("a", "dead", Some(1)),
             ("b", "dead", Some(2)),
@@ -203,20 +241,30 @@ mod tests {
             ("d", "dead", Some(3)),
         ]);
         // `b` was up, `d` came and went between two looks; `c` was told to go.
-        assert_eq!(deaths(&services.look(std::slice::from_ref(&killed)).0), 2.0);
-        assert_eq!(deaths(&services.look(std::slice::from_ref(&killed)).0), 2.0);
-        services.look(&[]);
-        assert_eq!(deaths(&services.look(&[killed]).0), 2.0, "removed and back");
+        assert_eq!(
+            deaths(&services.look(std::slice::from_ref(&killed), 5).0),
+            2.0
+        );
+        assert_eq!(
+            deaths(&services.look(std::slice::from_ref(&killed), 5).0),
+            2.0
+        );
+        services.look(&[], 5);
+        assert_eq!(
+            deaths(&services.look(&[killed], 5).0),
+            2.0,
+            "removed and back"
+        );
     }
 
     #[test]
     fn only_what_changed_is_news() {
         let mut services = Services::default();
         let all = view(&[("a", "ready", None), ("b", "ready", None)]);
-        let (now, news) = services.look(std::slice::from_ref(&all));
+        let (now, news) = services.look(std::slice::from_ref(&all), 5);
         assert_eq!(now, news);
-        assert_eq!(services.look(&[all]).1, []);
-        let (_, news) = services.look(&[view(&[("a", "ready", None), ("b", "dead", Some(9))])]);
+        assert_eq!(services.look(&[all], 5).1, []);
+        let (_, news) = services.look(&[view(&[("a", "ready", None), ("b", "dead", Some(9))])], 9);
         let names: Vec<_> = news.iter().map(|metric| metric.name).collect();
         let changed = [
             "serin_service_instances_ready",
@@ -224,5 +272,58 @@ mod tests {
             "serin_instance_up",
         ];
         assert_eq!(names, changed);
+    }
+    fn value(metrics: &[Metric], name: &str) -> f64 {
+        let found = metrics.iter().find(|metric| metric.name == name);
+        found.expect("told").value
+    }
+
+    fn version(name: &str, phase: Phase) -> VersionView {
+        VersionView {
+            name: name.to_owned(),
+            hash: String::new(),
+            phase,
+            since_us: 1,
+            is_job: false,
+            instances: serin_control::service::Instances { min: 2, max: 2 },
+            scrape: None,
+            why: None,
+        }
+    }
+
+    #[test]
+    fn those_of_a_version_that_gave_the_calls_to_another_drain() {
+        let instances: Vec<_> = ["a", "b", "c", "d"]
+            .map(|name| (name, "ready", None))
+            .into();
+        let mut after = view(&instances);
+        after.versions = vec![
+            version("v2", Phase::Serving),
+            version("v1", Phase::Draining),
+        ];
+        for one in &mut after.instances[..2] {
+            one.version = String::from("v2");
+        }
+        let (now, _) = Services::default().look(&[after], 5);
+        assert_eq!(value(&now, "serin_service_instances_ready"), 2.0);
+        assert_eq!(value(&now, "serin_service_instances_draining"), 2.0);
+        assert_eq!(value(&now, "serin_service_instances_wanted"), 2.0);
+    }
+
+    #[test]
+    fn how_one_ended_is_told_for_a_minute() {
+        let mut services = Services::default();
+        let ended = view(&[("a", "dead", Some(1)), ("b", "ended", Some(1))]);
+        let mut states = |now_us| {
+            let (now, _) = services.look(std::slice::from_ref(&ended), now_us);
+            let told = now
+                .into_iter()
+                .filter(|one| one.name == "serin_instance_up");
+            let labels = told.flat_map(|one| one.labels);
+            let states = labels.filter(|(label, _)| *label == "state");
+            states.map(|(_, state)| state).collect::<Vec<_>>()
+        };
+        assert_eq!(states(2), ["dead", "ended"]);
+        assert!(states(ENDED_TOLD_US + 1).is_empty());
     }
 }

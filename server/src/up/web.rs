@@ -55,8 +55,9 @@ fn service(view: &ServiceView) -> Option<Service> {
     let body_bytes_max = view.body_bytes_max.map(|bytes| bytes as usize);
     Some(Service {
         route: view.route.clone(),
-        instances: instances(view, "ready"),
-        ended: instances(view, "ended"),
+        // One that is silent too: the gateway hears pulses itself, and asks another while there is one.
+        instances: instances(view, &["ready", "silent"]),
+        ended: instances(view, &["ended"]),
         standing: standing(view),
         sticky: view.sticky.as_ref().map(|sticky| match sticky {
             Sticky::Cookie(name) => serin_gateway::Sticky::Cookie(name.clone()),
@@ -78,9 +79,10 @@ fn standing(view: &ServiceView) -> Standing {
     }
 }
 
-/// The instances in a state.
-fn instances(view: &ServiceView, state: &str) -> Vec<Instance> {
-    let of = view.instances.iter().filter(|one| one.state == state);
+/// The instances in one of these states.
+fn instances(view: &ServiceView, states: &[&str]) -> Vec<Instance> {
+    let of = view.instances.iter();
+    let of = of.filter(|one| states.contains(&one.state));
     of.map(instance).collect()
 }
 

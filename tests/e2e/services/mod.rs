@@ -3,8 +3,9 @@
 //! `lifecycle` is the usual life, `dying` what callers notice of a death, `scaffolds` what `serin new`
 //! writes, `saved` deploys on save, `load` deploys and deaths under load, `attempts` versions that do
 //! not get ready, `busy` what a busy machine makes of the living, `upgrade` what Serin's own death and
-//! upgrade do to visitors, `bad_input` what services should not do, `written` what they write, `install`
-//! the unit of systemd, `by_hand` joins instances from a terminal, `rolling` and `many` are measured.
+//! upgrade do to visitors, `left` what a killed one leaves behind, `shown` what people see of instances,
+//! `bad_input` what services should not do, `written` what they write, `install` the unit of systemd,
+//! `by_hand` joins instances from a terminal, `rolling` and `many` are measured.
 
 mod attempts;
 mod bad_input;
@@ -12,13 +13,14 @@ mod busy;
 mod by_hand;
 mod dying;
 mod install;
-mod lifecycle;
 mod left;
+mod lifecycle;
 mod load;
 mod many;
 mod rolling;
 mod saved;
 mod scaffolds;
+mod shown;
 mod upgrade;
 mod written;
 

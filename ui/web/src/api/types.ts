@@ -134,6 +134,8 @@ export interface PanelData {
   series_dropped?: number;
   /** A statement has more rows than are shown. */
   truncated?: boolean;
+  /** The values are near the true ones: quantiles, distinct counts. */
+  approximate?: boolean;
   watermark?: string | null;
   served_from?: string;
 }
