@@ -368,7 +368,8 @@ impl Copying {
     }
 }
 
-/// Reads and checks the file of a service, beside others where it is to start after some.
+/// Reads and checks the file of a service, beside others where it is to start after some, and that of
+/// its secrets.
 pub(super) fn read_service(
     folder: &Path,
     name: &str,
@@ -390,7 +391,14 @@ pub(super) fn read_service(
         Some(others) => service::read_beside(&shown, name, &text, others),
         None => service::read(&shown, name, &text),
     };
-    read.map_err(DeployError::File)
+    let faults = service::check_secrets(folder, name);
+    match read {
+        Ok(service) if faults.is_empty() => Ok(service),
+        read => {
+            let told = read.err().unwrap_or_default();
+            Err(DeployError::File(told.into_iter().chain(faults).collect()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -409,5 +417,15 @@ mod tests {
             said.contains("cannot read") && said.contains("UTF-8"),
             "{said}"
         );
+
+    #[test]
+    fn a_line_of_secrets_that_is_no_variable_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(service::FILE), "run: x\n").expect("written");
+        std::fs::write(folder.path().join(".env"), "KEY=value\nhunter2\n").expect("written");
+        let said = sentence(&read_service(folder.path(), "x", None).expect_err("refused"));
+        assert!(said.starts_with("services/x/.env:2:1: "), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
     }
 }

@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::service::env_file;
+
 /// What is no part of a version: histories, caches, what a build makes.
 const LEFT_OUT: [&str; 8] = [
     ".git",
@@ -112,25 +114,10 @@ pub(super) fn copy(folder: &Path, entries: &[Entry], to: &Path) -> io::Result<()
     Ok(())
 }
 
-/// The variables of a `.env` file: `KEY=value` lines, `#` comments, quotes around a value.
+/// The variables of its `.env`. What is none is left out here: a deploy tells it.
 pub(super) fn env_file(folder: &Path) -> Vec<(String, String)> {
-    let text = fs::read_to_string(folder.join(".env")).unwrap_or_default();
-    let lines = text.lines().map(str::trim);
-    lines
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-        .map(|(key, value)| (key.trim().to_owned(), unquoted(value.trim()).to_owned()))
-        .filter(|(key, _)| !key.is_empty() && !key.starts_with("SERIN_"))
-        .collect()
-}
-
-fn unquoted(value: &str) -> &str {
-    let quoted = ['"', '\''].into_iter().find_map(|quote| {
-        value
-            .strip_prefix(quote)
-            .and_then(|rest| rest.strip_suffix(quote))
-    });
-    quoted.unwrap_or(value)
+    let text = fs::read_to_string(folder.join(env_file::FILE)).unwrap_or_default();
+    env_file::read(env_file::FILE, &text).0
 }
 
 #[cfg(test)]
@@ -157,15 +144,5 @@ mod tests {
         assert_eq!(hash(&copied, &again).unwrap(), before);
         fs::set_permissions(at("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
         assert_ne!(hash(folder.path(), &entries).unwrap(), before);
-    }
-
-    #[test]
-    fn secrets_are_read_from_their_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = "# keys\nexport A=1\nB = \"two words\"\nC='x=y'\nSERIN_BUS=no\nnonsense\n";
-        fs::write(folder.path().join(".env"), text).unwrap();
-        let expected = [("A", "1"), ("B", "two words"), ("C", "x=y")];
-        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        assert_eq!(env_file(folder.path()), expected);
     }
 }

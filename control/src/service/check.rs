@@ -1,15 +1,16 @@
-//! All services of a project's folder at once: each file, and what only shows between them.
+//! All services of a project's folder at once: each file, its secrets, and what only shows between them.
 //!
 //! For `serin check`, beside which nothing need run. Start at [`check`].
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serin_yaml::{Place, Problem, code};
 
 use super::raw::RawService;
-use super::{FILE, Others, Service, resolve};
+use super::{FILE, Others, Service, env_file, resolve};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -50,7 +51,27 @@ pub fn check(dir: &Path) -> Checked {
         }
     }
     beside_each_other(&reads, &mut checked.problems);
+    for read in &reads {
+        let folder = dir.join("services").join(&read.folder);
+        checked.files += usize::from(folder.join(env_file::FILE).is_file());
+        let faults = check_secrets(&folder, &read.folder);
+        checked.problems.extend(faults);
+    }
+    checked.problems.sort_by(|a, b| a.file.cmp(&b.file));
     checked
+}
+
+/// What is wrong with the file of secrets of the service `name`.
+pub(crate) fn check_secrets(folder: &Path, name: &str) -> Vec<Problem> {
+    let file = format!("services/{name}/{}", env_file::FILE);
+    match fs::read_to_string(folder.join(env_file::FILE)) {
+        Ok(text) => env_file::read(&file, &text).1,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            let message = format!("cannot read the file: {error}");
+            vec![Problem::new(&file, Place::default(), code::FILE, message)]
+        }
+    }
 }
 
 /// The names of the folders that may hold a service, sorted.
@@ -121,16 +142,23 @@ mod tests {
         fs::create_dir_all(dir.path().join("services/notes")).expect("a folder");
         let checked = check(dir.path());
         assert_eq!(checked.files, 4);
-        let places: Vec<String> = checked
-            .problems
-            .iter()
-            .map(|problem| format!("{}:{}", problem.file, problem.line))
-            .collect();
+        let places = |checked: &Checked| -> Vec<String> {
+            let places = checked.problems.iter();
+            places
+                .map(|one| format!("{}:{}", one.file, one.line))
+                .collect()
+        };
         let expected = ["cart:3", "db:2", "mail:3"].map(|place| {
             let (name, line) = place.split_once(':').expect("both");
             format!("services/{name}/service.yaml:{line}")
         });
-        assert_eq!(places, expected, "{:?}", checked.problems);
+        assert_eq!(places(&checked), expected, "{:?}", checked.problems);
+        let secrets = dir.path().join("services/cart/.env");
+        fs::write(&secrets, "KEY=value\nKEY\n").expect("a file");
+        let with_secrets = check(dir.path());
+        assert_eq!(with_secrets.files, 5);
+        assert_eq!(places(&with_secrets)[0], "services/cart/.env:2");
+        fs::remove_file(&secrets).expect("removed");
         // The circle mended, the paths are seen.
         write("db", "run: x\n");
         write("mail", "run: x\n");

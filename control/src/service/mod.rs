@@ -1,11 +1,12 @@
 //! What a service is: its `service.yaml` as written, and as it is run.
 //!
 //! `raw` mirrors the file and refuses what it does not know; `resolve` turns it into a [`Service`]
-//! or into problems with line and column; `command` takes a command line apart; `order` is
-//! who waits for whom. Pure. Start at [`read`].
+//! or into problems with line and column; `command` takes a command line apart, `env_file` the file of
+//! secrets; `order` is who waits for whom. Pure, but for `check`, which reads files. Start at [`read`].
 
 mod check;
 mod command;
+pub(crate) mod env_file;
 mod order;
 mod raw;
 mod resolve;
@@ -19,6 +20,7 @@ use crate::confine::Limits;
 
 /// The file in a service's folder.
 pub const FILE: &str = "service.yaml";
+pub(crate) use check::check_secrets;
 pub use check::{Checked, check};
 pub use order::Others;
 pub use serin_wire::name::OWN_SERVICES as OWN_NAMES;

@@ -39,7 +39,7 @@ const MEMORY_BYTES_MIN: u64 = 4 << 20;
 const CPU_MIN: f64 = 0.01;
 const CPU_MAX: f64 = 1_024.0;
 /// A line that a service's path must not pass: an operating system's environment is bounded.
-const ENV_BYTES_MAX: usize = 32 << 10;
+pub(super) const ENV_BYTES_MAX: usize = 32 << 10;
 
 /// What is taken where a version was stored before it could be said.
 pub(super) fn answer_within_ms() -> u64 {
@@ -99,6 +99,10 @@ pub(super) fn resolve(
         port,
         name,
     };
+    if let Some(web) = raw.web.as_ref().filter(|_| service.is_job) {
+        let message = String::from("a job runs to its end and answers no requests");
+        to.problem(Place::of(web), message, "leave `web:` or `job: true` out");
+    }
     match to.problems.is_empty() {
         true => Ok(service),
         false => Err(to.problems),

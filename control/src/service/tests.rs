@@ -97,6 +97,17 @@ fn who_it_waits_for_must_be_there_and_not_wait_for_it() {
 }
 
 #[test]
+fn a_job_answers_no_requests() {
+    assert!(good("run: x\njob: true\n").is_job);
+    wrong(
+        "run: x\njob: true\nweb: /x\n",
+        expect![
+            "service.yaml:3:6: a job runs to its end and answers no requests; leave `web:` or `job: true` out"
+        ],
+    );
+}
+
+#[test]
 fn a_build_has_ten_minutes_unless_said() {
     assert_eq!(good("run: x\nbuild: make\n").build_within_ms, 600_000);
     let service = good("run: x\nbuild: make\nbuild_within: 90s\n");
