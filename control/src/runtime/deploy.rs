@@ -19,7 +19,7 @@ use super::guest::VERSION;
 use super::orders::remove_folder;
 use super::programs;
 use super::reconcile::{Runtime, RuntimeError};
-use super::stage::{Stage, last_shown, tell};
+use super::stage::{STAGES_QUEUE, Stage, last_shown, tell};
 use super::told::{Act, Reason};
 use super::wanted::{Phase, Version};
 use crate::service::{self, Others, Service};
@@ -142,8 +142,7 @@ impl Runtime {
         name: &str,
         cause: Cause,
     ) -> mpsc::Receiver<Stage> {
-        // A few stages; whoever is slow to read is waited for.
-        let (stages, told) = mpsc::channel(16);
+        let (stages, told) = mpsc::channel(STAGES_QUEUE);
         let (runtime, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
             if let Err(error) = runtime.deploy_stages(&name, cause, &stages).await {
@@ -417,6 +416,7 @@ mod tests {
             said.contains("cannot read") && said.contains("UTF-8"),
             "{said}"
         );
+    }
 
     #[test]
     fn a_line_of_secrets_that_is_no_variable_is_refused() {
@@ -426,6 +426,5 @@ mod tests {
         let said = sentence(&read_service(folder.path(), "x", None).expect_err("refused"));
         assert!(said.starts_with("services/x/.env:2:1: "), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
-    }
     }
 }

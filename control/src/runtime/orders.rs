@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serin_wire::name::check_service;
+use tokio::sync::mpsc;
 
 use super::reconcile::{Runtime, RuntimeError};
 use super::seen::{Seen, SeenInstance};
+use super::stage::{STAGES_QUEUE, Stage};
 use super::told::{Act, Reason};
 use super::wanted::{Phase, Wanted};
 use crate::service::{self, Others};
@@ -25,8 +27,12 @@ impl Runtime {
         Ok(())
     }
 
-    /// Goes back to the version before; its name.
-    pub fn rollback(&self, name: &str) -> Result<String, RuntimeError> {
+    /// Goes back to the version before, and tells how far it is as a deploy does. The version goes on by
+    /// itself when nobody listens any more.
+    pub fn rollback(
+        self: &Arc<Runtime>,
+        name: &str,
+    ) -> Result<mpsc::Receiver<Stage>, RuntimeError> {
         let wanted = self.kept.of(name)?;
         let serving = wanted.serving().map(|version| version.name.clone());
         let earlier = wanted
@@ -42,7 +48,12 @@ impl Runtime {
             wanted.is_stopped = false;
             wanted.start(&earlier, Reason::Back, now_us);
         })?;
-        Ok(earlier)
+        // What is shown of it since it served last says nothing of this start.
+        self.show();
+        let (stages, told) = mpsc::channel(STAGES_QUEUE);
+        let (runtime, name) = (Arc::clone(self), name.to_owned());
+        tokio::spawn(async move { runtime.follow(&name, &earlier, now_us, &stages).await });
+        Ok(told)
     }
 
     /// Forgets a service; its instances end, its folder stays.

@@ -395,8 +395,8 @@ impl Runtime {
         }
         views.sort_by(|a, b| a.name.cmp(&b.name));
         drop(guests);
-        drop(wanted);
-        drop(kept);
+        // What is wanted is held until all is shown: else this could be shown after what follows it, and
+        // who has just started a version again would see it retired.
         // Routes first: who sees a version serve waits for routes that have it.
         let now_us = u64::try_from((self.options.now_us)()).unwrap_or_default();
         self.routes.send_if_modified(|shown| {

@@ -16,6 +16,9 @@ use super::wanted::Phase;
 /// Lines of a build or of an instance that are shown when it fails.
 const LINES_SHOWN: usize = 20;
 
+/// Stages that wait to be told: there are a few, and whoever is slow to read is waited for.
+pub(super) const STAGES_QUEUE: usize = 16;
+
 /// How far a deploy is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "stage", rename_all = "lowercase")]

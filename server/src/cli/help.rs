@@ -21,8 +21,8 @@ pub(super) const ROLLBACK: &str = "\
 Examples:
   serin rollback cart
 
-The version that served before is started again and takes the calls once it is ready, as in a \
-deploy; `serin status` shows how far it is.";
+The version that served before is started again and takes the calls once it is ready. That is waited \
+for as in a deploy; where it does not get ready, what serves goes on.";
 
 pub(super) const STOP: &str = "\
 Examples:

@@ -51,22 +51,25 @@ enum Stage {
 }
 
 pub(crate) async fn deploy(global: &Global, deploy: &Deploy) -> Result<()> {
-    let client = Client::find(global)?;
-    let path = format!("/api/v1/services/{}/deploy", deploy.name);
     let body = match &deploy.version {
         Some(version) => json!({ "version": version }),
         None => json!({}),
     };
-    let answer = client
-        .send(client.request(Method::POST, &path).json(&body))
-        .await?;
+    followed(global, &deploy.name, "deploy", &body).await
+}
+
+pub(crate) async fn rollback(global: &Global, named: &Named) -> Result<()> {
+    followed(global, &named.name, "rollback", &json!({})).await
+}
+
+/// Asks for what the server tells the stages of, and tells them.
+async fn followed(global: &Global, name: &str, what: &str, body: &Value) -> Result<()> {
+    let client = Client::find(global)?;
+    let path = format!("/api/v1/services/{name}/{what}");
+    let request = client.request(Method::POST, &path).json(body);
+    let answer = client.send(request).await?;
     let bytes = answer.bytes_stream().map_err(std::io::Error::other);
-    follow(
-        &deploy.name,
-        global.json,
-        StreamReader::new(Box::pin(bytes)),
-    )
-    .await
+    follow(name, global.json, StreamReader::new(Box::pin(bytes))).await
 }
 
 async fn follow(name: &str, is_json: bool, lines: impl AsyncBufRead + Unpin) -> Result<()> {
@@ -136,21 +139,6 @@ fn tell(name: &str, stage: &Stage) {
         }
         Stage::Failed { .. } => {}
     }
-}
-
-pub(crate) async fn rollback(global: &Global, named: &Named) -> Result<()> {
-    let client = Client::find(global)?;
-    let path = format!("/api/v1/services/{}/rollback", named.name);
-    let said: Value = client.json(client.request(Method::POST, &path)).await?;
-    match global.json {
-        true => print(&said.to_string()),
-        false => print(&format!(
-            "{} goes back to {}; `serin status` shows how far it is",
-            named.name,
-            said["version"].as_str().unwrap_or_default()
-        )),
-    }
-    Ok(())
 }
 
 pub(crate) async fn stop(global: &Global, named: &Named) -> Result<()> {

@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use serin_tests::Serin;
 use serin_tests::process::{self, Signal};
 use serin_tests::wait::until;
@@ -83,13 +82,15 @@ async fn a_new_version_takes_over_and_a_bad_one_does_not() -> Result<()> {
     let said = serin.refused(&["deploy", "ticker"]).await?;
     assert!(said.contains("services/ticker/service.yaml:1:1"), "{said}");
 
-    serin.run(&["rollback", "ticker"]).await?;
-    until("the first version serves again", SOON, async || {
-        let service = serin.get("/api/v1/services/ticker").await?;
-        let route = &service["route"]["versions"][0]["version"];
-        Ok((route == &Value::from("v1")).then_some(()))
-    })
-    .await
+    let said = serin.run(&["rollback", "ticker"]).await?;
+    assert!(said.contains("ticker v1 serves after"), "{said}");
+    // It was waited for.
+    let service = serin.get("/api/v1/services/ticker").await?;
+    assert_eq!(
+        service["route"]["versions"][0]["version"], "v1",
+        "{service}"
+    );
+    Ok(())
 }
 
 #[tokio::test]

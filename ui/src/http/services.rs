@@ -1,7 +1,7 @@
 //! The services of this machine: what runs, and the commands that change what is wanted.
 //!
-//! `POST /api/v1/services/{name}/deploy` answers with how far it is, a JSON object a line, and ends
-//! when the version serves or has failed; the version goes on by itself when the client leaves.
+//! `POST /api/v1/services/{name}/deploy` and `…/rollback` answer with how far it is, a JSON object a
+//! line, and end when the version serves or has failed; it goes on by itself when the client leaves.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_control::runtime::{Runtime, RuntimeError, Stage};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::dto::DoneBody;
@@ -87,8 +88,11 @@ pub(crate) async fn deploy(
         })?,
     };
     let stages = runtime(&app)?.deploy(&name, asked.version);
-    let lines = ReceiverStream::new(stages).map(line);
-    Ok(app.told(lines))
+    Ok(told(&app, stages))
+}
+
+fn told(app: &App, stages: mpsc::Receiver<Stage>) -> Response {
+    app.told(ReceiverStream::new(stages).map(line))
 }
 
 fn line(stage: Stage) -> serde_json::Result<Bytes> {
@@ -100,9 +104,9 @@ fn line(stage: Stage) -> serde_json::Result<Bytes> {
 pub(crate) async fn rollback(
     State(app): State<App>,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let version = runtime(&app)?.rollback(&name)?;
-    Ok(Json(json!({ "version": version })))
+) -> Result<Response, ApiError> {
+    let stages = runtime(&app)?.rollback(&name)?;
+    Ok(told(&app, stages))
 }
 
 pub(crate) async fn stop(
