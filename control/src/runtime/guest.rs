@@ -52,6 +52,8 @@ pub struct Wish {
     pub instance: Option<String>,
     /// Whether it goes with whoever asked.
     pub is_held: bool,
+    /// Whether its process runs already.
+    pub is_started: bool,
 }
 
 /// What a guest needs to run.
@@ -103,6 +105,8 @@ pub(super) struct Guest {
     pub(super) since_us: i64,
     pub(super) is_ready: bool,
     pub(super) is_leaving: bool,
+    /// Whether who started its process said so.
+    is_started: bool,
     percent: Option<u32>,
     dir: PathBuf,
     /// Whether it is being asked whether it takes work.
@@ -193,6 +197,7 @@ impl Runtime {
             since_us: now_us,
             is_ready: false,
             is_leaving: false,
+            is_started: wish.is_started,
             percent: wish.percent,
             dir: dir.to_path_buf(),
             is_probed: false,
@@ -212,6 +217,19 @@ impl Runtime {
             Ok(Ok(_)) => Ok(()),
             _ => Err(GuestError::NotLetIn(member.instance.clone())),
         }
+    }
+
+    /// The process of a guest was started; `false` where it is not known.
+    pub fn guest_started(&self, instance: &str) -> bool {
+        let is_known = match self.guests().get_mut(instance) {
+            Some(guest) => {
+                guest.is_started = true;
+                true
+            }
+            None => false,
+        };
+        self.guest_changed.notify_one();
+        is_known
     }
 
     /// Takes a guest out of the routes, and returns once nobody calls it any more; `false` where it
@@ -250,9 +268,9 @@ impl Runtime {
         let mut guests = self.guests();
         guests.retain(|_, guest| guest.is_held || now_us - guest.heard_us < FORGOTTEN_AFTER_US);
         for guest in guests.values_mut().filter(|guest| !guest.is_probed) {
-            if guest.service.ready != Ready::Beat {
+            if let Some(ready) = guest.asked() {
                 guest.is_probed = true;
-                tokio::spawn(Arc::clone(self).probe_guest(guest.clone()));
+                tokio::spawn(Arc::clone(self).probe_guest(guest.clone(), ready));
                 continue;
             }
             let instance = &guest.member.instance;
@@ -260,11 +278,14 @@ impl Runtime {
             guest.heard_us = heard_us.unwrap_or(guest.heard_us);
             // Where nobody is heard it cannot be called either.
             let is_silent = now_us - guest.heard_us > SILENT_US;
-            guest.is_ready = heard.is_ready(instance) && !is_silent;
+            guest.is_ready = match guest.service.ready {
+                Ready::Started => guest.is_started || heard_us.is_some() && !is_silent,
+                _ => heard.is_ready(instance) && !is_silent,
+            };
         }
     }
 
-    async fn probe_guest(self: Arc<Runtime>, guest: Guest) {
+    async fn probe_guest(self: Arc<Runtime>, guest: Guest, ready: Ready) {
         let Guest {
             service,
             member,
@@ -274,7 +295,7 @@ impl Runtime {
         } = &guest;
         let secrets = folder::env_file(dir);
         let is_ready = match environment(&self.options, service, member, secrets, *port) {
-            Ok(env) => probe::look(&service.ready, *port, dir, &env).await.is_ok(),
+            Ok(env) => probe::look(&ready, *port, dir, &env).await.is_ok(),
             Err(error) => {
                 tracing::warn!(%error, instance = member.instance, "cannot ask a guest");
                 false
@@ -302,6 +323,16 @@ impl Held {
 }
 
 impl Guest {
+    /// What it is asked, where it does not say by itself that it takes work. That its process runs nobody
+    /// can ask but by its port: who started it says so, or it does itself by its beats.
+    fn asked(&self) -> Option<Ready> {
+        match &self.service.ready {
+            Ready::Beat => None,
+            Ready::Started => self.port.map(|_| Ready::Tcp),
+            ready => Some(ready.clone()),
+        }
+    }
+
     /// Whether calls are sent to it.
     pub(super) fn is_called(&self) -> bool {
         self.is_ready && !self.is_leaving
@@ -372,6 +403,7 @@ mod tests {
             since_us: 0,
             is_ready,
             is_leaving: false,
+            is_started: false,
             percent,
             dir: PathBuf::new(),
             is_probed: false,
@@ -431,6 +463,19 @@ mod tests {
             let route = with_guests(route.clone(), instances, &guests);
             assert_eq!(shares(&route), expected);
         }
+    }
+
+    #[test]
+    fn who_is_ready_once_started_is_asked_by_its_port_alone() {
+        let with = |ready: Ready, port| {
+            let mut guest = guest(1, None, false);
+            (guest.service.ready, guest.port) = (ready, port);
+            guest.asked()
+        };
+        assert_eq!(with(Ready::Started, None), None);
+        assert_eq!(with(Ready::Started, Some(7)), Some(Ready::Tcp));
+        assert_eq!(with(Ready::Beat, Some(7)), None);
+        assert_eq!(with(Ready::Tcp, Some(7)), Some(Ready::Tcp));
     }
 
     #[test]

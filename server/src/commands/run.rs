@@ -80,12 +80,13 @@ pub(crate) async fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         true => "what you type, Ctrl-C too, goes to it",
         false => "Ctrl-C ends it",
     };
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    say(global, run, &pass, "started").await;
     remark(&format!(
         "{} runs beside the deployed instances of {}; {how}",
         pass.instance, run.name
     ));
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let asked = async {
         loop {
             tokio::select! {
@@ -102,7 +103,8 @@ pub(crate) async fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         () = &mut staying => None,
     };
     let Some(status) = status else {
-        leave(global, run, &pass).await;
+        // Without a server nobody routes to it.
+        say(global, run, &pass, "leave").await;
         return end(&mut child, &instance, &pass).await;
     };
     // What it may have started itself.
@@ -122,7 +124,10 @@ fn was_interrupted(status: ExitStatus) -> bool {
 /// Asks the server for a place; the answer holds it.
 async fn join(client: &Client, run: &Run, again: Option<&str>) -> Result<(Pass, Response)> {
     let path = format!("/api/v1/services/{}/run", run.name);
-    let asked = json!({"percent": run.percent, "instance": again, "held": !run.print_env});
+    // One that joins again has been running meanwhile.
+    let asked = json!({
+        "percent": run.percent, "instance": again, "held": !run.print_env, "started": again.is_some(),
+    });
     let request = client.request(Method::POST, &path).json(&asked);
     let mut answer = client.send(request).await?;
     let mut line = Vec::new();
@@ -173,18 +178,22 @@ fn command(pass: &Pass, words: &[String]) -> Result<Command> {
     Ok(command)
 }
 
-/// Has the instance taken out of the routes; without a server nobody routes to it.
-async fn leave(global: &Global, run: &Run, pass: &Pass) {
-    let path = format!("/api/v1/services/{}/leave", run.name);
+/// Tells the server that the instance has `started`, or is to `leave` the routes; returns once it has.
+async fn say(global: &Global, run: &Run, pass: &Pass, what: &str) {
+    let path = format!("/api/v1/services/{}/{what}", run.name);
     let asked = json!({"instance": pass.instance});
-    let left = async {
+    let said = async {
         let client = Client::find(global)?;
         client
             .send(client.request(Method::POST, &path).json(&asked))
             .await
     };
-    if let Err(error) = left.await {
-        remark(&format!("note: calls may still come: {error:#}"));
+    if let Err(error) = said.await {
+        let meaning = match what {
+            "leave" => "calls may still come",
+            _ => "calls may not come",
+        };
+        remark(&format!("note: {meaning}: {error:#}"));
     }
 }
 

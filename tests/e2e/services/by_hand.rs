@@ -11,7 +11,7 @@ use serin_tests::process::{self, Signal};
 use serin_tests::wait::until;
 
 use super::load::Visitors;
-use super::{SOON, write_python};
+use super::{SOON, instances, write, write_python};
 
 /// A process that a test started, asked to end when the test is over, however it ends.
 struct Started(Child);
@@ -166,6 +166,23 @@ async fn a_debugger_starts_it_with_the_environment_that_is_printed() -> Result<(
     child.0.wait()?;
     // Its pulses have stopped: it takes no calls any more.
     becomes(&serin, "shout", Some("starting")).await
+}
+
+#[tokio::test]
+async fn one_that_is_ready_once_started_is_not_before() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "plain", "run: sleep 600\nready: started\n")?;
+    let printed = serin.run(&["run", "plain", "--print-env"]).await?;
+    ensure!(printed.contains("SERIN_INSTANCE=plain-dev-1"), "{printed}");
+    let by_hand = Started::run(&serin, &["plain"])?;
+    until("the one that was started is ready", SOON, async || {
+        let ready = instances(&serin, "plain", "ready").await?;
+        let names: Vec<String> = ready.into_iter().map(|(name, _)| name).collect();
+        ensure!(!names.iter().any(|name| name == "plain-dev-1"), "{names:?}");
+        Ok((names == ["plain-dev-2"]).then_some(()))
+    })
+    .await?;
+    by_hand.interrupt()
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! `POST /api/v1/services/{name}/run` answers with what an instance needs to run, a line of JSON with
 //! credentials. One that is `held` goes with that answer, whose end is never sent: whoever asked
-//! closes it. `…/leave` returns once no call is sent to the instance any more.
+//! closes it. `…/started` says that its process runs; `…/leave` returns once no call is sent to the
+//! instance any more.
 
 use std::convert::Infallible;
 
@@ -27,11 +28,12 @@ pub(crate) struct RunBody {
     percent: Option<u32>,
     instance: Option<String>,
     held: bool,
+    started: bool,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LeaveBody {
+pub(crate) struct GuestBody {
     instance: String,
 }
 
@@ -56,6 +58,7 @@ pub(crate) async fn run(
         percent: asked.percent,
         instance: asked.instance,
         is_held: asked.held,
+        is_started: asked.started,
     };
     let (pass, held) = runtime(&app)?.invite(&name, wish).await?;
     let mut line =
@@ -78,12 +81,25 @@ pub(crate) async fn run(
 pub(crate) async fn leave(
     State(app): State<App>,
     Path(name): Path<String>,
-    Json(asked): Json<LeaveBody>,
+    Json(asked): Json<GuestBody>,
 ) -> Result<Json<DoneBody>, ApiError> {
-    let instance = asked.instance;
-    if !runtime(&app)?.leave(&instance).await {
-        let message = format!("no instance {instance:?} of {name:?} was started by hand");
-        return Err(ApiError::not_found(message));
+    let is_known = runtime(&app)?.leave(&asked.instance).await;
+    known(is_known, &name, &asked.instance)
+}
+
+pub(crate) async fn started(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Json(asked): Json<GuestBody>,
+) -> Result<Json<DoneBody>, ApiError> {
+    let is_known = runtime(&app)?.guest_started(&asked.instance);
+    known(is_known, &name, &asked.instance)
+}
+
+fn known(is_known: bool, name: &str, instance: &str) -> Result<Json<DoneBody>, ApiError> {
+    if is_known {
+        return Ok(done());
     }
-    Ok(done())
+    let message = format!("no instance {instance:?} of {name:?} was started by hand");
+    Err(ApiError::not_found(message))
 }

@@ -427,6 +427,7 @@ fn admitted(app: App) -> Router<App> {
         .route("/api/v1/services/{name}/run", post(guests::run))
         .route("/api/v1/services/{name}/leave", post(guests::leave))
         .route("/api/v1/instances", get(services::instances))
+        .route("/api/v1/services/{name}/started", post(guests::started))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::make))
         .route("/api/v1/tokens/{name}", delete(tokens::remove))
         .route("/api/v1/status", get(run::status))
