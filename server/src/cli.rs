@@ -210,7 +210,7 @@ pub(crate) struct Schema {
     pub(crate) name: Option<String>,
 }
 
-/// Stop what `serin up` started in a folder, and a bus that it left.
+/// Stop what `serin up` started in a folder or the nearest above, and all that one left which was killed.
 #[derive(Debug, Args)]
 pub(crate) struct Down {
     /// The folder.
