@@ -106,14 +106,14 @@ fn kpi_files(
     for (file, text) in texts.iter().filter(|(file, _)| file.starts_with("kpis/")) {
         let read = match text {
             Ok(text) => read_kpis(file, text, problems),
-            Err(reason) => Err(unreadable(file, reason)),
+            Err(reason) => Err(vec![unreadable(file, reason)]),
         };
         match read {
             Ok(read) => {
                 files.insert(file.clone(), read);
             }
-            Err(problem) => {
-                problems.push(problem);
+            Err(faults) => {
+                problems.extend(faults);
                 if let Some(before) = kept.kpi_files.get(file) {
                     files.insert(file.clone(), before.clone());
                 }
@@ -252,13 +252,13 @@ fn dashboards(
     {
         let read = match text {
             Ok(text) => serin_yaml::read::<RawDashboard>(file, text),
-            Err(reason) => Err(unreadable(file, reason)),
+            Err(reason) => Err(vec![unreadable(file, reason)]),
         };
         let is_read = read.is_ok();
         let raw = match read {
             Ok(raw) => raw,
-            Err(problem) => {
-                problems.push(problem);
+            Err(faults) => {
+                problems.extend(faults);
                 match kept.dashboards.get(file) {
                     Some(raw) => raw.clone(),
                     None => continue,

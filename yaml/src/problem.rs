@@ -132,6 +132,16 @@ pub fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> St
     format!("there are {}", listed.join(", "))
 }
 
+/// The known name that a name is, but for a slip of the pen: one letter of a short name, two of a longer
+/// one. Where it matters that a name is new, as of data that have not come yet, this is what to ask.
+pub fn slip_of<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// From so many letters on two may be wrong.
+    const LONG_CHARS: usize = 8;
+    let near = nearest(name, known)?;
+    let edits_max = if near.len() < LONG_CHARS { 1 } else { 2 };
+    (strsim::levenshtein(name, near) <= edits_max).then_some(near)
+}
+
 /// The known name that differs least, where it differs little.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// Nobody means a longer name by mistake, and comparing is quadratic.

@@ -6,7 +6,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A length of time in microseconds, never 0.
+/// Longest span in a file: ten years, longer than anything is kept. What is longer is a slip.
+pub const SPAN_US_MAX: i64 = 3_660 * 86_400_000_000;
+
+/// A length of time in microseconds, never 0 and at most [`SPAN_US_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub i64);
 
@@ -64,18 +67,24 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-                parse_span(text).map(Span).ok_or_else(|| not_a_span(text))
+                written_span(text).map(Span)
             }
         }
         deserializer.deserialize_any(Written)
     }
 }
 
-/// The error for a text that is no span.
-pub fn not_a_span<E: Error>(text: &str) -> E {
-    E::custom(format!(
-        "{text:?} is no length of time; write 30s, 5m, 6h or 1d"
-    ))
+/// A span as a file says it; microseconds.
+pub fn written_span<E: Error>(text: &str) -> Result<i64, E> {
+    match parse_span(text) {
+        Some(span_us) if span_us <= SPAN_US_MAX => Ok(span_us),
+        Some(_) => Err(E::custom(format!(
+            "{text:?} is longer than ten years, and no data are kept so long; write at most 3660d"
+        ))),
+        None => Err(E::custom(format!(
+            "{text:?} is no length of time; write 30s, 5m, 6h or 1d"
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -115,8 +115,7 @@ fn beside_each_other(reads: &[Read], problems: &mut Vec<Problem>) {
 
 /// One service, and where its path is written.
 fn one(read: &Read, others: &Others) -> Result<(Service, Place), Vec<Problem>> {
-    let raw: RawService =
-        serin_yaml::read(&read.file, &read.text).map_err(|problem| vec![problem])?;
+    let raw: RawService = serin_yaml::read(&read.file, &read.text)?;
     let web = raw.web.as_ref().map(Place::of).unwrap_or_default();
     let service = resolve::resolve(&read.file, &read.folder, raw, Some(others))?;
     Ok((service, web))

@@ -134,7 +134,7 @@ pub const SCHEMA: &str = include_str!("../../schema/service.json");
 
 /// Reads the text of a `service.yaml`; `file` names it in problems, `folder` is its folder's name.
 pub fn read(file: &str, folder: &str, text: &str) -> Result<Service, Vec<Problem>> {
-    let raw = serin_yaml::read(file, text).map_err(|problem| vec![problem])?;
+    let raw = serin_yaml::read(file, text)?;
     resolve::resolve(file, folder, raw, None)
 }
 
@@ -145,7 +145,7 @@ pub fn read_beside(
     text: &str,
     others: &Others,
 ) -> Result<Service, Vec<Problem>> {
-    let raw = serin_yaml::read(file, text).map_err(|problem| vec![problem])?;
+    let raw = serin_yaml::read(file, text)?;
     resolve::resolve(file, folder, raw, Some(others))
 }
 

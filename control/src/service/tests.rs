@@ -124,9 +124,9 @@ fn limits_are_sizes_and_parts_of_a_core() {
     assert_eq!(service.limits, expected);
     wrong(
         "run: x\nlimits: {memory: 256, cpu: 0}",
-        expect![
-            "service.yaml:2:10: found integer `256`, expected a size such as 512KiB, 256MiB or 2GiB"
-        ],
+        expect![[
+            r#"service.yaml:2:10: "memory": found 256, expected a size such as 512KiB, 256MiB or 2GiB"#
+        ]],
     );
     wrong(
         "run: x\nlimits: {memory: 1MiB, cpu: 0}",
@@ -196,9 +196,9 @@ fn what_is_wrong_has_its_place() {
     );
     wrong(
         "run: x\nport: 70000",
-        expect![
-            "service.yaml:2:1: found integer `70000`, expected auto, or a port from 1 to 65535"
-        ],
+        expect![[
+            r#"service.yaml:2:1: "port": found 70000, expected auto, or a port from 1 to 65535"#
+        ]],
     );
     wrong(
         "run: x\nport: 8000\ninstances: 2",
@@ -238,8 +238,8 @@ fn what_is_wrong_has_its_place() {
     );
     wrong(
         "run: x\nstop_within: 5",
-        expect![
-            "service.yaml:2:1: found integer `5`, expected a length of time such as 30s, 5m, 6h or 1d"
-        ],
+        expect![[
+            r#"service.yaml:2:1: "stop_within": found 5, expected a length of time such as 30s, 5m, 6h or 1d"#
+        ]],
     );
 }

@@ -146,7 +146,7 @@ pub(crate) fn read_kpis(
     file: &str,
     text: &str,
     problems: &mut Vec<Problem>,
-) -> Result<KpiFile, Problem> {
+) -> Result<KpiFile, Vec<Problem>> {
     let raw: RawFile = serin_yaml::read(file, text)?;
     let mut read = KpiFile {
         definitions: Vec::new(),

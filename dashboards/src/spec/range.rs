@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serin_yaml::{not_a_span, parse_span, parse_time};
+use serin_yaml::{parse_time, written_span};
 
 /// What a dashboard shows unless someone picks another range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,7 @@ impl<'de> Deserialize<'de> for DefaultRange {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<DefaultRange, E> {
-                parse_span(text)
-                    .map(DefaultRange::Last)
-                    .ok_or_else(|| not_a_span(text))
+                written_span(text).map(DefaultRange::Last)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DefaultRange, A::Error> {

@@ -76,8 +76,7 @@ impl Settings {
 
     /// From the text of the file.
     fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
-        let raw: Option<RawConfig> =
-            serin_yaml::read(FILE, text).map_err(|problem| vec![problem])?;
+        let raw: Option<RawConfig> = serin_yaml::read(FILE, text)?;
         let raw = raw.unwrap_or_default();
         let mut to = Resolver::default();
         let settings = Settings {
