@@ -121,6 +121,10 @@ pub async fn evaluate(
             shown
         }
         Err(Failed::Query(error)) => failed(shown, error.code(), error.to_string()),
+        // No event of the type has come yet, which is no fault of the statement.
+        Err(Failed::Query(QueryError::NoTable {
+            is_to_come: true, ..
+        })) => shown,
         Err(Failed::Shape(message)) => failed(shown, serin_yaml::code::VALUE, message),
     }
 }

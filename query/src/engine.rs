@@ -334,9 +334,7 @@ impl Asker {
         let context = session::context(self.context.runtime_env());
         let wrong = |error| session::explain(error, &self.limits);
         session::register(&context, snapshot).map_err(wrong)?;
-        let plan = session::plan(&context, snapshot, admitted)
-            .await
-            .map_err(wrong)?;
+        let plan = session::plan(&context, snapshot, admitted, &self.limits).await?;
         let rows = session::collect(&context, plan, &self.limits).await?;
         Ok(SqlAnswer {
             schema: rows.schema,

@@ -20,6 +20,32 @@ pub enum QueryError {
         /// What the planner or the executor says.
         message: String,
     },
+    /// The statement names a table that is not there.
+    #[error("no table {name:?}; {hint}")]
+    NoTable {
+        /// The table.
+        name: String,
+        /// A near one, or those there are.
+        hint: String,
+        /// Whether it may be that no such event has come yet: the name is none that is there, mistyped.
+        is_to_come: bool,
+    },
+    /// The statement names a column that no table it reads has.
+    #[error("no column {name:?}{table}; {hint}")]
+    NoColumn {
+        /// The column.
+        name: String,
+        /// Where it was looked for, after a blank; empty where in all tables that are read.
+        table: String,
+        /// A near one, or those there are.
+        hint: String,
+    },
+    /// A value of the data cannot be computed with as the statement wants to.
+    #[error("{message}")]
+    Value {
+        /// Which, and what to write instead.
+        message: String,
+    },
     /// It took too long.
     #[error(
         "the query took longer than {} s (the limit query.deadline_s); ask for a shorter range or raise the limit",
@@ -154,6 +180,9 @@ impl QueryError {
         match self {
             QueryError::Refused(refused) => refused.code(),
             QueryError::Statement { .. } => "SER-SQL-001",
+            QueryError::NoTable { .. } => "SER-SQL-011",
+            QueryError::NoColumn { .. } => "SER-SQL-012",
+            QueryError::Value { .. } => "SER-SQL-013",
             QueryError::Deadline { .. } => "SER-QRY-001",
             QueryError::Memory { .. } => "SER-QRY-002",
             QueryError::Spill { .. } => "SER-QRY-003",

@@ -31,6 +31,17 @@ pub(crate) fn is_event_table(name: &str) -> bool {
     !OWN_TABLES.contains(&name)
 }
 
+/// Longest name of an event type, in bytes.
+const TYPE_BYTES_MAX: usize = 128;
+
+/// Whether a name has the form that names of event types have: words joined by dots. A test of the
+/// server holds it against what the doors take.
+pub fn is_type_name(name: &str) -> bool {
+    let is_in_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_in_word);
+    name.len() <= TYPE_BYTES_MAX && name.split('.').all(is_word)
+}
+
 /// The view over all event tables of a snapshot.
 pub(crate) fn view(snapshot: &Snapshot) -> Result<ViewTable> {
     let mut whole: Option<LogicalPlanBuilder> = None;

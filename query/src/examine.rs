@@ -47,7 +47,6 @@ fn plan(sql: &str, snapshot: &Snapshot) -> Result<(), QueryError> {
     // Planning waits for nothing, so this thread is enough.
     let here = tokio::runtime::Builder::new_current_thread().build();
     let here = here.map_err(QueryError::Worker)?;
-    here.block_on(session::plan(&context, snapshot, admitted))
-        .map_err(wrong)?;
+    here.block_on(session::plan(&context, snapshot, admitted, &limits))?;
     Ok(())
 }

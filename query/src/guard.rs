@@ -299,8 +299,11 @@ impl VisitorMut for Looker {
         let Expr::Function(function) = expr else {
             return ControlFlow::Continue(());
         };
-        if let Some(column) = rewrite::column_user(function) {
-            *expr = Expr::Identifier(column);
+        if let Some(mut parts) = rewrite::column_user(function) {
+            *expr = match parts.pop() {
+                Some(column) if parts.is_empty() => Expr::Identifier(column),
+                last => Expr::CompoundIdentifier(parts.into_iter().chain(last).collect()),
+            };
             return ControlFlow::Continue(());
         }
         let name = function.name.to_string().to_lowercase();

@@ -19,6 +19,7 @@ mod variables;
 mod events;
 mod functions;
 mod names;
+mod plain;
 mod prune;
 mod session;
 mod table;
@@ -39,6 +40,7 @@ mod turns;
 
 pub use engine::{Engine, SqlAnswer, WorkerCommand};
 pub use error::{KpiRunError, QueryError};
+pub use events::is_type_name;
 pub use kpi::{KpiAnswer, KpiPlan, KpiRequest, Series, ServedFrom};
 pub use limits::{Limits, Range, nice_step_us};
 pub use newest::Newest;

@@ -132,15 +132,14 @@ fn is_plain(function: &Function) -> bool {
         && matches!(function.parameters, FunctionArguments::None)
 }
 
-/// The column that `user` means: SQL has a function of that name which takes no parentheses, and
-/// events have columns of it.
-pub(crate) fn column_user(function: &Function) -> Option<Ident> {
-    let [part] = function.name.0.as_slice() else {
-        return None;
-    };
-    let name = part.as_ident()?;
+/// The parts of the column that `user` means, or `o.user`: SQL has a function of that name which takes no
+/// parentheses, and events have columns of it.
+pub(crate) fn column_user(function: &Function) -> Option<Vec<Ident>> {
+    let parts = function.name.0.iter().map(|part| part.as_ident().cloned());
+    let parts: Vec<Ident> = parts.collect::<Option<_>>()?;
+    let name = parts.last()?;
     let is_user = name.quote_style.is_none() && name.value.eq_ignore_ascii_case("user");
-    (is_user && matches!(function.args, FunctionArguments::None)).then(|| name.clone())
+    (is_user && matches!(function.args, FunctionArguments::None)).then_some(parts)
 }
 
 /// What follows the arguments of a call: its FILTER.

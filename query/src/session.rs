@@ -27,6 +27,7 @@ use crate::functions::TimeBucket;
 use crate::guard::Admitted;
 use crate::limits::Limits;
 use crate::names;
+use crate::plain;
 use crate::table::LakeTable;
 
 /// In how many pieces a query runs at a time.
@@ -100,6 +101,19 @@ pub(crate) fn register(context: &SessionContext, snapshot: &Snapshot) -> Result<
 
 /// Plans an admitted statement; whatever is not a pure query is refused here once more.
 pub(crate) async fn plan(
+    context: &SessionContext,
+    snapshot: &Snapshot,
+    admitted: Admitted,
+    limits: &Limits,
+) -> Result<LogicalPlan, QueryError> {
+    let planned = planned(context, snapshot, admitted).await;
+    planned.map_err(|error| {
+        let missing = plain::missing_table(error.find_root(), snapshot);
+        missing.unwrap_or_else(|| explain(error, limits))
+    })
+}
+
+async fn planned(
     context: &SessionContext,
     snapshot: &Snapshot,
     mut admitted: Admitted,
@@ -207,9 +221,7 @@ pub(crate) fn explain(error: DataFusionError, limits: &Limits) -> QueryError {
         DataFusionError::ResourcesExhausted(_) => QueryError::Memory {
             bytes: limits.memory_bytes,
         },
-        root => QueryError::Statement {
-            message: root.strip_backtrace(),
-        },
+        root => plain::explain(root),
     }
 }
 

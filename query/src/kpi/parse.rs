@@ -348,9 +348,9 @@ fn row(expr: &ast::Expr) -> Result<Expr, ExpressionError> {
         } => cast(row(expr)?, data_type)?,
         ast::Expr::Floor { expr, .. } => functions::floor(row(expr)?),
         ast::Expr::Ceil { expr, .. } => functions::ceil(row(expr)?),
-        ast::Expr::Function(function) => match rewrite::column_user(function) {
-            Some(name) => Expr::Column(Column::new_unqualified(&name.value)),
-            None => row_function(function)?,
+        ast::Expr::Function(function) => match rewrite::column_user(function).as_deref() {
+            Some([name]) => Expr::Column(Column::new_unqualified(&name.value)),
+            _ => row_function(function)?,
         },
         other => return Err(not_allowed(other, ROW_HINT)),
     })

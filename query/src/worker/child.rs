@@ -160,9 +160,7 @@ impl Worker {
         let wrong = |error| session::explain(error, limits);
         let context = session::context(Arc::clone(&self.runtime));
         session::register(&context, &snapshot).map_err(wrong)?;
-        let plan = session::plan(&context, &snapshot, admitted)
-            .await
-            .map_err(wrong)?;
+        let plan = session::plan(&context, &snapshot, admitted, limits).await?;
         let rows = session::collect(&context, plan, limits).await?;
         Ok(SqlAnswer {
             schema: rows.schema,

@@ -107,6 +107,17 @@ pub(super) struct Done {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Failed {
     Statement(String),
+    Value(String),
+    NoTable {
+        name: String,
+        hint: String,
+        is_to_come: bool,
+    },
+    NoColumn {
+        name: String,
+        table: String,
+        hint: String,
+    },
     Deadline,
     Memory,
     Spill,
@@ -125,6 +136,17 @@ impl Failed {
             QueryError::Spill { .. } => Failed::Spill,
             QueryError::ResultBytes { .. } => Failed::ResultBytes,
             QueryError::Damaged { message } => Failed::Damaged(message),
+            QueryError::Value { message } => Failed::Value(message),
+            QueryError::NoTable {
+                name,
+                hint,
+                is_to_come,
+            } => Failed::NoTable {
+                name,
+                hint,
+                is_to_come,
+            },
+            QueryError::NoColumn { name, table, hint } => Failed::NoColumn { name, table, hint },
             other => Failed::Statement(other.to_string()),
         }
     }
@@ -132,6 +154,17 @@ impl Failed {
     pub(super) fn into_error(self, limits: &Limits) -> QueryError {
         match self {
             Failed::Statement(message) => QueryError::Statement { message },
+            Failed::Value(message) => QueryError::Value { message },
+            Failed::NoTable {
+                name,
+                hint,
+                is_to_come,
+            } => QueryError::NoTable {
+                name,
+                hint,
+                is_to_come,
+            },
+            Failed::NoColumn { name, table, hint } => QueryError::NoColumn { name, table, hint },
             Failed::Deadline => QueryError::Deadline {
                 deadline: limits.deadline,
             },
