@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use serin_query::kpi::{Bound, Catalog, Rule};
-use serin_yaml::{Place, Problem, Spanned, code, meant};
+use serin_yaml::{Place, Problem, Spanned, code, meant, span_text};
 
 use crate::draw::theme::THRESHOLD_COLORS;
 use crate::model::{Dashboard, Draw, MarksOf, Panel, Source, Threshold};
@@ -22,6 +22,8 @@ const REFRESH_US_MIN: i64 = 1_000_000;
 const TOP: u32 = 10;
 /// Most groups of one panel: rows of a long table. More are for a query.
 const TOP_MAX: u32 = 500;
+/// Longest name of a dashboard, a panel, a KPI or a rule.
+const NAME_BYTES_MAX: usize = 64;
 /// Most panels of one dashboard.
 const PANELS_MAX: usize = 200;
 
@@ -41,8 +43,8 @@ pub(crate) fn dashboard(
 ) -> Dashboard {
     let mut faults = Faults { file, problems };
     let name = raw.dashboard.value.clone();
-    if !is_name(&name) {
-        let message = format!("{name:?} cannot stand in an address; use a-z, 0-9, - and _");
+    if let Err(why) = check_name(&name) {
+        let message = format!("the dashboard {name:?}: {why}");
         faults.tell(Place::of(&raw.dashboard), code::VALUE, message);
     }
     let variables = variables(raw, &mut faults);
@@ -149,9 +151,13 @@ impl Faults<'_> {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a name may stand in an address, in a file's name and in a list, or why not.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(is_fine)
+    match !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_fine) {
+        true => Ok(()),
+        false => Err("a name is 1 to 64 of a-z, A-Z, 0-9, - and _"),
+    }
 }
 
 fn panel(
@@ -162,9 +168,8 @@ fn panel(
 ) -> Panel {
     let place = Place::of(name);
     let label = &name.value;
-    if !is_name(label) {
-        let message = format!("{label:?} cannot stand in an address; use a-z, 0-9, - and _");
-        faults.tell(place, code::VALUE, message);
+    if let Err(why) = check_name(label) {
+        faults.tell(place, code::VALUE, format!("panel {label:?}: {why}"));
     }
     let before = faults.problems.len();
     let mut source = source(label, place, raw, names, faults);
@@ -428,6 +433,14 @@ pub(crate) fn rule(
 ) -> Option<Rule> {
     let mut faults = Faults { file, problems };
     let (label, when) = (&name.value, &raw.when);
+    if let Err(why) = check_name(label) {
+        faults.tell(
+            Place::of(name),
+            code::VALUE,
+            format!("rule {label:?}: {why}"),
+        );
+        return None;
+    }
     let bound = match (&when.above, &when.below) {
         (Some(above), None) => Bound::Above(above.value),
         (None, Some(below)) => Bound::Below(below.value),
@@ -437,6 +450,13 @@ pub(crate) fn rule(
             return None;
         }
     };
+    if !bound.value().is_finite() {
+        let message =
+            format!("rule {label:?}: the bound must be a number that something can cross");
+        let at = when.above.as_ref().or(when.below.as_ref());
+        faults.tell(at.map_or(Place::of(name), Place::of), code::VALUE, message);
+        return None;
+    }
     if !names.kpis.contains_key(&when.kpi.value) {
         if !names.broken.contains(&when.kpi.value) {
             let message = format!("rule {label:?}: no KPI {:?}", when.kpi.value);
@@ -457,6 +477,14 @@ pub(crate) fn rule(
         .as_ref()
         .or(when.r#for.as_ref())
         .map_or(Place::of(name), Place::of);
+    if let Some(at) = when.r#for.as_ref().filter(|_| for_us > RULE_FOR_US_MAX) {
+        let message = format!(
+            "rule {label:?}: for is at most 31d, not {}",
+            span_text(for_us)
+        );
+        faults.tell(Place::of(at), code::VALUE, message);
+        return None;
+    }
     if every_us < RULE_STEP_US_MIN || for_us % every_us != 0 || for_us / every_us > RULE_STEPS_MAX {
         let message = format!(
             "rule {label:?}: for must be a whole number of steps (every), at most {RULE_STEPS_MAX} and none shorter than 1s"
@@ -476,17 +504,18 @@ pub(crate) fn rule(
 
 /// How long a bound must be crossed where a rule names no time: a minute.
 const RULE_FOR_US: i64 = 60_000_000;
+/// Longest such time: all of it is read with each step.
+const RULE_FOR_US_MAX: i64 = 31 * 86_400_000_000;
+/// In how many steps a rule's time is looked at where it does not say.
+const RULE_STEPS: i64 = 6;
 /// Shortest step of a rule; rules are looked at once a second.
 const RULE_STEP_US_MIN: i64 = 1_000_000;
 /// Most steps of a rule's window.
 const RULE_STEPS_MAX: i64 = 1_000;
 
-/// A sixth of the time in whole seconds where that divides it, else the whole time.
+/// A sixth of the time, or the next greater part of it that has whole seconds.
 fn rule_step_us(for_us: i64) -> i64 {
-    let sixth = for_us / 6;
-    if for_us % 6 == 0 && sixth % RULE_STEP_US_MIN == 0 {
-        sixth
-    } else {
-        for_us
-    }
+    let parts = (1..=RULE_STEPS).rev();
+    let mut steps = parts.filter(|parts| for_us % (parts * RULE_STEP_US_MIN) == 0);
+    steps.next().map_or(for_us, |parts| for_us / parts)
 }

@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serin_query::is_type_name;
 use serin_query::kpi::{Across, Better, Definition, FunnelStep, GaugeMeasure, Grain, Kind, Since};
 use serin_yaml::{Entries, Names, Place, Problem, Span, Spanned, code};
+
+use crate::resolve::check_name;
 
 /// How long a gauge's sample holds unless said otherwise: some missed beats.
 const HOLD_US: i64 = 10_000_000;
@@ -154,7 +157,8 @@ pub(crate) fn read_kpis(
     };
     for (name, kpi) in raw.kpis.0 {
         let place = Place::of(&name);
-        match kind(&kpi) {
+        let named = check_name(&name.value).map_err(|why| (None, why.to_owned()));
+        match named.and_then(|()| kind(&kpi)) {
             Ok(kind) => read.definitions.push(placed(name.value, place, kpi, kind)),
             Err((at, message)) => {
                 let message = format!("kpi {:?}: {message}", name.value);
@@ -260,6 +264,8 @@ fn kind(kpi: &RawKpi) -> Result<Kind, Wrong> {
         return cumulative(running);
     }
     if let Some(funnel) = &kpi.funnel {
+        let mut events = funnel.steps.iter().map(|step| check_type(&step.event));
+        events.try_for_each(|checked| checked.map_err(|why| (None, why)))?;
         return Ok(Kind::Funnel {
             steps: funnel.steps.iter().map(step).collect(),
             entity: funnel.by.clone(),
@@ -270,6 +276,7 @@ fn kind(kpi: &RawKpi) -> Result<Kind, Wrong> {
         let wanted = "\"event\" is missing; a KPI has event and measure, or one of ratio, expr, cumulative, funnel, gauge";
         return Err((None, wanted.to_owned()));
     };
+    check_type(&event.value).map_err(|why| (Some(Place::of(event)), why))?;
     let (event, filter) = (
         event.value.clone(),
         kpi.r#where.as_ref().map(|text| text.value.clone()),
@@ -302,6 +309,16 @@ fn kind(kpi: &RawKpi) -> Result<Kind, Wrong> {
         measure: measure.value.clone(),
         filter,
     })
+}
+
+/// Whether events may be of such a type at all; whether there are any, the data say.
+fn check_type(event: &str) -> Result<(), String> {
+    match is_type_name(event) {
+        true => Ok(()),
+        false => Err(format!(
+            "{event:?} is no type of event: words of a-z, A-Z, 0-9, _ and - joined by dots, such as order.paid"
+        )),
+    }
 }
 
 /// Refuses keys that the kind of KPI has no use for: what is written must not be ignored.
