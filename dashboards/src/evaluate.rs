@@ -104,6 +104,7 @@ pub async fn evaluate(
                 Better::Higher => "higher",
                 Better::Lower => "lower",
             });
+            shown.approximate = plans.iter().any(|plan| plan.is_approximate());
             asker.kpis(&plans).await
         }
     };
@@ -120,11 +121,11 @@ pub async fn evaluate(
             shown.truncated = found.is_truncated;
             shown
         }
-        Err(Failed::Query(error)) => failed(shown, error.code(), error.to_string()),
         // No event of the type has come yet, which is no fault of the statement.
         Err(Failed::Query(QueryError::NoTable {
             is_to_come: true, ..
         })) => shown,
+        Err(Failed::Query(error)) => failed(shown, error.code(), error.to_string()),
         Err(Failed::Shape(message)) => failed(shown, serin_yaml::code::VALUE, message),
     }
 }

@@ -45,6 +45,9 @@ pub struct PanelData {
     /// Whether a statement has more rows than are shown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// Whether its values are near the true ones: quantiles, distinct counts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub approximate: bool,
     /// The range it was asked for: from, to.
     pub range: (String, String),
     /// Up to when the data are complete.

@@ -32,6 +32,7 @@ pub(crate) fn nothing(panel: &Panel, range: Range) -> PanelData {
         marks: Vec::new(),
         series_dropped: 0,
         truncated: false,
+        approximate: false,
         range: (rfc3339(range.from_us), rfc3339(range.to_us)),
         watermark: None,
         served_from: "raw",

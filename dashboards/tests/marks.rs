@@ -54,6 +54,7 @@ fn panel(marks: Vec<Mark>) -> PanelData {
         marks,
         series_dropped: 0,
         truncated: false,
+        approximate: false,
         range: (at(0, 0), at(MINUTES, 0)),
         watermark: None,
         served_from: "raw",

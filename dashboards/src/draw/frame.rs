@@ -60,13 +60,17 @@ where
     }
 }
 
-/// What is not shown.
+/// What is not shown, and what is not exact.
 fn note(panel: &PanelData) -> String {
-    match (panel.series_dropped, panel.truncated) {
-        (0, false) => String::new(),
-        (0, true) => String::from("more rows not shown"),
-        (dropped, _) => format!("{dropped} more not shown"),
-    }
+    let left_out = match (panel.series_dropped, panel.truncated) {
+        (0, false) => None,
+        (0, true) => Some(String::from("more rows not shown")),
+        (dropped, _) => Some(format!("{dropped} more not shown")),
+    };
+    let is_rough = panel.approximate && panel.state == PanelState::Ok;
+    let rough = is_rough.then(|| String::from("approximate"));
+    let notes: Vec<String> = [rough, left_out].into_iter().flatten().collect();
+    notes.join(" · ")
 }
 
 fn empty<B: DrawingBackend>(

@@ -179,6 +179,19 @@ impl KpiPlan {
         }
     }
 
+    /// Whether its values are near the true ones, not equal to them: quantiles come from a t-digest,
+    /// distinct counts from a HyperLogLog.
+    pub fn is_approximate(&self) -> bool {
+        let is_own = match &self.0.node {
+            Node::Simple(simple) => {
+                let mut leaves = simple.leaves.iter();
+                leaves.any(|leaf| !leaf.aggregate.is_mergeable())
+            }
+            _ => false,
+        };
+        is_own || self.inputs().into_iter().any(KpiPlan::is_approximate)
+    }
+
     /// The tables it reads.
     pub fn events(&self) -> BTreeSet<String> {
         self.columns().into_iter().map(|(event, _)| event).collect()

@@ -22,6 +22,9 @@ struct Answer {
     unit: Option<String>,
     series: Vec<Series>,
     watermark: Option<String>,
+    /// Whether the values are near the true ones.
+    #[serde(default)]
+    approximate: bool,
     /// Series beyond those that are there.
     #[serde(default)]
     series_dropped: u64,
@@ -134,6 +137,9 @@ fn shown(kpi: &Kpi, answer: &Answer, whole: &Answer) -> String {
         text.push_str(&format!("{first} … {last}"));
         if let Some(watermark) = &answer.watermark {
             text.push_str(&format!(", complete up to {watermark}"));
+        }
+        if answer.approximate {
+            text.push_str(", approximate");
         }
         text.push('\n');
     }

@@ -101,6 +101,8 @@ pub(crate) struct KpiBody {
     pub(crate) coverage: f64,
     pub(crate) samples: u64,
     pub(crate) series_dropped: usize,
+    /// Whether the values are near the true ones: quantiles, distinct counts.
+    pub(crate) approximate: bool,
     pub(crate) watermark: Option<String>,
     pub(crate) served_from: &'static str,
 }

@@ -86,11 +86,11 @@ pub(crate) async fn get(
         .found(app.engine.kpi(&snapshot, plan, &request))
         .await??;
     if wants(&headers, ARROW) {
-        let bytes = to_arrow(&answer)
+        let bytes = to_arrow(&answer, plan.is_approximate())
             .map_err(|error| ApiError::internal(format!("cannot write Arrow: {error}")))?;
         return Ok(([(header::CONTENT_TYPE, ARROW)], bytes).into_response());
     }
-    Ok(Json(body(answer)).into_response())
+    Ok(Json(body(answer, plan.is_approximate())).into_response())
 }
 
 /// `all` asks for one point over the whole range. Too short a step is refused by the engine.
@@ -112,7 +112,7 @@ fn split(by: Option<&str>) -> Vec<String> {
         .collect()
 }
 
-fn body(answer: KpiAnswer) -> KpiBody {
+fn body(answer: KpiAnswer, is_approximate: bool) -> KpiBody {
     KpiBody {
         name: answer.name,
         unit: answer.unit,
@@ -133,6 +133,7 @@ fn body(answer: KpiAnswer) -> KpiBody {
         coverage: answer.coverage,
         samples: answer.samples,
         series_dropped: answer.series_dropped,
+        approximate: is_approximate,
         watermark: answer.watermark_us.map(to_rfc3339),
         served_from: answer.served_from.as_str(),
     }
@@ -140,7 +141,7 @@ fn body(answer: KpiAnswer) -> KpiBody {
 
 /// One row a point: `time`, a column per dimension, `value`, for ratios `numerator` and
 /// `denominator`. What is known of the whole stands in the schema.
-fn to_arrow(answer: &KpiAnswer) -> Result<Vec<u8>, ArrowError> {
+fn to_arrow(answer: &KpiAnswer, is_approximate: bool) -> Result<Vec<u8>, ArrowError> {
     let points = || answer.series.iter().flat_map(|series| series.points.iter());
     let times = TimestampMicrosecondArray::from_iter_values(points().map(|(time, _)| *time));
     let mut columns: Vec<(String, ArrayRef)> =
@@ -167,7 +168,7 @@ fn to_arrow(answer: &KpiAnswer) -> Result<Vec<u8>, ArrowError> {
     let batch = RecordBatch::try_from_iter_with_nullable(
         columns.map(|(name, column)| (name, column, true)),
     )?;
-    let schema = Schema::clone(&batch.schema()).with_metadata(known_of(answer));
+    let schema = Schema::clone(&batch.schema()).with_metadata(known_of(answer, is_approximate));
     let batch = batch.with_schema(Arc::new(schema))?;
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
     writer.write(&batch)?;
@@ -181,7 +182,7 @@ fn parts_of(series: &Series) -> Vec<(Option<f64>, Option<f64>)> {
 }
 
 /// What JSON says beside the series.
-fn known_of(answer: &KpiAnswer) -> HashMap<String, String> {
+fn known_of(answer: &KpiAnswer, is_approximate: bool) -> HashMap<String, String> {
     let known = [
         ("serin.kpi", Some(answer.name.clone())),
         ("serin.unit", answer.unit.clone()),
@@ -191,6 +192,7 @@ fn known_of(answer: &KpiAnswer) -> HashMap<String, String> {
             "serin.series_dropped",
             Some(answer.series_dropped.to_string()),
         ),
+        ("serin.approximate", Some(is_approximate.to_string())),
         (render::ARROW_WATERMARK, answer.watermark_us.map(to_rfc3339)),
     ];
     let known = known.into_iter();
@@ -233,7 +235,7 @@ mod tests {
 
     #[test]
     fn arrow_has_parts_and_says_what_is_known() {
-        let bytes = to_arrow(&conversion()).expect("it can be written");
+        let bytes = to_arrow(&conversion(), true).expect("it can be written");
         let reader = StreamReader::try_new(bytes.as_slice(), None).expect("a stream");
         let schema = reader.schema();
         let names: Vec<&str> = schema
@@ -248,6 +250,7 @@ mod tests {
         assert_eq!(known("serin.watermark"), Some("1970-01-01T00:01:30Z"));
         assert_eq!(known("serin.coverage"), Some("0.5"));
         assert_eq!(known("serin.series_dropped"), Some("3"));
+        assert_eq!(known("serin.approximate"), Some("true"));
         let batches: Vec<_> = reader.map(|batch| batch.expect("a batch")).collect();
         let lower = batches[0].column(4).as_primitive::<Float64Type>();
         let lower: Vec<Option<f64>> = lower.iter().collect();
@@ -256,9 +259,10 @@ mod tests {
 
     #[test]
     fn json_keeps_gaps_and_parts() {
-        let body = serde_json::to_value(body(conversion())).expect("it can be written");
+        let body = serde_json::to_value(body(conversion(), true)).expect("it can be written");
         assert_eq!(body["step_s"], 60.0);
         assert_eq!(body["series_dropped"], 3);
+        assert_eq!(body["approximate"], true);
         let first = &body["series"][0];
         assert_eq!(first["points"][1][0], "1970-01-01T00:01:00Z");
         assert!(first["points"][1][1].is_null(), "a gap is no zero");

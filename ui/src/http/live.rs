@@ -510,6 +510,7 @@ mod tests {
             marks: Vec::new(),
             series_dropped: 0,
             truncated: false,
+            approximate: false,
             range: Default::default(),
             watermark: None,
             served_from: "raw",

@@ -99,7 +99,8 @@ class PanelView implements Panel {
     const unit = isSeries && data.unit !== 'count' && !compactUnit(data.unit) ? data.unit : undefined;
     const dropped = shown.body === 'data' && data?.series_dropped ? `${data.series_dropped} more not shown` : undefined;
     const cut = shown.body === 'data' && data?.truncated ? 'more rows not shown' : undefined;
-    setText(this.#unit, [unit, dropped, cut].filter(Boolean).join(' · '));
+    const rough = shown.body === 'data' && data?.approximate ? 'approximate' : undefined;
+    setText(this.#unit, [unit, rough, dropped, cut].filter(Boolean).join(' · '));
     this.#toggle.hidden = shown.body !== 'data';
     this.#describe(data?.title ?? this.definition.title, data?.description ?? this.definition.description);
     if (this.#table && shown.body !== 'data') this.#closeTable();
