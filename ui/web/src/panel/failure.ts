@@ -2,6 +2,7 @@
 //
 // Pure. An engine's message may be long or have several lines; the first part says what is wrong.
 // Start at `brief`.
+import { sentence } from '../format/sentence';
 
 /** Two to three lines of a panel. */
 const SHORT_MAX = 140;
@@ -16,7 +17,7 @@ export function brief(message: string, details?: string | null): Brief {
   const [first = ''] = message.trim().split('\n');
   const short = first.length <= SHORT_MAX ? first : cut(first);
   const isWhole = short === message.trim();
-  return { short: short.charAt(0).toUpperCase() + short.slice(1), more: isWhole && !details ? undefined : [message.trim(), details?.trim()].filter(Boolean).join('\n\n') };
+  return { short: sentence(short), more: isWhole && !details ? undefined : [message.trim(), details?.trim()].filter(Boolean).join('\n\n') };
 }
 
 /** Up to the last end of a sentence or clause that leaves something to read, else of a word. */
