@@ -268,6 +268,9 @@ Examples:
   serin import access.log                        an access log, as http.request
   serin import orders.csv --type order.paid --time paid_at
   serin import events.ndjson.gz --type signup
+    /// The first line of a CSV file is data; its columns are column_1, column_2, …
+    #[arg(long)]
+    pub(crate) no_header: bool,
 
 An import that was cut off goes on where it stopped when it is started again.")]
 pub(crate) struct Import {

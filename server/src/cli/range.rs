@@ -8,11 +8,11 @@ pub(crate) struct RangeArgs {
     /// The range from so long ago until now: 90s, 5m, 6h, 7d.
     #[arg(long, value_name = "SPAN", value_parser = span, conflicts_with_all = ["from", "to"])]
     pub(crate) last: Option<String>,
-    /// Where the range begins: RFC 3339, now-6h.
-    #[arg(long)]
+    /// Where the range begins: RFC 3339, a date (its midnight in UTC), now-6h.
+    #[arg(long, value_name = "TIME")]
     pub(crate) from: Option<String>,
-    /// Where it ends: RFC 3339, now.
-    #[arg(long)]
+    /// Where it ends: RFC 3339, a date (its midnight in UTC: that day is left out), now.
+    #[arg(long, value_name = "TIME")]
     pub(crate) to: Option<String>,
 }
 

@@ -83,6 +83,7 @@ pub(crate) fn asked(source: &Source) -> Asked {
         kind: source.kind.clone(),
         time: source.time.clone(),
         service: source.service.clone(),
+        has_header: !source.no_header,
     }
 }
 

@@ -59,6 +59,9 @@ pub(crate) async fn run(global: &Global, open: &Open) -> Result<()> {
     if open.source.again {
         query.push(("again", String::from("true")));
     }
+    if open.source.no_header {
+        query.push(("no_header", String::from("true")));
+    }
     let request = client
         .request(Method::POST, "/api/v1/open")
         .query(&query)

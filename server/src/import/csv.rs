@@ -1,5 +1,7 @@
-//! CSV with a header: the first thousands of rows say what kind each column is.
+//! CSV with a header or without: the first thousands of rows say what kind each column is.
 //!
+//! A first row that can only be data is no header and refused as one; where it may be either, a header is
+//! meant. Without one the columns are `column_1`, `column_2`, ….
 //! A later value that does not fit its column's kind is sent as text; the lake keeps it in `_rest`.
 //! An empty field is null. The delimiter is the one of `,` `;` tab that cuts the header most.
 
@@ -30,15 +32,26 @@ enum Kind {
 
 pub(crate) fn read(
     mut reader: impl BufRead,
+    has_header: bool,
     time_column: TimeColumn<'_>,
     take: &mut Take<'_>,
 ) -> Result<()> {
     let delimiter = delimiter(reader.fill_buf()?);
     let mut rows = Rows::new(reader, delimiter);
+    let mut looked_at = Vec::new();
     let header = match rows.next()? {
+        Some((line, Ok(first))) if !has_header => {
+            let header = (1..=first.len()).map(column).collect();
+            looked_at.push((line, Ok(first)));
+            header
+        }
+        Some((_, Ok(first))) if is_data(&first) => bail!(
+            "its first line is data, not the names of its columns: {}; --no-header (of `serin import` and `serin open`) takes it so, or write the names above it",
+            shown(&first)
+        ),
         Some((_, Ok(header))) => names(&header)?,
-        Some((_, Err(why))) => bail!("cannot read the header: {why}"),
-        None => bail!("there is no header"),
+        Some((_, Err(why))) => bail!("cannot read the first line: {why}"),
+        None => bail!("there is no line in it"),
     };
     if let Some(column) = time_column.asked()
         && !header.iter().any(|name| name == column)
@@ -48,7 +61,6 @@ pub(crate) fn read(
             header.join(", ")
         );
     }
-    let mut looked_at = Vec::new();
     while looked_at.len() < LOOKED_AT_MAX
         && let Some(row) = rows.next()?
     {
@@ -82,6 +94,50 @@ fn delimiter(head: &[u8]) -> u8 {
         .expect("there are three")
 }
 
+/// The name of a column that has none, by its place from 1.
+fn column(place: usize) -> String {
+    format!("column_{place}")
+}
+
+/// Whether a first row can only be data: it has nothing but values, or a moment among them.
+fn is_data(row: &ByteRecord) -> bool {
+    let texts: Vec<Cow<'_, str>> = row.iter().map(String::from_utf8_lossy).collect();
+    let written = || texts.iter().filter(|text| !text.trim().is_empty());
+    written().any(|text| is_moment(text))
+        || (written().next().is_some() && written().all(|text| is_value(text)))
+}
+
+/// A number, a truth or a time: hardly a column's name.
+fn is_value(field: &str) -> bool {
+    let field = field.trim_start_matches('\u{feff}');
+    match kind_of(field) {
+        Kind::Bool | Kind::Int | Kind::Double => true,
+        Kind::Text => time::parse(field).is_some(),
+        Kind::Empty => false,
+    }
+}
+
+/// A time with its clock: no column is called so, though one may be called 2015 or 2015-05-17.
+fn is_moment(field: &str) -> bool {
+    kind_of(field) == Kind::Text && field.contains(':') && time::parse(field).is_some()
+}
+
+/// The first of the header's names that looks like a value.
+pub(super) fn value_in_header(head: &[u8]) -> Option<String> {
+    let row = Rows::new(head, delimiter(head)).next().ok()??.1.ok()?;
+    let mut names = row.iter().map(String::from_utf8_lossy);
+    names.find(|name| is_value(name)).map(Cow::into_owned)
+}
+
+fn shown(row: &ByteRecord) -> String {
+    /// Fields that are shown, and characters of each.
+    const SHOWN: (usize, usize) = (4, 24);
+    let fields = row.iter().take(SHOWN.0).map(String::from_utf8_lossy);
+    let fields = fields.map(|field| field.chars().take(SHOWN.1).collect::<String>());
+    let rest = if row.len() > SHOWN.0 { ", …" } else { "" };
+    format!("{}{rest}", fields.collect::<Vec<_>>().join(", "))
+}
+
 /// The header's names; an empty one is named by its place, a second one of a name is refused.
 fn names(header: &ByteRecord) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
@@ -89,7 +145,7 @@ fn names(header: &ByteRecord) -> Result<Vec<String>> {
         let name = String::from_utf8_lossy(name);
         let name = name.trim_start_matches('\u{feff}').trim();
         let name = match name.is_empty() {
-            true => format!("column_{}", index + 1),
+            true => column(index + 1),
             false => name.to_owned(),
         };
         if names.contains(&name) {
@@ -196,9 +252,13 @@ mod tests {
     use super::*;
 
     fn rows(text: &str, time: Option<&str>) -> Vec<String> {
+        rows_of(text, true, time).expect("read")
+    }
+
+    fn rows_of(text: &str, has_header: bool, time: Option<&str>) -> Result<Vec<String>> {
         let mut out = Vec::new();
         let time = time.map_or(TimeColumn::Unknown, TimeColumn::Asked);
-        read(text.as_bytes(), time, &mut |line, record| {
+        read(text.as_bytes(), has_header, time, &mut |line, record| {
             out.push(match record {
                 Ok(record) => format!(
                     "{line} {:?} {}",
@@ -208,9 +268,32 @@ mod tests {
                 Err(why) => format!("{line} {why}"),
             });
             Ok(())
-        })
-        .expect("read");
-        out
+        })?;
+        Ok(out)
+    }
+
+    #[test]
+    fn a_first_line_of_data_is_no_header() {
+        for data in [
+            "1,2.5,true\n3,4,false\n",
+            "2015-05-17;7\n",
+            "2015-05-17T10:00:00Z,de,12.5\n2015-05-17T10:01:00Z,fr,1\n",
+        ] {
+            let why = rows_of(data, true, None).expect_err(data).to_string();
+            assert!(why.contains("--no-header"), "{why}");
+        }
+        for header in ["country,2015,2016\nde,1,2\n", "a,b\n", "time,\n1,2\n"] {
+            assert!(rows_of(header, true, None).is_ok(), "{header}");
+        }
+        assert_eq!(value_in_header(b"country,2015\n").as_deref(), Some("2015"));
+        assert_eq!(value_in_header(b"country,amount\n1,2\n"), None);
+        assert_eq!(
+            rows_of("2015-05-17,de,12.5\n2015-05-18,fr,1\n", false, None).expect("read"),
+            [
+                r#"1 None {"column_1":"2015-05-17","column_2":"de","column_3":12.5}"#,
+                r#"2 None {"column_1":"2015-05-18","column_2":"fr","column_3":1.0}"#,
+            ]
+        );
     }
 
     #[test]

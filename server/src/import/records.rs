@@ -24,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) kind: Option<String>,
     pub(crate) time: Option<String>,
     pub(crate) service: String,
+    /// Whether the first line of a CSV file has the names of its columns.
+    pub(crate) has_header: bool,
 }
 
 /// What a file holds.
@@ -100,6 +102,8 @@ pub(crate) struct Records {
     pub(crate) kind: Option<String>,
     /// The column that holds the time, where the user names none and the format leaves it open.
     pub(crate) time_found: Option<String>,
+    /// A name in the header that looks like a value.
+    pub(crate) doubted: Option<String>,
     pub(crate) bytes: u64,
     hash: blake3::Hash,
 }
@@ -135,6 +139,10 @@ impl Records {
         serin_wire::name::check_service(&asked.service)?;
         let time_found = time_column(&asked, format, &looked)
             .with_context(|| format!("cannot read {}", asked.file.display()))?;
+        let doubted = match (format, asked.has_header) {
+            (Format::Csv, true) => csv::value_in_header(&looked.head),
+            _ => None,
+        };
         let bytes = std::fs::metadata(&asked.file)
             .with_context(|| format!("cannot read {}", asked.file.display()))?
             .len();
@@ -143,6 +151,7 @@ impl Records {
             format,
             kind,
             time_found,
+            doubted,
             bytes,
             hash: looked.hash,
         })
@@ -159,6 +168,9 @@ impl Records {
         ] {
             hasher.update(part.as_bytes());
             hasher.update(&[0]);
+        }
+        if !self.asked.has_header {
+            hasher.update(b"no header");
         }
         // 160 bits name a content well enough; a producer's name has at most 64 characters.
         format!("import-{}", &hasher.finalize().to_hex()[..40])
@@ -184,7 +196,10 @@ impl Records {
         };
         match self.format {
             Format::AccessLog => access_log::read(source::open(path, progress)?, take),
-            Format::Csv => csv::read(source::open(path, progress)?, time, take),
+            Format::Csv => {
+                let reader = source::open(path, progress)?;
+                csv::read(reader, self.asked.has_header, time, take)
+            }
             Format::Ndjson => ndjson::read(source::open(path, progress)?, time, take),
             Format::Parquet => parquet::read(path, time, &progress, take),
         }
@@ -209,7 +224,7 @@ fn time_column(asked: &Asked, format: Format, looked: &Looked) -> Result<Option<
     };
     let seen = match (format, looked.whole_lines()) {
         (Format::Parquet, _) => parquet::read(&asked.file, time, &Progress::default(), &mut take),
-        (Format::Csv, Some(head)) => csv::read(head, time, &mut take),
+        (Format::Csv, Some(head)) => csv::read(head, asked.has_header, time, &mut take),
         (Format::Ndjson, Some(head)) if !ndjson::is_cloud_events(head) => {
             ndjson::read(head, time, &mut take)
         }

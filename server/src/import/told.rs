@@ -34,6 +34,11 @@ pub(crate) fn events(imported: &Imported) -> String {
 pub(crate) fn remarks(records: &Records, imported: &Imported) -> Vec<String> {
     let found = &imported.found;
     let mut said = Vec::new();
+    if let Some(name) = &records.doubted {
+        said.push(format!(
+            "the first line was taken for the names of the columns, though {name:?} looks like a value; --no-header takes it as data"
+        ));
+    }
     if let Some(column) = &records.time_found {
         said.push(format!(
             "the time of the events is column {column:?}; --time names another"

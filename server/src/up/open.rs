@@ -54,6 +54,7 @@ async fn open(
         kind: upload.kind,
         time: upload.time,
         service: upload.service.unwrap_or_else(|| String::from("import")),
+        has_header: !upload.no_header,
     };
     let fallback = propose::kind_of_name(&upload.name);
     let looked = tokio::task::spawn_blocking(move || Records::look_or(asked, &fallback));

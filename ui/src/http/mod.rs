@@ -111,6 +111,8 @@ pub struct Upload {
     pub service: Option<String>,
     /// Whether it is taken once more though it was imported before.
     pub again: bool,
+    /// Whether its first line is data, where it is CSV.
+    pub no_header: bool,
     /// Where its content is; removed when the value is dropped.
     pub file: tempfile::TempPath,
 }

@@ -32,6 +32,8 @@ pub(crate) struct Asked {
     service: Option<String>,
     #[serde(default)]
     again: bool,
+    #[serde(default)]
+    no_header: bool,
 }
 
 pub(crate) async fn post(
@@ -46,6 +48,7 @@ pub(crate) async fn post(
         time: asked.time,
         service: asked.service,
         again: asked.again,
+        no_header: asked.no_header,
         file,
     });
     let lines = ReceiverStream::new(progress).map(line);

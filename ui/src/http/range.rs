@@ -1,4 +1,4 @@
-//! Times in a request: RFC 3339, `now`, or `now-6h`.
+//! Times in a request: RFC 3339, a date, which is its midnight in UTC, `now`, or `now-6h`.
 
 use serde::Deserialize;
 use serin_query::Range;
@@ -37,7 +37,9 @@ pub(crate) fn parse_time(text: &str, now_us: i64) -> Result<i64, ApiError> {
             .and_then(|span| now_us.checked_sub(span))
             .ok_or_else(|| bad_time(text));
     }
-    serin_wire::time::parse_rfc3339(text).ok_or_else(|| bad_time(text))
+    let written = serin_wire::time::parse_rfc3339(text);
+    let written = written.or_else(|| serin_yaml::parse_time(text));
+    written.ok_or_else(|| bad_time(text))
 }
 
 /// Reads a range.
@@ -62,7 +64,7 @@ fn parse_range(
 fn bad_time(text: &str) -> ApiError {
     let shown: String = text.chars().take(64).collect();
     ApiError::bad(format!(
-        "{shown:?} is not a time; write RFC 3339 such as 2026-11-24T03:00:00Z, now, or now-6h"
+        "{shown:?} is not a time; write RFC 3339 such as 2026-11-24T03:00:00Z, a date such as 2026-11-24 (its midnight in UTC), now, or now-6h"
     ))
 }
 
@@ -78,8 +80,11 @@ mod tests {
         assert_eq!(parse_time("now", now), Ok(now));
         assert_eq!(parse_time("now-6h", now), Ok(now - 21_600 * SECOND));
         assert_eq!(parse_time("1970-01-01T00:00:01Z", now), Ok(SECOND));
+        assert_eq!(parse_time("1970-01-02", now), Ok(86_400 * SECOND));
         for bad in [
             "",
+            "1970-01",
+            "1970-02-30",
             "now-",
             "now-h",
             "now-1y",
