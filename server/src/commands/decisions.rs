@@ -20,9 +20,12 @@ pub(crate) async fn run(global: &Global, asked: &Decisions) -> Result<()> {
         return Ok(());
     }
     if decisions.is_empty() {
-        remark(
-            "nothing was decided yet; deploys are decisions, and rules: in kpis/*.yaml say what is watched",
-        );
+        remark(&match &asked.name {
+            Some(name) => format!("nothing was decided about {name:?} yet"),
+            None => String::from(
+                "nothing was decided yet; deploys are decisions, and rules: in kpis/*.yaml say what is watched",
+            ),
+        });
         return Ok(());
     }
     let columns = [
