@@ -9,7 +9,7 @@ use super::Report;
 use crate::client::Client;
 
 /// Beats count from their instance's start, so that the greatest of each is what it dropped.
-const DROPPED: &str = "SELECT service, sum(dropped) AS dropped FROM \
+const DROPPED: &str = "SELECT service, sum(dropped) AS total FROM \
      (SELECT service, instance, max(dropped_events) AS dropped FROM beats WHERE $__range GROUP BY 1, 2) \
      GROUP BY 1 HAVING sum(dropped) > 0 ORDER BY 2 DESC, 1";
 
