@@ -24,16 +24,8 @@ async fn at(serin: &Serin, path: &str) -> Result<String> {
 
 async fn text_of(browser: &mut Browser, selector: &str) -> Result<String> {
     let expression = format!("document.querySelector({})?.textContent", json!(selector));
-    let told = browser
-        .ask("tell", json!({"expression": expression}))
-        .await?;
+    let told = browser.tell(&expression).await?;
     Ok(told.as_str().unwrap_or_default().to_owned())
-}
-
-async fn nothing_is_wrong(browser: &mut Browser) -> Result<()> {
-    let faults = browser.ask("faults", json!({})).await?;
-    ensure!(faults == json!([]), "in the page: {faults}");
-    Ok(())
 }
 
 #[tokio::test]
@@ -41,9 +33,7 @@ async fn an_empty_range_leads_to_the_data_and_the_url_holds_the_range() -> Resul
     let serin = weblog::imported().await?;
     let mut browser = Browser::start()?;
     let empty = "/d/weblog?from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z";
-    browser
-        .ask("dashboard", json!({"url": at(&serin, empty).await?}))
-        .await?;
+    browser.dashboard(&at(&serin, empty).await?).await?;
     let states = browser.ask("states", json!({})).await?;
     // Nobody looked there: a count is no zero, it is a gap.
     assert_eq!(
@@ -56,11 +46,9 @@ async fn an_empty_range_leads_to_the_data_and_the_url_holds_the_range() -> Resul
         "where the data lie is not told: {told}"
     );
     let repeated = "(document.body.innerText.match(/Nothing in this range|No data in this range/g) ?? []).length";
-    let repeated = browser.ask("tell", json!({"expression": repeated})).await?;
+    let repeated = browser.tell(repeated).await?;
     assert_eq!(repeated, 1, "it is said once, and not by every panel");
-    browser
-        .ask("click", json!({"selector": "[data-testid=jump-to-data]"}))
-        .await?;
+    browser.click("[data-testid=jump-to-data]").await?;
     browser
         .until("document.querySelector('[data-panel=total]').dataset.state === 'ok'")
         .await?;
@@ -69,36 +57,30 @@ async fn an_empty_range_leads_to_the_data_and_the_url_holds_the_range() -> Resul
         .await?;
 
     // A range that goes backwards is told, and leads nowhere.
-    let before = browser
-        .ask("tell", json!({"expression": "location.href"}))
-        .await?;
+    let before = browser.tell("location.href").await?;
     for (field, time) in [("from", "2015-05-19 00:00"), ("to", "2015-05-18 00:00")] {
         if field == "from" {
-            browser
-                .ask("click", json!({"selector": "[data-testid=range]"}))
-                .await?;
+            browser.click("[data-testid=range]").await?;
         }
-        let given = json!({"selector": format!("[data-testid=range-{field}]"), "text": time});
-        browser.ask("type", given).await?;
+        let field = format!("[data-testid=range-{field}]");
+        browser.fill(&field, time).await?;
     }
-    let apply = json!({"selector": "[data-testid=range-apply]"});
-    browser.ask("click", apply.clone()).await?;
+    let apply = "[data-testid=range-apply]";
+    browser.click(apply).await?;
     let problem = text_of(&mut browser, ".range-form .problem").await?;
     ensure!(
         !problem.is_empty(),
         "nothing is said of a range that goes backwards"
     );
-    let still = browser
-        .ask("tell", json!({"expression": "location.href"}))
-        .await?;
+    let still = browser.tell("location.href").await?;
     assert_eq!(still, before);
-    let given = json!({"selector": "[data-testid=range-to]", "text": "2015-05-20 00:00"});
-    browser.ask("type", given).await?;
-    browser.ask("click", apply).await?;
+    let end = "2015-05-20 00:00";
+    browser.fill("[data-testid=range-to]", end).await?;
+    browser.click(apply).await?;
     browser
         .until("/from=2015-05-19.*to=2015-05-20/.test(location.search)")
         .await?;
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }
 
 #[tokio::test]
@@ -123,9 +105,7 @@ async fn text_of_events_never_becomes_markup() -> Result<()> {
     ensure!(status == 200, "{answer}");
     serin.run(&["flush"]).await?;
     let mut browser = Browser::start()?;
-    browser
-        .ask("dashboard", json!({"url": at(&serin, "/d/weblog").await?}))
-        .await?;
+    browser.dashboard(&at(&serin, "/d/weblog").await?).await?;
     for panel in ["pages", "referrers"] {
         let table = browser.ask("table", json!({"panel": panel})).await?;
         let rows = table["rows"].as_array().map_or(&[][..], Vec::as_slice);
@@ -137,26 +117,17 @@ async fn text_of_events_never_becomes_markup() -> Result<()> {
         }
     }
     let sql = "SELECT path, agent FROM \"http.request\"";
-    browser
-        .ask("open", json!({"url": format!("{}/explore", serin.url())}))
-        .await?;
-    browser
-        .ask(
-            "type",
-            json!({"selector": "[data-testid=sql]", "text": sql}),
-        )
-        .await?;
-    browser
-        .ask("click", json!({"selector": "[data-testid=run]"}))
-        .await?;
+    browser.open(&format!("{}/explore", serin.url())).await?;
+    browser.fill("[data-testid=sql]", sql).await?;
+    browser.click("[data-testid=run]").await?;
     browser
         .until("document.querySelector('[data-testid=result]') !== null")
         .await?;
     let shown = text_of(&mut browser, "[data-testid=result]").await?;
     ensure!(shown.contains(HOSTILE[0]), "{shown}");
     let made = "document.querySelectorAll('img[src=x], #main script').length";
-    assert_eq!(browser.ask("tell", json!({"expression": made})).await?, 0);
-    nothing_is_wrong(&mut browser).await
+    assert_eq!(browser.tell(made).await?, 0);
+    browser.is_faultless().await
 }
 
 #[tokio::test]
@@ -174,9 +145,7 @@ async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
          layout:\n  - {good: 1, bad: 1}\n",
     )?;
     let mut browser = Browser::start()?;
-    browser
-        .ask("dashboard", json!({"url": at(&serin, "/d/two").await?}))
-        .await?;
+    browser.dashboard(&at(&serin, "/d/two").await?).await?;
     browser
         .until("document.querySelector('[data-panel=good]')?.dataset.state === 'ok'")
         .await?;
@@ -192,7 +161,7 @@ async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
         short.contains("amuont") && short.len() < 160,
         "what is read at a glance: {short}"
     );
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }
 
 #[tokio::test]
@@ -208,9 +177,7 @@ async fn young_data_fill_the_page_and_the_dashboards_own_range_is_a_click_away()
          paid: {sql: 'SELECT sum(amount) AS paid FROM \"order.paid\" WHERE $__range', draw: table}\n",
     )?;
     let mut browser = Browser::start()?;
-    browser
-        .ask("dashboard", json!({"url": at(&serin, "/d/young").await?}))
-        .await?;
+    browser.dashboard(&at(&serin, "/d/young").await?).await?;
     let shown = "document.querySelector('.range-name').textContent";
     browser
         .until(&format!("{shown} === 'Last 5 minutes'"))
@@ -224,11 +191,9 @@ async fn young_data_fill_the_page_and_the_dashboards_own_range_is_a_click_away()
     let (from, to) = (range["from"].as_str(), range["to"].as_str());
     let width = "(Date.parse(to) - Date.parse(from)) / 60000";
     let width = format!("((from, to) => {width})({}, {})", json!(from), json!(to));
-    let width = browser.ask("tell", json!({"expression": width})).await?;
+    let width = browser.tell(&width).await?;
     assert_eq!(width, 5, "programs are answered the same");
-    browser
-        .ask("click", json!({"selector": "[data-testid=show-own-range]"}))
-        .await?;
+    browser.click("[data-testid=show-own-range]").await?;
     browser
         .until(&format!(
             "{shown} === 'Last 6 hours' && location.search === '?from=now-6h&to=now'"
@@ -237,7 +202,7 @@ async fn young_data_fill_the_page_and_the_dashboards_own_range_is_a_click_away()
     browser
         .until("document.querySelector('[data-testid=young]').hidden")
         .await?;
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }
 
 #[tokio::test]
@@ -250,56 +215,40 @@ async fn signing_in_leads_to_the_page_one_wanted() -> Result<()> {
         json!(wanted)
     );
     let mut browser = Browser::start()?;
-    browser
-        .ask("open", json!({"url": format!("{}{wanted}", serin.url())}))
-        .await?;
+    browser.open(&format!("{}{wanted}", serin.url())).await?;
     browser
         .until("document.querySelector('[data-testid=sign-in]') !== null")
         .await?;
-    browser
-        .ask("type", json!({"selector": "#token", "text": serin.token()}))
-        .await?;
-    browser
-        .ask("click", json!({"selector": "[type=submit]"}))
-        .await?;
+    browser.fill("#token", serin.token()).await?;
+    browser.click("[type=submit]").await?;
     browser.until(&is_there).await?;
-    nothing_is_wrong(&mut browser).await?;
+    browser.is_faultless().await?;
 
     // A link of the terminal names no page; in the tab where one was it leads back there.
     let mut browser = Browser::start()?;
-    browser
-        .ask("open", json!({"url": format!("{}{wanted}", serin.url())}))
-        .await?;
+    browser.open(&format!("{}{wanted}", serin.url())).await?;
     browser
         .until("document.querySelector('[data-testid=sign-in]') !== null")
         .await?;
-    browser
-        .ask("open", json!({"url": serin.sign_in_link("").await?}))
-        .await?;
+    browser.open(&serin.sign_in_link("").await?).await?;
     browser.until(&is_there).await?;
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }
 
 #[tokio::test]
 async fn the_theme_is_chosen_and_remembered() -> Result<()> {
     let serin = weblog::imported().await?;
     let mut browser = Browser::start()?;
-    browser
-        .ask("dashboard", json!({"url": at(&serin, "/d/weblog").await?}))
-        .await?;
+    browser.dashboard(&at(&serin, "/d/weblog").await?).await?;
     let brightness = r"getComputedStyle(document.body).backgroundColor
         .match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3";
     let mut seen = Vec::new();
     for theme in ["light", "dark"] {
         let chosen = format!("document.documentElement.dataset.theme === '{theme}'");
-        while browser.ask("tell", json!({"expression": chosen})).await? != true {
-            browser
-                .ask("click", json!({"selector": "[data-testid=theme]"}))
-                .await?;
+        while browser.tell(&chosen).await? != true {
+            browser.click("[data-testid=theme]").await?;
         }
-        let bright = browser
-            .ask("tell", json!({"expression": brightness}))
-            .await?;
+        let bright = browser.tell(brightness).await?;
         seen.push(bright.as_f64().unwrap_or(f64::NAN));
     }
     ensure!(
@@ -307,11 +256,11 @@ async fn the_theme_is_chosen_and_remembered() -> Result<()> {
         "light and dark: {seen:?}"
     );
     let again = format!("{}/d/weblog", serin.url());
-    browser.ask("dashboard", json!({"url": again})).await?;
+    browser.dashboard(&again).await?;
     browser
         .until("document.documentElement.dataset.theme === 'dark'")
         .await?;
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }
 
 /// Drops files on the page, as a user does with the mouse.
@@ -324,9 +273,7 @@ async fn drop_files(browser: &mut Browser, files: &[(&str, &str)]) -> Result<()>
          return true; }})()",
         json!(files)
     );
-    browser
-        .ask("tell", json!({"expression": expression}))
-        .await?;
+    browser.tell(&expression).await?;
     Ok(())
 }
 
@@ -334,9 +281,7 @@ async fn drop_files(browser: &mut Browser, files: &[(&str, &str)]) -> Result<()>
 async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
     let serin = Serin::start().await?;
     let mut browser = Browser::start()?;
-    browser
-        .ask("open", json!({"url": at(&serin, "/").await?}))
-        .await?;
+    browser.open(&at(&serin, "/").await?).await?;
     browser
         .until("document.querySelector('[data-testid=drop-area]') !== null")
         .await?;
@@ -363,7 +308,7 @@ async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
         .await?;
     let boxes =
         "[...document.querySelectorAll('[data-testid=open-progress]')].map((box) => box.className)";
-    let boxes = browser.ask("tell", json!({"expression": boxes})).await?;
+    let boxes = browser.tell(boxes).await?;
     assert_eq!(
         boxes,
         json!(["opening bad", "opening bad", "opening done"]),
@@ -380,52 +325,40 @@ async fn a_dropped_file_is_opened_where_its_data_are() -> Result<()> {
             .await?,
         [[json!(24), json!(276)]]
     );
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }
 
 #[tokio::test]
 async fn a_link_with_a_statement_asks_once_and_a_range_that_is_none_is_said_once() -> Result<()> {
     let serin = weblog::imported().await?;
     let mut browser = Browser::start()?;
-    browser
-        .ask("open", json!({"url": at(&serin, "/d/weblog").await?}))
-        .await?;
+    browser.open(&at(&serin, "/d/weblog").await?).await?;
     let link = "/explore?sql=SELECT%20count(*)%20AS%20requests%20FROM%20%22http.request%22";
-    browser
-        .ask("open", json!({"url": format!("{}{link}", serin.url())}))
-        .await?;
+    browser.open(&format!("{}{link}", serin.url())).await?;
     browser
         .until("document.querySelector('[data-testid=result] td')?.textContent === '10,000'")
         .await?;
     let asked = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/query')).length";
     // One is on the list once it is answered in full.
     browser.until(&format!("{asked} >= 2")).await?;
-    let asked = browser.ask("tell", json!({"expression": asked})).await?;
+    let asked = browser.tell(asked).await?;
     assert_eq!(asked, 2, "the list of tables, and the statement");
 
     browser
-        .ask(
-            "open",
-            json!({"url": format!("{}/d/weblog?from=soon&to=later", serin.url())}),
-        )
+        .open(&format!("{}/d/weblog?from=soon&to=later", serin.url()))
         .await?;
     browser
         .until("document.querySelector('[data-testid=own-range]') !== null")
         .await?;
     let panels = browser
-        .ask(
-            "tell",
-            json!({"expression": "document.querySelectorAll('[data-panel]').length"}),
-        )
+        .tell("document.querySelectorAll('[data-panel]').length")
         .await?;
     assert_eq!(panels, 0, "no panel repeats it");
-    browser
-        .ask("click", json!({"selector": "[data-testid=own-range]"}))
-        .await?;
+    browser.click("[data-testid=own-range]").await?;
     browser
         .until("document.querySelector('[data-panel=total]')?.dataset.state === 'ok'")
         .await?;
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }
 
 #[tokio::test]
@@ -439,12 +372,10 @@ async fn a_page_that_is_none_is_told_by_the_application_and_by_json_to_programs(
         told.text().await?.contains("SER-HTTP-002"),
         "a program reads JSON"
     );
-    browser
-        .ask("open", json!({"url": at(&serin, "/").await?}))
-        .await?;
-    browser.ask("open", json!({"url": url})).await?;
+    browser.open(&at(&serin, "/").await?).await?;
+    browser.open(&url).await?;
     browser
         .until("document.querySelector('h1')?.textContent === 'There is no such page'")
         .await?;
-    nothing_is_wrong(&mut browser).await
+    browser.is_faultless().await
 }

@@ -16,8 +16,6 @@ use tempfile::TempDir;
 use crate::wait::until;
 use crate::{place, process};
 
-pub use crate::process::kill as kill_process;
-
 /// A cold start in a debug build beside other tests.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
