@@ -6,6 +6,7 @@ use datafusion::common::{Column, Result, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use serin_lake::{Snapshot, TableView};
+use serin_wire::name::{OWN_TABLES, check_any_type};
 
 use crate::table::LakeTable;
 
@@ -13,33 +14,14 @@ use crate::table::LakeTable;
 pub(crate) const STANDARD_COLUMNS: [&str; 6] =
     ["time", "id", "service", "version", "instance", "trace_id"];
 
-/// Our own tables, which are not event types.
-const OWN_TABLES: [&str; 9] = [
-    "beats",
-    "requests",
-    "logs",
-    "spans",
-    "metrics",
-    "decisions",
-    "usage",
-    "refused",
-    "events",
-];
-
 /// Whether a table holds events of one type.
 pub(crate) fn is_event_table(name: &str) -> bool {
     !OWN_TABLES.contains(&name)
 }
 
-/// Longest name of an event type, in bytes.
-const TYPE_BYTES_MAX: usize = 128;
-
-/// Whether a name has the form that names of event types have: words joined by dots. A test of the
-/// server holds it against what the doors take.
+/// Whether a name has the form that names of event types have: words joined by dots.
 pub fn is_type_name(name: &str) -> bool {
-    let is_in_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_in_word);
-    name.len() <= TYPE_BYTES_MAX && name.split('.').all(is_word)
+    check_any_type(name).is_ok()
 }
 
 /// The view over all event tables of a snapshot.

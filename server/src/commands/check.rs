@@ -93,34 +93,3 @@ fn tables(dir: &Path) -> Result<Option<Snapshot>> {
         tables: audit.tables().into_iter().map(view).collect(),
     }))
 }
-
-#[cfg(test)]
-mod tests {
-    /// What files may name as a type of event is what the doors take as one.
-    #[test]
-    fn types_in_files_and_at_the_doors_have_one_form() {
-        let long = "x".repeat(129);
-        for name in [
-            "order.paid",
-            "a",
-            "Order_2",
-            "a-b",
-            "beats",
-            "serin.decision",
-            "",
-            ".",
-            "a.",
-            ".a",
-            "a..b",
-            "a b",
-            "a*",
-            "order/paid",
-            "caf\u{e9}",
-            &long[1..],
-            &long,
-        ] {
-            let is_taken = serin_wire::name::check_any_type(name).is_ok();
-            assert_eq!(serin_query::is_type_name(name), is_taken, "{name:?}");
-        }
-    }
-}
