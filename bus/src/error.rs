@@ -12,10 +12,12 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Error)]
 pub enum BusError {
     /// No usable `nats-server` was found.
-    #[error("no nats-server of version 2.10 or later was found{notes}; {how}")]
+    #[error("no nats-server of version 2.10 or later was found{notes}; {again}{how}")]
     NoServer {
         /// What was looked at and why it would not do; empty, or starting with " (".
         notes: String,
+        /// How to get the one back that came with Serin; empty, or ending with "; or ".
+        again: &'static str,
         /// How to get one on this operating system.
         how: &'static str,
     },
@@ -82,13 +84,51 @@ pub enum BusError {
         /// Its log.
         log: PathBuf,
     },
+    /// The address of the bus to join is none.
+    #[error("cannot read the address of the bus; it must look like nats://USER:PASSWORD@HOST:4222")]
+    Address(#[source] std::io::Error),
     /// The bus to join does not answer.
-    #[error("cannot join the bus at {host}; is it running, and are the credentials right")]
+    #[error("cannot join the bus at {host}: is a nats-server running there")]
     Join {
         /// Its address, without credentials.
         host: String,
         /// Why.
         source: Source,
+    },
+    /// The bus to join wants other credentials.
+    #[error(
+        "the bus at {host} does not let {who} in; put the URL with the right ones, \
+         nats://USER:PASSWORD@{host}, into SERIN_BUS"
+    )]
+    NotLetIn {
+        /// Its address, without credentials.
+        host: String,
+        /// Whom we said we are.
+        who: String,
+    },
+    /// The bus to join keeps nothing.
+    #[error(
+        "the bus at {host} has no JetStream for us ({said}), which keeps events until they are stored; \
+         start it with `nats-server -js -sd FOLDER` or `jetstream {{ store_dir: FOLDER }}` in its \
+         configuration, and where it has accounts, enable JetStream for ours"
+    )]
+    NoJetStream {
+        /// Its address, without credentials.
+        host: String,
+        /// In its words.
+        said: String,
+    },
+    /// The bus to join has not enough room for a stream of ours.
+    #[error(
+        "the bus has no room for the stream {stream} of {mib} MiB; give its JetStream more \
+         (`max_file_store`, `max_memory_store`, the limits of the account), or let events take less with \
+         `bus: {{events_mib_max: …}}` in serin.yaml"
+    )]
+    NoRoom {
+        /// Which one.
+        stream: &'static str,
+        /// What it may hold.
+        mib: i64,
     },
     /// Users and mappings belong to whoever runs the bus.
     #[error(

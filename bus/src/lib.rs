@@ -4,12 +4,13 @@
 //! its own and keeps it alive; the bus outlives a crash of Serin and is adopted by the next start.
 //! [`EventStream`] is what the ingester reads and the doors publish to. Nothing here looks into an
 //! event. Modules stand in the order of a start: binary, settings, services, process, connection,
-//! bus, stream, messages.
+//! join, bus, stream, messages.
 
 mod binary;
 mod bus;
 mod connection;
 mod error;
+mod join;
 mod messages;
 mod monitor;
 mod owner;

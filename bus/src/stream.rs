@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::client::Request;
 use async_nats::connection::State;
+use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
@@ -147,11 +148,15 @@ async fn open(
         Err(error) if is_missing(&error) => {
             config.metadata = HashMap::from([(INCARNATION.to_owned(), random_hex()?)]);
             claim(&mut config.metadata, owner, name)?;
-            stream
-                .context
-                .create_stream(config)
-                .await
-                .map_err(|error| failed("create", error.into()))?;
+            let bytes_max = config.max_bytes;
+            let created = stream.context.create_stream(config).await;
+            created.map_err(|error| match error.kind() {
+                CreateStreamErrorKind::JetStream(said) if has_no_room(&said) => BusError::NoRoom {
+                    stream: name,
+                    mib: bytes_max >> 20,
+                },
+                _ => failed("create", error.into()),
+            })?;
         }
         Err(error) => return Err(failed("find", error.into())),
     }
@@ -186,6 +191,16 @@ fn claim(
 fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
     use jetstream::context::GetStreamErrorKind::JetStream;
     matches!(error.kind(), JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Whether the bus, or our account there, has less room than the stream may take.
+fn has_no_room(said: &jetstream::Error) -> bool {
+    let codes = [
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+        ErrorCode::INSUFFICIENT_RESOURCES,
+    ];
+    codes.contains(&said.error_code())
 }
 
 impl EventStream {

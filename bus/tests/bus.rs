@@ -12,7 +12,8 @@ use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serin_bus::{
-    Bus, BusError, BusOptions, Delivery, EventStream, Messages, PublishError, stop_left,
+    Bus, BusError, BusOptions, Delivery, EventStream, Messages, PublishError, find_server,
+    stop_left,
 };
 
 use kit::Folder;
@@ -257,6 +258,21 @@ async fn an_unfit_server_is_passed_over_and_named() {
     ] {
         assert!(error.contains(part), "{part}: {error}");
     }
+    // Whoever has the archive has no cargo, and whoever has cargo no archive.
+    let came_with = ["THIRD-PARTY-LICENCES", "deps"].map(|name| folder.0.path().join(name));
+    for (beside, says) in came_with
+        .iter()
+        .zip(["unpack it again", "`cargo xtask up`"])
+    {
+        let place = beside.with_extension("place");
+        std::fs::create_dir_all(place.join(beside.file_name().expect("a name"))).expect("made");
+        let found = find_server(None, Some(&place), None).await;
+        let error = found.expect_err("no server").to_string();
+        assert!(error.contains(says), "{says}: {error}");
+        let others = ["unpack it again", "cargo"];
+        let said = others.iter().filter(|other| error.contains(*other));
+        assert_eq!(said.count(), 1, "{error}");
+    }
     let old_first = BusOptions {
         server_binary: Some(old),
         beside: Some(folder.0.path().join("nowhere")),
@@ -281,7 +297,7 @@ async fn others_cannot_publish() {
             ..folder.options()
         };
         let refused = Bus::start(joined).await;
-        assert!(matches!(refused, Err(BusError::Join { .. })), "{url}");
+        assert!(matches!(refused, Err(BusError::NotLetIn { .. })), "{url}");
     }
     let joined = BusOptions {
         joined: Some(bus.url().to_owned()),

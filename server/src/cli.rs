@@ -2,6 +2,7 @@
 //!
 //! Only definitions; what is done is in `commands`. Start at [`Cli`].
 
+mod bus;
 mod help;
 mod own;
 mod range;
@@ -14,6 +15,7 @@ use self::help::GLOBAL_OPTIONS;
 use crate::scaffold::Lang;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use bus::BusAt;
 pub(crate) use own::{Gateway, Launch, Serve, Shim};
 pub(crate) use range::RangeArgs;
 pub(crate) use token::{NewToken, Token, TokenCommand};
@@ -145,16 +147,17 @@ pub(crate) struct At {
     /// Where the gateway serves web services.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub(crate) gateway: SocketAddr,
-    /// A port for our own bus, or the URL of one to join; one with credentials is better said by the
-    /// environment, since everybody on the machine can read command lines. A unit reads it from a file for
-    /// its owner alone.
+    /// A port for our own bus, or the URL of one to join; without it, and with 0, our own takes a free
+    /// port and keeps it. A URL with credentials is better said by the environment, since everybody on the
+    /// machine can read command lines. A unit reads it from a file for its owner alone.
     #[arg(
         long,
         value_name = "PORT|URL",
         env = "SERIN_BUS",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = BusAt::read
     )]
-    pub(crate) bus: Option<String>,
+    pub(crate) bus: Option<BusAt>,
     /// Run one instance of each service, to save memory.
     #[arg(long)]
     pub(crate) single: bool,
@@ -166,12 +169,18 @@ pub(crate) struct At {
 impl At {
     /// The port for our own bus, where one is said.
     pub(crate) fn bus_port(&self) -> Option<u16> {
-        self.bus.as_ref().and_then(|bus| bus.parse().ok())
+        match self.bus {
+            Some(BusAt::Own(port)) => port,
+            Some(BusAt::Joined(_)) | None => None,
+        }
     }
 
     /// The bus to join, where one is said.
     pub(crate) fn joined(&self) -> Option<&String> {
-        self.bus.as_ref().filter(|_| self.bus_port().is_none())
+        match &self.bus {
+            Some(BusAt::Joined(url)) => Some(url),
+            Some(BusAt::Own(_)) | None => None,
+        }
     }
 }
 
@@ -259,6 +268,9 @@ pub(crate) struct Source {
     /// Take the file once more, though it was imported before.
     #[arg(long)]
     pub(crate) again: bool,
+    /// The first line of a CSV file is data; its columns are column_1, column_2, …
+    #[arg(long)]
+    pub(crate) no_header: bool,
 }
 
 /// Bring in a file over the bus. Importing the same file twice adds nothing.
@@ -268,9 +280,6 @@ Examples:
   serin import access.log                        an access log, as http.request
   serin import orders.csv --type order.paid --time paid_at
   serin import events.ndjson.gz --type signup
-    /// The first line of a CSV file is data; its columns are column_1, column_2, …
-    #[arg(long)]
-    pub(crate) no_header: bool,
 
 An import that was cut off goes on where it stopped when it is started again.")]
 pub(crate) struct Import {
@@ -444,6 +453,14 @@ pub(crate) struct Run {
     pub(crate) interactive: bool,
 }
 
+/// Saying what runs.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// List the instances that ended too, the last 64 of each service.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
 /// A service by its name.
 #[derive(Debug, Args)]
 pub(crate) struct Named {
@@ -456,14 +473,6 @@ pub(crate) struct Named {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-/// Saying what runs.
-#[derive(Debug, Args)]
-pub(crate) struct Status {
-    /// List the instances that ended too, the last 64 of each service.
-    #[arg(long)]
-    pub(crate) all: bool,
-}
-
   serin install shop                a unit of yours, under ~/.config/systemd/user
   sudo serin install shop --system  a unit of the system, run as you
   serin install shop --print        only show it

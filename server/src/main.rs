@@ -104,7 +104,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 /// Logs go to standard error; the server tells warnings unless asked for more.
 fn start_log(cli: &Cli) {
     let level = match cli.global.verbose {
-        0 => "warn",
+        // What async-nats says of each try to connect, the error says once.
+        0 => "warn,async_nats::connector=off",
         1 => "info,async_nats=warn",
         _ => "debug,hyper=info,hyper_util=info,datafusion=info,sqlparser=info",
     };
