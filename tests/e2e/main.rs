@@ -1,6 +1,6 @@
 //! The end-to-end tests: one program, real parts, a fresh Serin for each test.
 //!
-//! `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
+//! `begun` reads what a start says; `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged and `audit` looks;
 //! `doors` and `hostile` send what nobody should; `absent` asks for what is not there; `printed` reads what commands print; `browser`, `states`, `pages` and `first_steps` look through Chromium; `docs` runs what the book says;
 //! `monitoring` watches the built-in dashboards, `marks` what is marked on them; `circle` sees a decision come round;
@@ -14,6 +14,7 @@
 
 mod absent;
 mod audit;
+mod begun;
 mod bits;
 mod browser;
 mod chromium;

@@ -21,7 +21,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the gateway is not there.
 #[derive(Debug, Error)]
-pub enum DoorError {
+pub enum SupervisorError {
     /// Somebody else has the address.
     #[error("cannot listen on {address}")]
     Bind {
@@ -65,9 +65,9 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects to the process whose socket this is; one that hangs is ended.
-    pub(super) async fn connect(socket: &Path) -> Result<Link, DoorError> {
+    pub(super) async fn connect(socket: &Path) -> Result<Link, SupervisorError> {
         let stream = UnixStream::connect(socket).await;
-        let stream = stream.map_err(|_| DoorError::Nobody(socket.to_path_buf()))?;
+        let stream = stream.map_err(|_| SupervisorError::Nobody(socket.to_path_buf()))?;
         let credentials = stream.peer_cred().ok();
         let pid = credentials.and_then(|peer| Pid::from_raw(peer.pid()?));
         let (read, write) = stream.into_split();
@@ -80,11 +80,11 @@ impl Link {
                 write,
                 lines,
             }),
-            Ok(Some(Say::Failed { why })) => Err(DoorError::Failed(why)),
-            Ok(_) => Err(DoorError::Nobody(socket.to_path_buf())),
+            Ok(Some(Say::Failed { why })) => Err(SupervisorError::Failed(why)),
+            Ok(_) => Err(SupervisorError::Nobody(socket.to_path_buf())),
             Err(_) => {
                 kill(pid);
-                Err(DoorError::Silent)
+                Err(SupervisorError::Silent)
             }
         }
     }

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use serin_bus::{Bus, BusUser};
 use serin_control::runtime::{Access, Member};
 use serin_gateway::Table;
-use serin_gateway::process::DoorState;
+use serin_gateway::process::SupervisorState;
 use serin_wire::Routes;
 use tokio::sync::watch;
 
@@ -19,7 +19,7 @@ pub(super) struct BusAccess {
     url: String,
     is_ours: bool,
     tables: watch::Receiver<Arc<Table>>,
-    gateway: watch::Receiver<DoorState>,
+    gateway: watch::Receiver<SupervisorState>,
 }
 
 impl BusAccess {
@@ -27,7 +27,7 @@ impl BusAccess {
     pub(super) fn of(
         bus: &Arc<Bus>,
         tables: watch::Receiver<Arc<Table>>,
-        gateway: watch::Receiver<DoorState>,
+        gateway: watch::Receiver<SupervisorState>,
     ) -> BusAccess {
         BusAccess {
             bus: Arc::downgrade(bus),

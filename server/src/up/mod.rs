@@ -26,7 +26,7 @@ use serin_bus::Bus;
 use serin_control::runtime::Runtime;
 use serin_dashboards::Watch;
 use serin_gateway::Table;
-use serin_gateway::process::{Door, Place};
+use serin_gateway::process::{Binding, Supervisor};
 use serin_ingest::Ingest;
 use serin_lake::Lake;
 use serin_query::Engine;
@@ -67,7 +67,7 @@ struct Running {
     watch: Watch,
     serin: Serin,
     runtime: Arc<Runtime>,
-    gateway: Door,
+    gateway: Supervisor,
     /// Tells the gateway its services.
     tables: watch::Sender<Arc<Table>>,
     doors: Doors,
@@ -92,7 +92,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let lock = RunLock::take(&dir).await?;
     schemas::write(&data_dir(&dir)).context("cannot write .serin/schema")?;
     let listener = bind(up.at.listen, "--listen").await?;
-    let web = Place::take(up.at.gateway, gateway_socket(&data_dir(&dir))?);
+    let web = Binding::take(up.at.gateway, gateway_socket(&data_dir(&dir))?);
     let web = web
         .await
         .with_context(|| "choose another address with --gateway, or 127.0.0.1:0 for a free port")?;
@@ -112,8 +112,9 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         exporters: otlp::Listeners::bind(settings.otlp, up.at.listen).await,
     };
     let start = Start::new(&dir, up, &token, stop.clone())?;
-    let mut running = start.run(settings, bound).await?;
+    // From before the start: what it began has to be ended.
     let mut signals = Signals::hear()?;
+    let mut running = start_whole(start.run(settings, bound), &stop, &mut signals).await?;
     let run = running.run_file(address, gateway, token);
     if let Err(error) = run.write(&dir) {
         // Nobody would find it.
@@ -125,9 +126,18 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
         "serin.started",
         &serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "ready_ms": ready_ms}),
     );
-    let link = announce(global, &dir, &run, &running, ready_ms);
     let is_empty = |name: &&str| !dir.join(name).exists();
     let makes_hello = !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty);
+    let path = match makes_hello {
+        true => Some(format!("/{}", deploys::HELLO)),
+        false => web::example_path(&running.lake, deploys.on_start.then_some(&dir)),
+    };
+    let shown = Shown {
+        dir: &dir,
+        path,
+        ready_ms,
+    };
+    let link = announce(global, &run, &running, shown);
     if makes_hello && !up.no_browser && !global.json && std::io::stdout().is_terminal() {
         browser::open(&link);
     }
@@ -148,14 +158,46 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     ended.and(stopped)
 }
 
+/// Waits for the start. A signal meanwhile ends what it began once it stands, a second one this process
+/// alone, at once.
+async fn start_whole(
+    starting: impl Future<Output = Result<Running>>,
+    stop: &CancellationToken,
+    signals: &mut Signals,
+) -> Result<Running> {
+    tokio::pin!(starting);
+    let mut is_asked = false;
+    loop {
+        tokio::select! {
+            biased;
+            started = &mut starting => {
+                if is_asked {
+                    stop.cancel();
+                }
+                return started;
+            }
+            () = signals.next() => {
+                if is_asked {
+                    end_at_once();
+                }
+                is_asked = true;
+                remark("stopping as soon as the start is over; once more ends at once");
+            }
+        }
+    }
+}
+
+/// Ends this process and nothing else.
+fn end_at_once() -> ! {
+    remark("ended at once: what was acknowledged is safe; `serin down` ends what still runs");
+    std::process::exit(1)
+}
+
 /// Ends everything in order; a second signal ends this process alone, at once.
 async fn end_or_leave(running: Running, stops_bus: bool, signals: &mut Signals) -> Result<()> {
     tokio::select! {
         stopped = running.end(stops_bus) => stopped,
-        () = signals.next() => {
-            remark("ended at once: what was acknowledged is safe; `serin down` ends what still runs");
-            std::process::exit(1);
-        }
+        () = signals.next() => end_at_once(),
     }
 }
 
@@ -195,14 +237,21 @@ fn own_name() -> Who {
     }
 }
 
-/// Says where everything is; the link that signs in.
-fn announce(
-    global: &Global,
-    dir: &Path,
-    run: &RunFile,
-    running: &Running,
+/// What is said of the start beside addresses.
+struct Shown<'a> {
+    dir: &'a Path,
+    /// A path of the gateway.
+    path: Option<String>,
     ready_ms: i64,
-) -> String {
+}
+
+/// Says where everything is; the link that signs in.
+fn announce(global: &Global, run: &RunFile, running: &Running, shown: Shown<'_>) -> String {
+    let Shown {
+        dir,
+        path,
+        ready_ms,
+    } = shown;
     let link = sign_in_link(&run.http, &running.doors.sign_in_code());
     if global.json {
         let ready = serde_json::json!({"http": run.http, "signin": link, "ready_ms": ready_ms});
@@ -219,8 +268,12 @@ fn announce(
         run.http
     ));
     if let Some(gateway) = &run.gateway {
+        let example = match path {
+            Some(path) => format!("{gateway}{path}"),
+            None => String::from("none has one yet"),
+        };
         print(&format!(
-            "  web          {gateway}  (services with a path: {gateway}/hello)"
+            "  web          {gateway}  (services with a path: {example})"
         ));
     }
     if let Some(otlp) = running.otlp.shown() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use futures::future::BoxFuture;
 use serde_json::json;
 use serin_dashboards::Library;
-use serin_gateway::process::DoorState;
+use serin_gateway::process::SupervisorState;
 use serin_ingest::Ingest;
 use serin_lake::Lake;
 use serin_query::Engine;
@@ -29,7 +29,7 @@ pub(crate) struct Process {
     pub(crate) dir: PathBuf,
     pub(crate) lake: Lake,
     pub(crate) ingest: Weak<Ingest>,
-    pub(crate) gateway: watch::Receiver<DoorState>,
+    pub(crate) gateway: watch::Receiver<SupervisorState>,
     pub(crate) engine: Weak<Engine>,
     pub(crate) looked: Arc<Looked>,
     pub(crate) library: watch::Receiver<Arc<Library>>,

@@ -13,7 +13,7 @@ use serin_bus::{Bus, BusOptions};
 use serin_control::runtime::{Runtime, RuntimeOptions};
 use serin_dashboards::Watch;
 use serin_gateway::Table;
-use serin_gateway::process::{Door, Place};
+use serin_gateway::process::{Binding, Supervisor};
 use serin_ingest::{Edge, Ingest, IngestOptions};
 use serin_lake::{Lake, LakeOptions, Recovered, StoredToken};
 use serin_query::{Engine, Limits, WorkerCommand};
@@ -52,7 +52,7 @@ pub(super) struct Start<'a> {
 /// What is bound before anything is started, so that a port that is taken is told early.
 pub(super) struct Bound {
     pub(super) doors: TcpListener,
-    pub(super) web: Place,
+    pub(super) web: Binding,
     pub(super) exporters: otlp::Listeners,
 }
 
@@ -69,7 +69,7 @@ struct Flow {
 /// The services of this machine.
 struct Services {
     runtime: Arc<Runtime>,
-    gateway: Door,
+    gateway: Supervisor,
     tables: watch::Sender<Arc<Table>>,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Start<'a> {
         &self,
         bus: &Arc<Bus>,
         flow: &Flow,
-        web: Place,
+        web: Binding,
         otlp: &otlp::Urls,
     ) -> Result<Services> {
         let python = sdk_files::unpack(&self.data)?;

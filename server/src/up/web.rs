@@ -1,14 +1,17 @@
 //! The gateway, fed with what the runtime says of the services.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serin_control::runtime::{InstanceView, Phase, Runtime, ServiceView, VersionView};
-use serin_control::service::Sticky;
-use serin_gateway::process::{Door, DoorOptions, DoorState, Place};
+use serin_control::runtime::{InstanceView, Phase, Runtime, ServiceView, VersionView, Wanted};
+use serin_control::service::{self, Sticky};
+use serin_gateway::process::{Binding, Supervisor, SupervisorOptions, SupervisorState};
 use serin_gateway::{Instance, Reach, Service, Standing, Table};
+use serin_lake::Lake;
 use serin_ui::Metric;
 use tokio::sync::watch;
 
@@ -17,28 +20,24 @@ use crate::edge;
 /// Starts the gateway's process, or takes over the one of an earlier run; `follow` has to run beside
 /// it.
 pub(super) async fn open(
-    place: Place,
+    binding: Binding,
     bus: &str,
     tables: watch::Receiver<Arc<Table>>,
-) -> Result<Door> {
-    let options = DoorOptions {
+) -> Result<Supervisor> {
+    let options = SupervisorOptions {
         program: std::env::current_exe().context("cannot tell where this program is")?,
         build: edge::build()?,
         bus: bus.to_owned(),
     };
-    let door = Door::open(place, options, tables).await;
-    door.context("cannot open the gateway")
+    let supervisor = Supervisor::open(binding, options, tables).await;
+    supervisor.context("cannot open the gateway")
 }
 
 /// Tells the gateway which services there are, whenever that changes.
 pub(super) async fn follow(runtime: Arc<Runtime>, tables: watch::Sender<Arc<Table>>) {
     let mut views = runtime.views();
     loop {
-        let services = views
-            .borrow_and_update()
-            .iter()
-            .filter_map(service)
-            .collect();
+        let services = views.borrow_and_update().iter().filter_map(seen).collect();
         tables.send_modify(|table| {
             let revision = table.revision + 1;
             *table = Arc::new(Table { revision, services });
@@ -50,7 +49,7 @@ pub(super) async fn follow(runtime: Arc<Runtime>, tables: watch::Sender<Arc<Tabl
 }
 
 /// A service with a path, as the gateway sees it.
-fn service(view: &ServiceView) -> Option<Service> {
+fn seen(view: &ServiceView) -> Option<Service> {
     let usual = Service::new(&view.name, view.web.clone()?);
     let body_bytes_max = view.body_bytes_max.map(|bytes| bytes as usize);
     Some(Service {
@@ -98,8 +97,33 @@ fn instance(view: &InstanceView) -> Instance {
     }
 }
 
+/// A path that the gateway has or is about to have, to show how one looks: of a service that runs, else
+/// of one that is deployed at the start, and none where there is none.
+pub(super) fn example_path(lake: &Lake, deployed: Option<&Path>) -> Option<String> {
+    let kept = lake.services().unwrap_or_default();
+    let kept = kept
+        .into_iter()
+        .filter_map(|(_, text)| serde_json::from_str::<Wanted>(&text).ok())
+        .filter(|wanted| !wanted.is_stopped)
+        .filter_map(|wanted| wanted.serving().cloned())
+        .find_map(|version| version.service.web);
+    kept.or_else(|| deployed.and_then(path_of_files))
+}
+
+/// The path of the first service under `services/`, by name.
+fn path_of_files(dir: &Path) -> Option<String> {
+    let entries = fs::read_dir(dir.join("services")).ok()?;
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.sort_unstable();
+    folders.iter().find_map(|folder| {
+        let text = fs::read_to_string(folder.join(service::FILE)).ok()?;
+        let name = folder.file_name()?.to_str()?;
+        service::read(service::FILE, name, &text).ok()?.web
+    })
+}
+
 /// What the gateway counts, for `/metrics`.
-pub(super) fn metrics(gateway: &DoorState) -> Vec<Metric> {
+pub(super) fn metrics(gateway: &SupervisorState) -> Vec<Metric> {
     let stats = gateway.stats;
     let mut metrics = vec![
         Metric::counter(
@@ -157,4 +181,25 @@ pub(super) fn metrics(gateway: &DoorState) -> Vec<Metric> {
         metrics.push(answers.label("class", format!("{}xx", class + 1)));
     }
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_path_of_a_folder_is_shown_and_none_where_there_is_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(path_of_files(folder.path()), None);
+        for (name, text) in [
+            ("a", "run: ./a\n"),
+            ("b", "run: ./b\nweb: /tills\n"),
+            ("c", "run: ./c\nweb: /other\n"),
+        ] {
+            let place = folder.path().join("services").join(name);
+            fs::create_dir_all(&place).expect("made");
+            fs::write(place.join("service.yaml"), text).expect("written");
+        }
+        assert_eq!(path_of_files(folder.path()).as_deref(), Some("/tills"));
+    }
 }

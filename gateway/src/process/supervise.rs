@@ -1,7 +1,7 @@
 //! Serin's side: starts the process of the gateway, adopts it, has it replaced, starts it again.
 //!
 //! The listener is kept here as well where we bound it, so that connections wait while a process that
-//! was killed is started again. Start at [`Door::open`].
+//! was killed is started again. Start at [`Supervisor::open`].
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::link::{DoorError, Link};
-use super::place::{Held, Place, bind};
+use super::binding::{Binding, Held, bind};
+use super::link::{Link, SupervisorError};
 use super::protocol::{Ask, Say};
 use super::run::command;
 use crate::counts::GatewayStats;
@@ -31,7 +31,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
 /// What the process is started with.
 #[derive(Debug, Clone)]
-pub struct DoorOptions {
+pub struct SupervisorOptions {
     /// The program whose command `gateway` it is: ours.
     pub program: PathBuf,
     /// Tells our program from an older one.
@@ -42,7 +42,7 @@ pub struct DoorOptions {
 
 /// How the gateway is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DoorState {
+pub struct SupervisorState {
     /// Its process; absent where the system does not tell.
     pub pid: Option<i32>,
     /// The revision of the table that new requests see.
@@ -53,28 +53,28 @@ pub struct DoorState {
     pub restarts: u64,
 }
 
-/// The gateway's process, watched. Dropped without [`Door::close`] it goes on by itself, to be
+/// The gateway's process, watched. Dropped without [`Supervisor::close`] it goes on by itself, to be
 /// adopted by the next Serin.
 #[derive(Debug)]
-pub struct Door {
+pub struct Supervisor {
     address: SocketAddr,
-    state: watch::Receiver<DoorState>,
+    state: watch::Receiver<SupervisorState>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
 }
 
-impl Door {
+impl Supervisor {
     /// Starts the process, or adopts the one that was left; it serves once there is a table.
     pub async fn open(
-        place: Place,
-        options: DoorOptions,
+        binding: Binding,
+        options: SupervisorOptions,
         tables: watch::Receiver<Arc<Table>>,
-    ) -> Result<Door, DoorError> {
-        let address = place.address;
-        let (told, state) = watch::channel(DoorState::default());
+    ) -> Result<Supervisor, SupervisorError> {
+        let address = binding.address;
+        let (told, state) = watch::channel(SupervisorState::default());
         let (stop, stopped) = watch::channel(false);
         let mut keeper = Keeper {
-            socket: place.socket,
+            socket: binding.socket,
             address,
             listener: None,
             options,
@@ -83,14 +83,14 @@ impl Door {
             old: None,
             closing: JoinSet::new(),
         };
-        let link = match place.held {
+        let link = match binding.held {
             Held::Left(left) => keeper.adopt(left).await?,
             Held::Bound(listener) => {
                 keeper.listener = Some(listener);
                 keeper.start().await?
             }
         };
-        Ok(Door {
+        Ok(Supervisor {
             address,
             state,
             stop,
@@ -104,7 +104,7 @@ impl Door {
     }
 
     /// How it is, as it changes.
-    pub fn state(&self) -> watch::Receiver<DoorState> {
+    pub fn state(&self) -> watch::Receiver<SupervisorState> {
         self.state.clone()
     }
 
@@ -119,7 +119,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for Supervisor {
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
@@ -132,9 +132,9 @@ struct Keeper {
     address: SocketAddr,
     /// Where we bound it; an adopted process has it alone.
     listener: Option<TcpListener>,
-    options: DoorOptions,
+    options: SupervisorOptions,
     tables: watch::Receiver<Arc<Table>>,
-    told: watch::Sender<DoorState>,
+    told: watch::Sender<SupervisorState>,
     /// The process that was replaced, until the one that follows serves.
     old: Option<Link>,
     /// Processes that finish their requests.
@@ -143,7 +143,7 @@ struct Keeper {
 
 impl Keeper {
     /// Takes over a process as it is, or has it replaced by our program.
-    async fn adopt(&mut self, mut left: Link) -> Result<Link, DoorError> {
+    async fn adopt(&mut self, mut left: Link) -> Result<Link, SupervisorError> {
         let hello = &left.hello;
         if hello.build == self.options.build && hello.bus == self.options.bus {
             tracing::info!("adopted the gateway of an earlier run");
@@ -179,7 +179,7 @@ impl Keeper {
     }
 
     /// Starts a process on the listener.
-    async fn start(&mut self) -> Result<Link, DoorError> {
+    async fn start(&mut self) -> Result<Link, SupervisorError> {
         let listener = match self.listener.take() {
             Some(listener) => listener,
             None => bind(self.address).await?,
@@ -189,17 +189,17 @@ impl Keeper {
             command(&options.program, &self.socket, &options.bus, listener).spawn()
         });
         self.listener = Some(listener);
-        let mut child = spawned.map_err(|source| DoorError::Spawn {
+        let mut child = spawned.map_err(|source| SupervisorError::Spawn {
             program: self.options.program.clone(),
             source,
         })?;
         let ended = async { child.wait().await };
         let link = tokio::select! {
             link = tokio::time::timeout(OPEN_WITHIN, self.connect()) => {
-                link.map_err(|_| DoorError::Nobody(self.socket.clone()))?
+                link.map_err(|_| SupervisorError::Nobody(self.socket.clone()))?
             }
             status = ended => {
-                return Err(status.map_or(DoorError::Silent, DoorError::Ended));
+                return Err(status.map_or(SupervisorError::Silent, SupervisorError::Ended));
             }
         };
         // Our child until it ends; nobody else would bury it.
@@ -214,7 +214,7 @@ impl Keeper {
             let lived = Instant::now();
             let is_gone = tokio::select! {
                 is_gone = self.follow(&mut link) => is_gone,
-                // An error would mean that the door was dropped, and this task with it.
+                // An error would mean that the supervisor was dropped, and this task with it.
                 _ = stopped.changed() => {
                     // Nobody may come in by it any more.
                     self.listener = None;

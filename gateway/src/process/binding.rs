@@ -3,11 +3,11 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::link::{DoorError, Link};
+use super::link::{Link, SupervisorError};
 
 /// Who has the address: a process of an earlier Serin, or a listener of ours.
 #[derive(Debug)]
-pub struct Place {
+pub struct Binding {
     pub(super) socket: PathBuf,
     pub(super) address: SocketAddr,
     pub(super) held: Held,
@@ -19,14 +19,14 @@ pub(super) enum Held {
     Bound(TcpListener),
 }
 
-impl Place {
+impl Binding {
     /// Finds the process that an earlier Serin left, or binds the address. Port 0 is any: also the
     /// one that the process has.
-    pub async fn take(address: SocketAddr, socket: PathBuf) -> Result<Place, DoorError> {
+    pub async fn take(address: SocketAddr, socket: PathBuf) -> Result<Binding, SupervisorError> {
         if let Ok(left) = Link::connect(&socket).await {
             let has = left.hello.address;
             if address == has || (address.port() == 0 && address.ip() == has.ip()) {
-                return Ok(Place {
+                return Ok(Binding {
                     socket,
                     address: has,
                     held: Held::Left(left),
@@ -36,7 +36,7 @@ impl Place {
         }
         let listener = bind(address).await?;
         let address = listener.local_addr().unwrap_or(address);
-        Ok(Place {
+        Ok(Binding {
             socket,
             address,
             held: Held::Bound(listener),
@@ -54,12 +54,12 @@ impl Place {
     }
 }
 
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, DoorError> {
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, SupervisorError> {
     // By tokio, which lets an address be taken whose last connections are not forgotten yet.
     let bound = tokio::net::TcpListener::bind(address).await;
     bound
         .and_then(tokio::net::TcpListener::into_std)
-        .map_err(|source| DoorError::Bind { address, source })
+        .map_err(|source| SupervisorError::Bind { address, source })
 }
 
 /// Ends the process that a killed Serin left; whether there was one.
@@ -70,6 +70,6 @@ pub async fn end_left(socket: &Path) -> bool {
             true
         }
         // One that hung was there, and is not any more.
-        Err(error) => matches!(error, DoorError::Silent),
+        Err(error) => matches!(error, SupervisorError::Silent),
     }
 }

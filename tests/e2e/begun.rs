@@ -1,0 +1,71 @@
+//! What `serin up` says when it begins: where the web services are, or why it does not begin; and that
+//! whoever ends it meanwhile finds nothing left.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serin_tests::process::{self, Signal};
+use serin_tests::wait::until;
+use serin_tests::{Serin, place};
+
+use crate::services::write;
+
+/// A server, its bus and an interpreter start beside other tests.
+const SOON: Duration = Duration::from_secs(60);
+const TILLS: &str = "run: python3 -m http.server $PORT --bind 127.0.0.1\nport: auto\nweb: /tills\n";
+
+/// The line about the gateway.
+fn web_line(serin: &Serin) -> Result<String> {
+    let said = serin.said();
+    let line = said.lines().rfind(|line| line.starts_with("  web  "));
+    Ok(line.with_context(|| said.clone())?.to_owned())
+}
+
+#[tokio::test]
+async fn a_path_is_shown_that_is_there() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let line = web_line(&serin)?;
+    ensure!(
+        line.ends_with("(services with a path: none has one yet)"),
+        "{line}"
+    );
+    write(&serin, "tills", TILLS)?;
+    serin.run(&["deploy", "tills"]).await?;
+    serin.stop().await?;
+    serin.start_again().await?;
+    let line = web_line(&serin)?;
+    let path = format!("{}/tills)", serin.gateway());
+    ensure!(line.ends_with(&path), "{line}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bus_that_is_none_is_refused_with_what_to_say() -> Result<()> {
+    let folder = place::fresh_folder()?;
+    let serin = Serin::prepared(folder.path())?;
+    for (bus, says) in [
+        ("99999", "it is no port: those are 1 to 65535"),
+        ("", "say a port, or the URL of a bus to join"),
+    ] {
+        let output = serin.command(&["up", ".", "--bus", bus])?.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(2), "{bus:?}: {said}");
+        ensure!(said.contains(says), "{bus:?}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signal_during_the_start_leaves_nothing_behind() -> Result<()> {
+    let folder = place::fresh_folder()?;
+    let mut serin = Serin::prepared(folder.path())?;
+    serin.spawn()?;
+    let data = serin.dir().join(".serin");
+    let begun = async || Ok(serin_bus::running(&data).map(|_| ()));
+    until("its bus is started", SOON, begun).await?;
+    process::send(serin.pid().context("it runs")?, Signal::INT)?;
+    let ended = until("it has ended", SOON, async || serin.ended()).await?;
+    ensure!(ended.success(), "{ended}: {}", serin.said());
+    ensure!(serin_bus::running(&data).is_none(), "the bus goes on");
+    Ok(())
+}
