@@ -130,8 +130,37 @@ async fn the_shop_opens_and_its_numbers_are_right() -> Result<()> {
         "requests that failed",
         "SELECT coalesce(sum(failed), 0) FROM \"visit.ended\"",
     )?;
+    an_outage_is_said_and_seen(&serin).await?;
     serin.stop().await?;
     opens_quickly_once_built(&mut serin).await
+}
+
+/// A service that the pages need is down: the visitor is told so, and the map shows whose fault it is.
+async fn an_outage_is_said_and_seen(serin: &Serin) -> Result<()> {
+    serin.run(&["stop", "price"]).await?;
+    for path in ["/", "/items/seed-finch"] {
+        let answer = reqwest::get(format!("{}{path}", serin.gateway())).await?;
+        ensure!(
+            answer.status() == 503,
+            "{path} answered {}",
+            answer.status()
+        );
+        ensure!(answer.text().await?.contains("Part of the shop is shut"));
+    }
+    until(
+        "its callers' errors are on the map",
+        SEEN_WITHIN,
+        async || {
+            let map = serin.get("/api/v1/map?from=now-5m").await?;
+            let edges = map["edges"].as_array().context("edges")?;
+            let to_price = |edge: &&Value| edge["caller"] == "front" && edge["callee"] == "price";
+            let edge = edges.iter().find(to_price).context("an edge")?;
+            Ok((edge["failed"].as_u64() >= Some(2)).then_some(()))
+        },
+    )
+    .await?;
+    serin.run(&["deploy", "price"]).await?;
+    Ok(())
 }
 
 /// From the command to ten services that serve, and to visitors on the dashboard.

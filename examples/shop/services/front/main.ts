@@ -11,6 +11,9 @@ import { COUNTRIES, kept, visitorOf, type Visitor } from "./visitor.ts";
 
 const STYLE = readFileSync(new URL("style.css", import.meta.url), "utf8");
 
+/** The code of a call that was not answered in time. */
+const TIME_OVER = 408;
+
 const app = service("front", { description: "the shop as visitors see it" });
 
 const productPage = chain(
@@ -20,29 +23,23 @@ const productPage = chain(
   stage(["tax.item", "catalogue.cards?"], { timeoutMs: 500 }),
 );
 
-app.web("GET /", async (request) => {
+app.web("GET /", page(async (request) => {
   const visitor = visitorOf(request);
   const { items, gross } = await shelf(visitor);
   viewed(visitor, { page: "shelf" });
   return shown(visitor, "Shop", pages.shelf([...items.values()], gross));
-});
+}));
 
-app.web("GET /items/{sku}", async (request) => {
+app.web("GET /items/{sku}", page(async (request) => {
   const visitor = visitorOf(request);
   const sku = request.params["sku"] ?? "";
   const beganMs = performance.now();
-  try {
-    const { data, hops } = await app.chain<pages.ProductPage>(productPage, { sku, country: visitor.country });
-    viewed(visitor, { page: "item", sku, chain_ms: performance.now() - beganMs });
-    return shown(visitor, data.item.name, pages.product(data, hops));
-  } catch (error) {
-    if (!(error instanceof CallError)) throw error;
-    console.warn(`no page of ${sku}: ${error.message}`);
-    return shown(visitor, "Not here", pages.trouble("Not here", "We cannot show this at the moment."), 404);
-  }
-});
+  const { data, hops } = await app.chain<pages.ProductPage>(productPage, { sku, country: visitor.country });
+  viewed(visitor, { page: "item", sku, chain_ms: performance.now() - beganMs });
+  return shown(visitor, data.item.name, pages.product(data, hops));
+}));
 
-app.web("GET /cart", async (request) => {
+app.web("GET /cart", page(async (request) => {
   const visitor = visitorOf(request);
   const [{ items, gross }, cart] = await Promise.all([
     shelf(visitor),
@@ -55,9 +52,9 @@ app.web("GET /cart", async (request) => {
   viewed(visitor, { page: "cart" });
   const note = pages.OUTCOMES[request.query["outcome"] ?? ""] ?? "";
   return shown(visitor, "Cart", pages.cart(lines, note));
-});
+}));
 
-app.web("POST /cart", async (request) => {
+app.web("POST /cart", page(async (request) => {
   const { visitor, country } = visitorOf(request);
   const form = request.form();
   const sku = form.get("sku") ?? "";
@@ -65,14 +62,14 @@ app.web("POST /cart", async (request) => {
   await app.call("catalogue", "check", { sku });
   await app.call("cart", "add", { visitor, country, sku, count });
   return seeOther("/cart");
-});
+}));
 
-app.web("POST /order", async (request) => {
+app.web("POST /order", page(async (request) => {
   const { visitor, country } = visitorOf(request);
   const card = request.form().get("card") ?? "";
   const { order, outcome } = await app.call<pages.Ordered>("checkout", "place", { visitor, country, card });
   return seeOther(outcome === "paid" ? `/thanks/${order}` : `/cart?outcome=${outcome}`);
-});
+}));
 
 app.web("GET /thanks/{order}", (request) =>
   shown(visitorOf(request), "Thank you", pages.thanks(request.params["order"] ?? "")),
@@ -87,6 +84,26 @@ app.web("GET /icon.svg", () => asset(bird(), "image/svg+xml"));
 app.web((request: WebRequest) =>
   shown(visitorOf(request), "Not here", pages.trouble("Not here", "There is no such page."), 404),
 );
+
+/**
+ * A page, or one that says why there is none: what was asked for is not there or cannot be done, as a service
+ * says; or a service that the page needs does not answer, which is no fault of the visitor.
+ */
+function page(made: (request: WebRequest) => Promise<WebResponse>) {
+  return async (request: WebRequest): Promise<WebResponse> => {
+    try {
+      return await made(request);
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
+      console.warn(`no page for ${request.method} ${request.path}: ${error.message}`);
+      const visitor = visitorOf(request);
+      const isRefused = error.code < 500 && error.code !== TIME_OVER;
+      return isRefused
+        ? shown(visitor, "Not here", pages.trouble("Not here", "There is no such thing in this shop."), error.code)
+        : shown(visitor, "One moment", pages.trouble("One moment", "Part of the shop is shut. Please come again soon."), 503);
+    }
+  };
+}
 
 /** Everything that is sold, and what it costs where the visitor is. */
 async function shelf({ country }: Visitor) {
