@@ -15,9 +15,9 @@ pub(crate) struct Turns {
 }
 
 /// A place in the queue.
-struct Place<'a>(&'a AtomicUsize);
+struct Queued<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -38,7 +38,7 @@ impl Turns {
             return Some(turn);
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _place = Place(&self.waiting);
+        let _queued = Queued(&self.waiting);
         if before >= self.waiting_max {
             return None;
         }

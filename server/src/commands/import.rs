@@ -48,7 +48,7 @@ pub(crate) async fn run(global: &Global, import: &Import) -> Result<ExitCode> {
     let epoch = again.as_ref().map_or(0, |again| again.epoch);
     let progress = Progress::default();
     let begun_us = edge::now_us();
-    let sink = Door {
+    let sink = HttpSink {
         client: client.clone(),
         waits: Mutex::default(),
     };
@@ -151,13 +151,13 @@ pub(super) fn draw(text: &str) {
 }
 
 /// The HTTP door of a running server.
-struct Door {
+struct HttpSink {
     client: Client,
     /// Why it waited last: each reason is told once, not with each try of each body.
     waits: Mutex<String>,
 }
 
-impl Door {
+impl HttpSink {
     fn tell_why(&self, why: String) {
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         if *waits != why {
@@ -184,7 +184,7 @@ struct RefusedLine {
     error: String,
 }
 
-impl Sink for Door {
+impl Sink for HttpSink {
     fn send(
         &self,
         number: String,

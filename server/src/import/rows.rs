@@ -65,7 +65,7 @@ impl<R: BufRead> Rows<R> {
 
     /// How many lines the next row has; `None` where a quote stays open, or a line is too long.
     fn lines_of_row(&mut self) -> Result<Option<usize>> {
-        let mut place = Place::FieldStart;
+        let mut state = CsvState::FieldStart;
         let mut bytes = 0;
         for at in 0..LINES_MAX {
             if !self.has_line(at)? {
@@ -79,9 +79,9 @@ impl<R: BufRead> Rows<R> {
                 return Ok(None);
             }
             for byte in line {
-                place = place.after(*byte, self.delimiter);
+                state = state.after(*byte, self.delimiter);
             }
-            if place != Place::Quoted {
+            if state != CsvState::Quoted {
                 return Ok(Some(at + 1));
             }
         }
@@ -117,7 +117,7 @@ impl<R: BufRead> Rows<R> {
 
 /// Where a byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum CsvState {
     FieldStart,
     Plain,
     Quoted,
@@ -125,14 +125,14 @@ enum Place {
     QuoteInQuoted,
 }
 
-impl Place {
-    fn after(self, byte: u8, delimiter: u8) -> Place {
+impl CsvState {
+    fn after(self, byte: u8, delimiter: u8) -> CsvState {
         match (self, byte) {
-            (Place::Quoted, b'"') => Place::QuoteInQuoted,
-            (Place::Quoted, _) => Place::Quoted,
-            (Place::QuoteInQuoted, b'"') | (Place::FieldStart, b'"') => Place::Quoted,
-            (_, byte) if byte == delimiter => Place::FieldStart,
-            _ => Place::Plain,
+            (CsvState::Quoted, b'"') => CsvState::QuoteInQuoted,
+            (CsvState::Quoted, _) => CsvState::Quoted,
+            (CsvState::QuoteInQuoted, b'"') | (CsvState::FieldStart, b'"') => CsvState::Quoted,
+            (_, byte) if byte == delimiter => CsvState::FieldStart,
+            _ => CsvState::Plain,
         }
     }
 }

@@ -111,7 +111,7 @@ fn what_no_parser_takes_is_wrong() {
 }
 
 /// A mapping or a choice of words that a schema describes.
-struct Place {
+struct SchemaNode {
     /// Into it, from the top.
     path: Vec<Step>,
     known: BTreeSet<String>,
@@ -124,7 +124,7 @@ enum Step {
     Item,
 }
 
-fn places(whole: &Value, at: &Value, path: &[Step], found: &mut Vec<Place>) {
+fn nodes(whole: &Value, at: &Value, path: &[Step], found: &mut Vec<SchemaNode>) {
     let at = resolved(whole, at);
     let below = |step: Step| [path, &[step]].concat();
     let words = |node: &Value| -> BTreeSet<String> {
@@ -140,7 +140,7 @@ fn places(whole: &Value, at: &Value, path: &[Step], found: &mut Vec<Place>) {
     }
     let has_mapping = alternatives.iter().any(|one| one["properties"].is_object());
     if !has_mapping && !beside.is_empty() {
-        found.push(Place {
+        found.push(SchemaNode {
             path: path.to_vec(),
             known: beside.clone(),
             is_mapping: false,
@@ -148,21 +148,21 @@ fn places(whole: &Value, at: &Value, path: &[Step], found: &mut Vec<Place>) {
     }
     for one in &alternatives {
         if let Some(properties) = one["properties"].as_object() {
-            found.push(Place {
+            found.push(SchemaNode {
                 path: path.to_vec(),
                 known: properties.keys().cloned().chain(beside.clone()).collect(),
                 is_mapping: true,
             });
             for (key, property) in properties {
-                places(whole, property, &below(Step::Key(key.clone())), found);
+                nodes(whole, property, &below(Step::Key(key.clone())), found);
             }
         }
         if one["additionalProperties"].is_object() {
             let any = below(Step::Key(String::from("any")));
-            places(whole, &one["additionalProperties"], &any, found);
+            nodes(whole, &one["additionalProperties"], &any, found);
         }
         if one["items"].is_object() {
-            places(whole, &one["items"], &below(Step::Item), found);
+            nodes(whole, &one["items"], &below(Step::Item), found);
         }
     }
 }
@@ -175,12 +175,12 @@ fn resolved(whole: &Value, at: &Value) -> Value {
 }
 
 /// A file that says what nobody knows in one place, and nothing else.
-fn file_with(place: &Place) -> String {
-    let mut value = match place.is_mapping {
+fn file_with(node: &SchemaNode) -> String {
+    let mut value = match node.is_mapping {
         true => json!({NOBODYS: "2015-05-17"}),
         false => json!(NOBODYS),
     };
-    for step in place.path.iter().rev() {
+    for step in node.path.iter().rev() {
         value = match step {
             Step::Key(key) => Value::Object(Map::from_iter([(key.clone(), value)])),
             Step::Item => json!([value]),
@@ -221,18 +221,18 @@ fn schemas_and_parsers_know_the_same_keys_and_words() {
     for Schema { name, .. } in &ALL {
         let whole = schema(name);
         let mut found = Vec::new();
-        places(&whole, &whole, &[], &mut found);
-        for place in found {
-            let text = file_with(&place);
+        nodes(&whole, &whole, &[], &mut found);
+        for node in found {
+            let text = file_with(&node);
             let said = said(name, &text);
             let Some((_, there)) = said.split_once("there are ") else {
                 // A word of a value that another step than the parser looks at.
-                assert!(!place.is_mapping, "{text}: {said}");
+                assert!(!node.is_mapping, "{text}: {said}");
                 continue;
             };
-            words_compared += usize::from(!place.is_mapping);
+            words_compared += usize::from(!node.is_mapping);
             let parsers: BTreeSet<String> = there.split(", ").map(str::to_owned).collect();
-            assert_eq!(place.known, parsers, "{name}: {text}");
+            assert_eq!(node.known, parsers, "{name}: {text}");
         }
     }
     assert!(words_compared >= 5, "{words_compared}");

@@ -75,28 +75,28 @@ pub(crate) struct ConnectionCounts {
 /// Connections that have not sent a whole head yet, oldest first.
 #[derive(Debug, Default)]
 struct Silent {
-    queue: Mutex<VecDeque<Arc<Place>>>,
+    queue: Mutex<VecDeque<Arc<Newcomer>>>,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct Newcomer {
     has_spoken: AtomicBool,
     evict: CancellationToken,
 }
 
 impl Silent {
-    fn enter(&self) -> Arc<Place> {
-        let place = Arc::new(Place::default());
+    fn enter(&self) -> Arc<Newcomer> {
+        let newcomer = Arc::new(Newcomer::default());
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that have spoken or are gone leave when they reach the front.
         while queue.front().is_some_and(|oldest| oldest.is_settled()) {
             queue.pop_front();
         }
         if queue.len() >= 2 * CONNECTIONS_MAX {
-            queue.retain(|place| !place.is_settled());
+            queue.retain(|newcomer| !newcomer.is_settled());
         }
-        queue.push_back(Arc::clone(&place));
-        place
+        queue.push_back(Arc::clone(&newcomer));
+        newcomer
     }
 
     /// Ends the one that has been silent longest; false where all have spoken.
@@ -112,8 +112,8 @@ impl Silent {
     }
 }
 
-impl Place {
-    fn is_settled(self: &Arc<Place>) -> bool {
+impl Newcomer {
+    fn is_settled(self: &Arc<Newcomer>) -> bool {
         // The queue's own reference is the only one left where the connection has ended.
         self.has_spoken.load(Ordering::Relaxed) || Arc::strong_count(self) == 1
     }
@@ -165,7 +165,7 @@ pub(crate) async fn run(
         let connection = Connection {
             stream,
             protocol,
-            place: silent.enter(),
+            newcomer: silent.enter(),
             counts: Arc::clone(&counts),
             _permit: permit,
         };
@@ -176,7 +176,7 @@ pub(crate) async fn run(
 struct Connection {
     stream: TcpStream,
     protocol: Protocol,
-    place: Arc<Place>,
+    newcomer: Arc<Newcomer>,
     counts: Arc<ConnectionCounts>,
     _permit: OwnedSemaphorePermit,
 }
@@ -188,9 +188,9 @@ impl Connection {
         if let Err(error) = self.stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot turn off delays on a connection");
         }
-        let place = Arc::clone(&self.place);
+        let newcomer = Arc::clone(&self.newcomer);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            place.has_spoken.store(true, Ordering::Relaxed);
+            newcomer.has_spoken.store(true, Ordering::Relaxed);
             router.clone().oneshot(request.map(Body::new))
         });
         let io = TokioIo::new(Steady::new(self.stream, STALL_MAX));
@@ -201,7 +201,7 @@ impl Connection {
                     .header_read_timeout(HEADER_DEADLINE)
                     .max_buf_size(HEADER_BYTES_MAX)
                     .serve_connection(io, service);
-                until_told(connection, &self.place, &ending).await
+                until_told(connection, &self.newcomer, &ending).await
             }
             Protocol::Http2 => {
                 let connection = http2::Builder::new(TokioExecutor::new())
@@ -212,7 +212,7 @@ impl Connection {
                     .max_header_list_size(HEADER_BYTES_MAX as u32)
                     .keep_alive_interval(PING_EVERY)
                     .serve_connection(io, service);
-                until_told(connection, &self.place, &ending).await
+                until_told(connection, &self.newcomer, &ending).await
             }
         };
         if let Err(error) = ended {
@@ -225,13 +225,13 @@ impl Connection {
 /// Serves to the end of the connection, or until it gives up its place or all end.
 async fn until_told<C: GracefulConnection<Error = hyper::Error>>(
     connection: C,
-    place: &Place,
+    newcomer: &Newcomer,
     ending: &Ending,
 ) -> Result<(), hyper::Error> {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
-        () = place.evict.cancelled() => Ok(()),
+        () = newcomer.evict.cancelled() => Ok(()),
         () = ending.begun.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
