@@ -88,7 +88,7 @@ enum Taker {
     Many(mpsc::Sender<Message>),
     /// Nobody does any more, since then; what is to be told unless an answer comes. There are no more
     /// of these than calls ended within the last moment.
-    Nobody(Instant, Option<Request<'static>>),
+    Nobody(Instant, Option<Box<Request<'static>>>),
 }
 
 /// A subject of ours that whoever reads an answer of many messages knows.
@@ -190,7 +190,7 @@ impl Post {
     /// Has a call told that was late, unless an answer shows that its service tells it.
     pub(crate) fn tell_unless_answered(&self, token: u64, row: Request<'static>) {
         if let Some(Taker::Nobody(_, untold)) = self.waiting().get_mut(&token) {
-            *untold = Some(row);
+            *untold = Some(Box::new(row));
         }
         self.has_unanswered.notify_one();
     }
@@ -202,7 +202,7 @@ impl Post {
         let rows = waiting
             .extract_if(is_over)
             .filter_map(|(_, taker)| match taker {
-                Taker::Nobody(_, row) => row,
+                Taker::Nobody(_, row) => row.map(|row| *row),
                 Taker::Once(_) | Taker::Many(_) => None,
             });
         rows.collect()
