@@ -5,7 +5,6 @@ use std::fs;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use serin_tests::Serin;
-use tempfile::TempDir;
 
 const KPIS: &str = "
 kpis:
@@ -22,27 +21,21 @@ panels:
   typo: {sql: 'SELECT count(*) AS n FROM order.payed WHERE $__range', draw: stat}
 ";
 
-async fn shop() -> Result<(TempDir, Serin)> {
-    let folder = tempfile::tempdir()?;
-    for (file, text) in [
+async fn shop() -> Result<Serin> {
+    let files = [
         ("kpis/shop.yaml", KPIS),
         ("dashboards/shop.yaml", DASHBOARD),
-    ] {
-        let path = folder.path().join(file);
-        fs::create_dir_all(path.parent().unwrap_or(folder.path()))?;
-        fs::write(path, text)?;
-    }
-    let serin = Serin::start_in(folder.path()).await?;
+    ];
+    let serin = Serin::start_with_files(&files).await?;
     let paid =
         json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12.5, "country": "de"}});
-    let (status, answer) = serin.post(paid.to_string()).await?;
-    ensure!(status == 200, "{answer}");
-    Ok((folder, serin))
+    serin.give(paid.to_string()).await?;
+    Ok(serin)
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_told_from_what_is_mistyped() -> Result<()> {
-    let (_folder, mut serin) = shop().await?;
+    let mut serin = shop().await?;
     serin.run(&["query", "SELECT * FROM order.paid"]).await?;
     let data = serin.get("/api/v1/dashboards/shop/data").await?;
     let (never, typo) = (&data["panels"]["never"], &data["panels"]["typo"]);

@@ -101,8 +101,7 @@ async fn new_events_and_edits_are_seen_without_a_reload_and_a_crash_is_told() ->
 
     let event = json!({"type": "http.request", "source": "/web", "time": "2015-05-18T12:00:00Z",
         "data": {"client": "1.1.1.1", "path": "/new", "status": 200, "bytes": 5}});
-    let (status, answer) = serin.post(event.to_string()).await?;
-    ensure!(status == 200, "{answer}");
+    serin.give(event.to_string()).await?;
     let took = browser
         .until(&format!("{total}?.title.replaceAll(',', '') === '10001'"))
         .await?;

@@ -3,7 +3,6 @@
 //! And what is on the way round holds nobody up: a panel that is slow is slow alone, and ends with
 //! those who look at it.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,6 @@ use serde_json::{Value, json};
 use serin_tests::live::Screen;
 use serin_tests::wait::until;
 use serin_tests::{Serin, process};
-use tempfile::TempDir;
 
 /// Longer than any step takes on a busy machine, and much shorter than the slow panel's deadline.
 const SOON: Duration = Duration::from_secs(60);
@@ -48,21 +46,14 @@ panels:
   quick: {kpi: requests, draw: stat}
 ";
 
-/// A Serin in a folder that lives as long as the value beside it.
-async fn shop() -> Result<(TempDir, Serin)> {
-    let folder = tempfile::tempdir()?;
-    for (file, text) in [
+async fn shop() -> Result<Serin> {
+    Serin::start_with_files(&[
         ("serin.yaml", SETTINGS),
         ("kpis/shop.yaml", KPIS),
         ("dashboards/shop.yaml", DASHBOARD),
         ("dashboards/slow.yaml", SLOW),
-    ] {
-        let path = folder.path().join(file);
-        fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
-        fs::write(path, text)?;
-    }
-    let serin = Serin::start_in(folder.path()).await?;
-    Ok((folder, serin))
+    ])
+    .await
 }
 
 async fn emit(serin: &Serin, status: u16) -> Result<()> {
@@ -70,9 +61,7 @@ async fn emit(serin: &Serin, status: u16) -> Result<()> {
         let event = json!({"type": "shop.request", "data": {"status": status}});
         format!("{event}\n")
     });
-    let (answered, body) = serin.post(lines.collect()).await?;
-    ensure!(answered == 200, "posting answered {answered}: {body}");
-    Ok(())
+    serin.give(lines.collect()).await
 }
 
 /// Goes on emitting until a rule has decided so.
@@ -88,7 +77,7 @@ async fn until_decided(serin: &Serin, status: u16, action: &str) -> Result<Value
 
 #[tokio::test]
 async fn events_become_a_decision_that_is_an_event_again() -> Result<()> {
-    let (_folder, mut serin) = shop().await?;
+    let mut serin = shop().await?;
     let decision = until_decided(&serin, 500, "notify").await?;
     ensure!(decision["kpi"] == "error_share", "{decision}");
     ensure!(
@@ -141,7 +130,7 @@ fn workers(serin: &Serin) -> Result<usize> {
 
 #[tokio::test]
 async fn a_slow_panel_is_slow_alone_and_ends_with_its_viewers() -> Result<()> {
-    let (_folder, mut serin) = shop().await?;
+    let mut serin = shop().await?;
     emit(&serin, 200).await?;
     let mut screen = Screen::open(&serin, "slow").await?;
     let mut seen = 0.0;

@@ -383,8 +383,7 @@ async fn a_clock_that_jumps_loses_and_doubles_nothing() -> Result<()> {
         poster.post_all(&serin, 20).await?;
         if time.is_some() {
             let ahead = json!({"type": "ahead.test", "source": "/suite", "data": {}});
-            let (status, answer) = serin.post(ahead.to_string()).await?;
-            ensure!(status == 200, "answered {status}: {answer}");
+            serin.give(ahead.to_string()).await?;
         }
         serin.run(&["flush"]).await?;
         recount_of(&serin, &[TYPE], &poster.acknowledged).await?;

@@ -1,7 +1,6 @@
 //! The corpus of hostile statements against a whole server, over HTTP: each is answered clearly and in
 //! time, the process stays the same, its memory is bounded, and a KPI asked meanwhile is quick.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use serin_tests::report::{quantile, report};
 use serin_tests::wait::until;
-use serin_tests::{Serin, cost, place};
+use serin_tests::{Serin, cost};
 use tokio::sync::oneshot;
 
 use corpus::statements;
@@ -36,11 +35,8 @@ const PSS_MIB_MAX: u64 = 700 + 2 * (256 + 160);
 
 #[tokio::test]
 async fn hostile_statements_harm_nobody_else() -> Result<()> {
-    let folder = place::fresh_folder()?;
-    fs::write(folder.path().join("serin.yaml"), SETTINGS)?;
-    fs::create_dir(folder.path().join("kpis"))?;
-    fs::write(folder.path().join("kpis/shop.yaml"), KPIS)?;
-    let serin = Serin::start_in(folder.path()).await?;
+    let files = [("serin.yaml", SETTINGS), ("kpis/shop.yaml", KPIS)];
+    let serin = Serin::start_with_files(&files).await?;
     let pid = serin.pid();
     stored(&serin).await?;
     let (stop, stopped) = oneshot::channel();
@@ -92,8 +88,7 @@ async fn stored(serin: &Serin) -> Result<()> {
             let cart = json!({"type": "cart.add", "data": {"items": n, "user": "ben"}});
             lines.push_str(&format!("{paid}\n{cart}\n"));
         }
-        let (status, answer) = serin.post(lines).await?;
-        ensure!(status == 200, "answered {status}: {answer}");
+        serin.give(lines).await?;
         if half == 0 {
             serin.run(&["flush"]).await?;
         }

@@ -1,7 +1,6 @@
 //! Chromium looks at logs, traces and the map of two services that call each other; what it sees is
 //! compared with SQL.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -251,10 +250,8 @@ panels:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_point_of_a_chart_leads_to_its_traces() -> Result<()> {
     let serin = visited().await?;
-    for (folder, text) in [("kpis", KPI), ("dashboards", DASHBOARD)] {
-        fs::create_dir_all(serin.dir().join(folder))?;
-        fs::write(serin.dir().join(folder).join("slow.yaml"), text)?;
-    }
+    serin.write("kpis/slow.yaml", KPI)?;
+    serin.write("dashboards/slow.yaml", DASHBOARD)?;
     until("the dashboard is there", SOON, async || {
         Ok(serin.get("/api/v1/dashboards/slow").await.ok())
     })

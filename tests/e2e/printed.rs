@@ -1,16 +1,13 @@
 //! What `serin query` and `serin kpi` print in each format, byte for byte: for people and for programs.
 //! The answer is on stdout alone; what is to be known beside it is on stderr.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::ipc::reader::StreamReader;
 use serde_json::{Value, json};
+use serin_tests::Serin;
 use serin_tests::wait::until;
-use serin_tests::{Serin, place};
-use tempfile::TempDir;
 
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 const SETTINGS: &str = "query: {rows_max: 4, points_max: 1000}\n";
@@ -37,27 +34,23 @@ const RANGE: [&str; 4] = [
     "2026-01-31T12:06:00Z",
 ];
 
-/// A Serin with the rows, in a folder that lives as long as the value beside it.
-async fn odd() -> Result<(TempDir, Serin)> {
-    let folder = place::fresh_folder()?;
-    fs::write(folder.path().join("serin.yaml"), SETTINGS)?;
-    fs::create_dir(folder.path().join("kpis"))?;
-    fs::write(folder.path().join("kpis/odd.yaml"), KPIS)?;
-    let serin = Serin::start_in(folder.path()).await?;
+/// A Serin with the rows.
+async fn odd() -> Result<Serin> {
+    let files = [("serin.yaml", SETTINGS), ("kpis/odd.yaml", KPIS)];
+    let serin = Serin::start_with_files(&files).await?;
     let mut lines = String::new();
     for (n, note) in (1..).zip(NOTES) {
         let time = format!("2026-01-31T12:0{n}:00Z");
         let event = json!({"type": "odd.row", "time": time, "data": {"n": n, "note": note}});
         lines.push_str(&format!("{event}\n"));
     }
-    let (status, answer) = serin.post(lines).await?;
-    ensure!(status == 200, "answered {status}: {answer}");
+    serin.give(lines).await?;
     until("all are visible", DEADLINE, async || {
         let rows = serin.sql_number("SELECT count(*) FROM \"odd.row\"").await?;
         Ok((rows == NOTES.len() as i64).then_some(()))
     })
     .await?;
-    Ok((folder, serin))
+    Ok(serin)
 }
 
 /// What a command that succeeds prints on stdout, and what on stderr.
@@ -86,7 +79,7 @@ fn batches(stream: &[u8]) -> Result<Vec<RecordBatch>> {
 
 #[tokio::test]
 async fn statements_print_the_same_answer_in_every_format() -> Result<()> {
-    let (_folder, serin) = odd().await?;
+    let serin = odd().await?;
     let query =
         async |sql: &str, format: &str| text(&serin, &["query", sql, "--format", format]).await;
     // A null is `-` for people; control characters never reach the terminal.
@@ -130,7 +123,7 @@ n  note               is_two  half
 
 #[tokio::test]
 async fn an_empty_answer_has_its_columns_and_a_cut_one_says_so_beside_it() -> Result<()> {
-    let (_folder, serin) = odd().await?;
+    let serin = odd().await?;
     let query =
         async |sql: &str, format: &str| printed(&serin, &["query", sql, "--format", format]).await;
     for (format, expected) in [
@@ -184,7 +177,7 @@ async fn an_empty_answer_has_its_columns_and_a_cut_one_says_so_beside_it() -> Re
 
 #[tokio::test]
 async fn kpis_print_the_same_answer_in_every_format() -> Result<()> {
-    let (_folder, serin) = odd().await?;
+    let serin = odd().await?;
     let kpi = |name: &'static str, more: &[&'static str]| -> Vec<&'static str> {
         [&["kpi", name][..], &RANGE[..], more].concat()
     };
@@ -224,7 +217,7 @@ async fn kpis_print_the_same_answer_in_every_format() -> Result<()> {
 
 #[tokio::test]
 async fn a_split_kpi_prints_every_name_and_says_what_it_left_out() -> Result<()> {
-    let (_folder, serin) = odd().await?;
+    let serin = odd().await?;
     let split = [
         &["kpi", "revenue"][..],
         &RANGE[..],

@@ -66,8 +66,15 @@ impl Serin {
 
     /// Starts in a fresh folder with this `serin.yaml`.
     pub async fn start_set(settings: &str) -> Result<Serin> {
+        Serin::start_with_files(&[("serin.yaml", settings)]).await
+    }
+
+    /// Starts in a fresh folder with these files, each a path in it and a text.
+    pub async fn start_with_files(files: &[(&str, &str)]) -> Result<Serin> {
         let mut serin = Serin::in_fresh_folder()?;
-        fs::write(serin.dir().join("serin.yaml"), settings)?;
+        for (file, text) in files {
+            serin.write(file, text)?;
+        }
         serin.start_again().await?;
         Ok(serin)
     }
@@ -119,6 +126,13 @@ impl Serin {
             bus: String::new(),
             gateway: String::new(),
         })
+    }
+
+    /// Writes a file of the folder, and makes the folders above it.
+    pub fn write(&self, file: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(file);
+        fs::create_dir_all(path.parent().unwrap_or(&self.dir))?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Gives the next starts a variable of the environment.
@@ -422,6 +436,13 @@ impl Serin {
             status,
             serde_json::from_str(&text).unwrap_or(Value::String(text)),
         ))
+    }
+
+    /// Posts events as NDJSON, each of which must be taken.
+    pub async fn give(&self, lines: String) -> Result<()> {
+        let (status, answer) = self.post(lines).await?;
+        ensure!(status == 200, "posting answered {status}: {answer}");
+        Ok(())
     }
 
     /// Where `serin up` writes what it says.

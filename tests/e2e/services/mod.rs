@@ -25,7 +25,6 @@ mod upgrade;
 mod written;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -37,17 +36,13 @@ pub(crate) const TICKS: &str =
     "run: sh -c 'while :; do echo tick; sleep 0.2; done'\nready: started\n";
 
 pub(crate) fn write(serin: &Serin, name: &str, yaml: &str) -> Result<()> {
-    let folder = serin.dir().join("services").join(name);
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("service.yaml"), yaml)?;
-    Ok(())
+    serin.write(&format!("services/{name}/service.yaml"), yaml)
 }
 
 /// A service in Python: `more` follows the line that runs it.
 pub(crate) fn write_python(serin: &Serin, name: &str, more: &str, program: &str) -> Result<()> {
     write(serin, name, &format!("run: python3 main.py\n{more}"))?;
-    let file = serin.dir().join("services").join(name).join("main.py");
-    Ok(fs::write(file, program)?)
+    serin.write(&format!("services/{name}/main.py"), program)
 }
 
 /// Name and process of each instance of a service that is in a state.
