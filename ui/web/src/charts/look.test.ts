@@ -18,6 +18,11 @@ it('gives a service the same look wherever it comes in a chart', () => {
   expect(seriesLook({ by: { service: 'cart', endpoint: 'add' } }, 0, false)).not.toEqual(cart);
 });
 
+it('keeps the first colour for what begins every trace', () => {
+  for (const name of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) serviceLook(name, false);
+  expect(serviceLook('gateway', false)).toEqual(seriesLook({}, 0, false));
+});
+
 it('begins the colours again with another pattern', () => {
   const [first, ninth] = [seriesLook({}, 0, false), seriesLook({}, 8, false)];
   expect(ninth.color).toBe(first.color);

@@ -17,6 +17,8 @@ export interface Look {
 
 const PATTERNS: Pattern[] = ['whole', 'rails', 'gaps'];
 const KEY = 'serin.services';
+/** What begins nearly every trace has a whole colour, whenever it is met. */
+const FIRST = ['gateway'];
 /** Names come from data: no more of them are remembered than anybody looks at. */
 const SERVICES_MAX = 200;
 
@@ -56,8 +58,9 @@ function lookAt(at: number, dark: boolean): Look {
 function read(): string[] {
   try {
     const kept: unknown = JSON.parse(remembered(KEY) ?? '[]');
-    return Array.isArray(kept) ? kept.filter((name): name is string => typeof name === 'string').slice(0, SERVICES_MAX) : [];
+    const names = Array.isArray(kept) ? kept.filter((name): name is string => typeof name === 'string') : [];
+    return [...new Set([...FIRST, ...names])].slice(0, SERVICES_MAX);
   } catch {
-    return [];
+    return FIRST;
   }
 }

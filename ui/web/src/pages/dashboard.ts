@@ -12,6 +12,7 @@ import { DashboardStore } from '../dashboard/store';
 import { variablePickers } from '../dashboard/variables';
 import { fill, h, setAttribute, setText, withCode } from '../dom';
 import { errorCode } from '../error_code';
+import { sentence } from '../format/sentence';
 import { icon } from '../icons';
 import { currentZone, isDark, onSettings } from '../settings';
 import { formatAge, formatClock, formatDateTime } from '../time/format';
@@ -50,6 +51,7 @@ class DashboardPage implements Page {
   readonly #upTo = h('span', {});
   readonly #status = h('span', { class: 'freshness', 'data-testid': 'freshness' }, h('span', {}, this.#standing, this.#upTo));
   readonly #pause: HTMLButtonElement;
+  readonly #toolbar = h('div', { class: 'toolbar' });
   readonly #notices = h('div', { class: 'notices' });
   readonly #rows = h('div', { class: 'rows' });
   readonly #ends: (() => void)[] = [];
@@ -74,6 +76,8 @@ class DashboardPage implements Page {
     this.#pause = iconButton('pause', '', 'pause', () => this.#store.setPaused(!this.#store.isPaused));
     this.#copy = iconButton('copy', 'Copy to dashboards/, to change it', 'copy', () => void this.#copyToFolder());
     this.#copy.hidden = true;
+    this.#toolbar.append(this.#status, this.#variables.element, this.#young, this.#picker.element,
+      h('div', { class: 'button-group' }, this.#copy, this.#pause, iconButton('refresh', 'Refresh (d r)', 'refresh', () => this.#store.refresh())));
     this.element = h(
       'main',
       { class: 'dashboard', id: 'main', 'data-testid': 'dashboard', 'data-dashboard': name },
@@ -81,8 +85,7 @@ class DashboardPage implements Page {
         'header',
         { class: 'dashboard-header' },
         h('div', { class: 'dashboard-heading' }, this.#heading, this.#description),
-        h('div', { class: 'toolbar' }, this.#status, this.#variables.element, this.#young, this.#picker.element,
-          h('div', { class: 'button-group' }, this.#copy, this.#pause, iconButton('refresh', 'Refresh (d r)', 'refresh', () => this.#store.refresh()))),
+        this.#toolbar,
       ),
       this.#notices,
       this.#rows,
@@ -258,6 +261,8 @@ class DashboardPage implements Page {
     setText(this.#heading, definition?.title ?? this.name);
     setText(this.#description, definition?.description ?? '');
     this.context.setTitle(definition?.title ?? this.name);
+    // Where there is no such dashboard, there is nothing to choose of it.
+    this.#toolbar.hidden = store.missing?.status === 404;
     this.#picker.show(store.shownRange);
     this.#drawYoung();
     this.#variables.show(definition?.variables ?? [], store.variables, store.chosen);
@@ -395,9 +400,11 @@ class DashboardPage implements Page {
     fill(this.#rows, element);
   }
 
-  #missing(title: string, { code, message }: ApiError): HTMLElement {
-    return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, title), h('p', {}, ...withCode(message)), errorCode(code),
-      h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
+  #missing(title: string, { status, code, message }: ApiError): HTMLElement {
+    return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, title), h('p', {}, ...withCode(sentence(message))), errorCode(code),
+      status === 404
+        ? h('a', { class: 'button', href: '/' }, 'To the dashboards')
+        : h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
   }
 }
 

@@ -6,6 +6,7 @@ import { logs, trace, type LogLine, type Span } from '../api/telemetry';
 import { serviceLook, type Look } from '../charts/look';
 import { fill, h } from '../dom';
 import { errorCode } from '../error_code';
+import { sentence } from '../format/sentence';
 import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { currentZone, isDark, onSettings } from '../settings';
@@ -52,7 +53,7 @@ export function tracePage(context: Context, id: string): Page {
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
-      fill(body, h('div', { class: 'page-message', role: 'alert', 'data-testid': 'trace-missing' }, icon(error.status === 404 ? 'empty' : 'warning'), h('h2', {}, 'This trace cannot be shown'), h('p', {}, error.message), errorCode(error.code),
+      fill(body, h('div', { class: 'page-message', role: 'alert', 'data-testid': 'trace-missing' }, icon(error.status === 404 ? 'empty' : 'warning'), h('h2', {}, 'This trace cannot be shown'), h('p', {}, sentence(error.message)), errorCode(error.code),
         h('a', { class: 'button', href: '/traces' }, 'To the traces')));
     } finally {
       body.removeAttribute('aria-busy');

@@ -10,7 +10,7 @@ import { formatValue } from '../format/value';
 import { icon } from '../icons';
 import { currentZone, onSettings } from '../settings';
 import { formatFine } from '../time/format';
-import { isRelative, isSame, resolve, type Range } from '../time/range';
+import { isRelative, isSame, resolve, type Range, type Span } from '../time/range';
 import { linkTo, type Filter } from '../url';
 import { filterBar, type Field } from './filters';
 import { failureNotice } from './notice';
@@ -62,7 +62,7 @@ export function tracesPage(context: Context): Page {
   function draw(): void {
     if (!shown) return;
     const next = JSON.stringify([shown.traces, currentZone()]);
-    const span = resolve(range(), Date.now());
+    const span = seen(resolve(range(), Date.now()), shown, context.url().filters['order'] === 'slowest');
     dots.hidden = shown.traces.length === 0 || !span;
     if (span && !dots.hidden) patch(dots, scatter(shown.traces, span, currentZone()));
     if (next === drawn) return;
@@ -109,6 +109,12 @@ export function tracesPage(context: Context): Page {
       end();
     },
   };
+}
+
+/** The newest of many lie close together: the picture begins where they do, and not where the range does. */
+function seen(span: Span | undefined, { traces: listed, has_more: hasMore }: TraceList, isBySlowness: boolean): Span | undefined {
+  if (!span || !hasMore || isBySlowness) return span;
+  return { ...span, from: Math.max(span.from, Math.min(...listed.map(({ time }) => Date.parse(time)))) };
 }
 
 function row(one: TraceSummary, longest: number): HTMLElement {
