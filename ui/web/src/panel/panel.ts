@@ -63,6 +63,7 @@ class PanelView implements Panel {
     private readonly actions: PanelActions,
   ) {
     this.#toggle = button('table', 'Show the data as a table', 'panel-table-toggle', () => this.#toggleTable());
+    this.#toggle.setAttribute('aria-label', `${definition.title} as a table`);
     this.#toggle.setAttribute('aria-pressed', 'false');
     this.#expand = button('expand', '', 'panel-expand', actions.expand);
     const picture = h(
@@ -116,7 +117,7 @@ class PanelView implements Panel {
     const label = isAlone ? 'Back to the dashboard (Esc)' : 'Fill the page with this panel (v)';
     if (this.#expand.title === label) return;
     fill(this.#expand, icon(isAlone ? 'shrink' : 'expand'));
-    setAttribute(this.#expand, 'aria-label', label);
+    setAttribute(this.#expand, 'aria-label', `${this.definition.title}: ${label}`);
     setAttribute(this.#expand, 'title', label);
   }
 
