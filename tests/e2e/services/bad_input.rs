@@ -242,19 +242,20 @@ async fn children_of_a_killed_shim_go_too() -> Result<()> {
         .pop_first()
         .context("one")?;
     process::kill(process::parent(before).context("its shim")?)?;
-    // The shim that follows starts the instance anew, with its name.
+    // The shim that follows ends what is left, and starts another instance.
     let after = until("another one is there with its children", SOON, async || {
         let ready = instances(&serin, "orphan", "ready").await?.pop_first();
         let other = ready.filter(|(_, pid)| *pid != before);
-        Ok(other.filter(|_| processes_of("orphan-v1-1").is_ok_and(|count| count == 3)))
+        Ok(other.filter(|(name, _)| processes_of(name).is_ok_and(|count| count == 3)))
     })
     .await?;
+    assert_eq!(processes_of("orphan-v1-1")?, 0, "children are left");
     // So it is where nobody follows the shim, since Serin is killed too.
     let shim = process::parent(after.1).context("its shim")?;
     serin.kill()?;
     process::kill(shim)?;
     serin.run(&["down"]).await?;
-    assert_eq!(processes_of("orphan-v1-1")?, 0, "children are left");
+    assert_eq!(processes_of(&after.0)?, 0, "children are left");
     Ok(())
 }
 
