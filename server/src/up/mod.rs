@@ -114,7 +114,8 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let start = Start::new(&dir, up, &token, stop.clone())?;
     // From before the start: what it began has to be ended.
     let mut signals = Signals::hear()?;
-    let mut running = start_whole(start.run(settings, bound), &stop, &mut signals).await?;
+    let starting = Box::pin(start.run(settings, bound));
+    let mut running = start_whole(starting, &stop, &mut signals).await?;
     let run = running.run_file(address, gateway, token);
     if let Err(error) = run.write(&dir) {
         // Nobody would find it.
@@ -161,11 +162,10 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
 /// Waits for the start. A signal meanwhile ends what it began once it stands, a second one this process
 /// alone, at once.
 async fn start_whole(
-    starting: impl Future<Output = Result<Running>>,
+    mut starting: impl Future<Output = Result<Running>> + Unpin,
     stop: &CancellationToken,
     signals: &mut Signals,
 ) -> Result<Running> {
-    tokio::pin!(starting);
     let mut is_asked = false;
     loop {
         tokio::select! {
