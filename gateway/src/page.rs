@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use pulldown_cmark_escape::escape_html;
 use serde_json::json;
+use serin_wire::call;
 
 /// Why a request is not passed on, or its answer not passed back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,10 +97,8 @@ impl Refusal {
             Refusal::NoInstance { .. } | Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TooLate { .. } => StatusCode::GATEWAY_TIMEOUT,
             Refusal::BrokeOff { .. } | Refusal::BadAnswer { .. } => StatusCode::BAD_GATEWAY,
-            Refusal::Failed { code, .. } => match StatusCode::from_u16(*code) {
-                Ok(status) if status.is_client_error() || status.is_server_error() => status,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            Refusal::Failed { code, .. } => StatusCode::from_u16(call::web_status(*code))
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Refusal::BodyBroken => StatusCode::BAD_REQUEST,

@@ -61,6 +61,15 @@ pub const fn has_failed(code: u16) -> bool {
     code >= CODE_FAILED || code == CODE_TIMEOUT
 }
 
+/// The status of HTTP for what fails with this code: there 408 would be the visitor's fault.
+pub const fn web_status(code: u16) -> u16 {
+    match code {
+        CODE_TIMEOUT => 504,
+        400..=599 => code,
+        _ => CODE_FAILED,
+    }
+}
+
 /// A web request over the bus goes to the endpoint of this name.
 pub const WEB_ENDPOINT: &str = "http";
 /// Request: `GET /path?query`, the path without the service's own prefix.

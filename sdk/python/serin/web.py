@@ -144,7 +144,7 @@ def redirect(location: str, status: int = 303, headers: Headers = ()) -> Respons
 
 def of_error(error: CallError) -> Response:
     """An error as a web answer."""
-    return Response({"error": error.message}, error.code if 400 <= error.code < 600 else 500)
+    return Response({"error": error.message}, wire.web_status(error.code))
 
 
 def to_bytes(value: Any) -> bytes:

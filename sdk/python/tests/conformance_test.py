@@ -145,11 +145,7 @@ class Handle:
             answer = await app.call(asked["service"], asked["endpoint"], asked["data"])
         if "chain" in behaviour:
             answer = (await run_chain(app, behaviour["chain"])).data
-        if "fail" in behaviour:
-            fail = behaviour["fail"]
-            raise serin.CallError(fail["code"], fail["message"], fail.get("body"))
-        if "throw" in behaviour:
-            raise ArithmeticError(behaviour["throw"])
+        fail_as(behaviour)
         if "context" in behaviour:
             answer = context_shape(serin.Context.current())
         if "echo" in behaviour:
@@ -158,8 +154,7 @@ class Handle:
 
     def _web_handler(self, behaviour: Json) -> Any:
         async def handle(request: serin.WebRequest) -> Any:
-            if "throw" in behaviour:
-                raise ArithmeticError(behaviour["throw"])
+            fail_as(behaviour)
             if "web_echo" in behaviour:
                 return {
                     "method": request.method,
@@ -190,6 +185,15 @@ class Handle:
             await asyncio.Event().wait()
         finally:
             self._gates.begun(web["hold"]).set()
+
+
+def fail_as(behaviour: Json) -> None:
+    """Fails, where the behaviour says so."""
+    if "fail" in behaviour:
+        fail = behaviour["fail"]
+        raise serin.CallError(fail["code"], fail["message"], fail.get("body"))
+    if "throw" in behaviour:
+        raise ArithmeticError(behaviour["throw"])
 
 
 def context_shape(context: serin.Context) -> Json:

@@ -76,7 +76,7 @@ export class Handle {
 
   async #behave(behaviour: Json, data: unknown): Promise<unknown> {
     const { app } = this;
-    const { gate, emit, call, fail, context, echo, bytes } = behaviour;
+    const { gate, emit, call, context, echo, bytes } = behaviour;
     let answer: unknown;
     if (gate) {
       this.#gates.at(gate).begin();
@@ -85,16 +85,21 @@ export class Handle {
     if (emit) app.emit(emit.type, emit.data);
     if (call) answer = await app.call(call.service, call.endpoint, call.data);
     if (behaviour["chain"]) answer = (await runChain(app, behaviour["chain"])).data;
-    if (fail) throw new CallError(fail.code, fail.message, { body: fail.body });
-    if (behaviour["throw"]) throw new RangeError(behaviour["throw"]);
+    failAs(behaviour);
     if (context) answer = shapeOf(Context.current());
     if (echo || bytes) answer = data;
     return behaviour["reply"] ?? behaviour["additions"] ?? answer;
   }
 }
 
+/** Fails, where the behaviour says so. */
+function failAs({ fail, throw: text }: Json): void {
+  if (fail) throw new CallError(fail.code, fail.message, { body: fail.body });
+  if (text) throw new RangeError(text);
+}
+
 function answerWeb(behaviour: Json, app: Serin, gates: Gates, request: import("../dist/index.js").WebRequest): unknown {
-  if (behaviour["throw"]) throw new RangeError(behaviour["throw"]);
+  failAs(behaviour);
   if (behaviour["web_echo"]) {
     const { method, path, query, headers } = request;
     return { method, path, query, headers, body: request.text() };

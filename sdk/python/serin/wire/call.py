@@ -57,6 +57,13 @@ def has_failed(code: int) -> bool:
     return code >= CODE_FAILED or code == CODE_TIMEOUT
 
 
+def web_status(code: int) -> int:
+    """The status of HTTP for what fails with this code: there 408 would be the visitor's fault."""
+    if code == CODE_TIMEOUT:
+        return 504
+    return code if 400 <= code < 600 else CODE_FAILED
+
+
 #: Web requests over the bus go to the endpoint of this name.
 WEB_ENDPOINT = "http"
 #: Request: ``GET /path?query``.

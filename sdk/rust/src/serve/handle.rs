@@ -179,10 +179,11 @@ impl Desk {
         match answer {
             Err(failure) if served.is_web => {
                 let page = WebResponse::of(&failure);
+                let status = page.status;
                 let bytes = self
                     .web(arrival, page, queue, handler, Some(&failure))
                     .await;
-                (failure.code, bytes, Some(failure))
+                (status, bytes, Some(failure))
             }
             Err(failure) => {
                 self.fail(arrival, &failure, queue, handler).await;

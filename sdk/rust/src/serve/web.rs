@@ -179,17 +179,12 @@ impl WebResponse {
 
     /// The page for a failure.
     pub(crate) fn of(failure: &Failure) -> WebResponse {
-        let status = if (400..=599).contains(&failure.code) {
-            failure.code
-        } else {
-            500
-        };
         let page = if failure.is_fault {
             FAULT_PAGE
         } else {
             failure.message.as_str()
         };
-        WebResponse::text(page).status(status)
+        WebResponse::text(page).status(call::web_status(failure.code))
     }
 
     /// Status and headers, as they travel with the first chunk.

@@ -218,16 +218,7 @@ async fn behave(
     if let Some(step) = behaviour.get("chain") {
         answer = run_chain(app, step).await?.data.into();
     }
-    if let Some(fail) = behaviour.get("fail") {
-        let code = fail["code"]
-            .as_u64()
-            .and_then(|code| u16::try_from(code).ok());
-        let message = fail["message"].as_str().unwrap_or_default();
-        return Err(Failure::new(code.unwrap_or_default(), message).with(&fail["body"]));
-    }
-    if let Some(text) = behaviour["throw"].as_str() {
-        return Err(std::io::Error::other(text).into());
-    }
+    fail_as(&behaviour)?;
     if behaviour.get("context").is_some() {
         answer = context_shape(&incoming);
     }
@@ -253,15 +244,28 @@ fn context_shape(incoming: &Incoming) -> Value {
     })
 }
 
+/// Fails, where the behaviour says so.
+fn fail_as(behaviour: &Value) -> Result<(), Failure> {
+    if let Some(fail) = behaviour.get("fail") {
+        let code = fail["code"]
+            .as_u64()
+            .and_then(|code| u16::try_from(code).ok());
+        let message = fail["message"].as_str().unwrap_or_default();
+        return Err(Failure::new(code.unwrap_or_default(), message).with(&fail["body"]));
+    }
+    if let Some(text) = behaviour["throw"].as_str() {
+        return Err(std::io::Error::other(text).into());
+    }
+    Ok(())
+}
+
 async fn behave_on_web(
     incoming: Incoming,
     behaviour: Arc<Value>,
     gates: Arc<Gates>,
     request: WebRequest,
 ) -> Result<WebResponse, Failure> {
-    if let Some(text) = behaviour["throw"].as_str() {
-        return Err(std::io::Error::other(text).into());
-    }
+    fail_as(&behaviour)?;
     if behaviour.get("web_echo").is_some() {
         let names = request
             .query

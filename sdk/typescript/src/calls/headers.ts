@@ -72,6 +72,12 @@ export function hasFailed(code: number): boolean {
   return code >= Code.failed || code === Code.timeout;
 }
 
+/** The status of HTTP for what fails with this code: there 408 would be the visitor's fault. */
+export function webStatus(code: number): number {
+  if (code === Code.timeout) return 504;
+  return code >= 400 && code < 600 ? code : Code.failed;
+}
+
 /** A whole number in a header; 0 where there is none. */
 export function wholeNumber(text: string | undefined): number {
   return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : 0;

@@ -5,7 +5,7 @@
  */
 
 import type { HeaderPairs } from "../bus/bus.js";
-import { BYTES, Code, Header, WEB_HEADER_PREFIX } from "../calls/headers.js";
+import { BYTES, Code, Header, WEB_HEADER_PREFIX, webStatus } from "../calls/headers.js";
 import { CallError } from "../errors.js";
 
 /** A body is sent in messages of at most this; NATS takes 1 MiB with headers by default. */
@@ -143,8 +143,7 @@ export function redirect(location: string, status = 303, headers: WebHeaders = [
 
 /** An error as a web answer. */
 export function ofError(error: CallError): WebResponse {
-  const status = error.code >= 400 && error.code < 600 ? error.code : Code.failed;
-  return new WebResponse({ error: error.message }, { status });
+  return new WebResponse({ error: error.message }, { status: webStatus(error.code) });
 }
 
 /** A body, or a chunk of one. */
