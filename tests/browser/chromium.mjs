@@ -65,7 +65,7 @@ const commands = {
     const at = panelAt(panel);
     const toggle = at.getByTestId("panel-table-toggle");
     if ((await toggle.getAttribute("aria-pressed")) !== "true") await toggle.click();
-    const table = at.getByTestId("panel-data").locator("table");
+    const table = at.getByTestId("panel-data").locator(":not([aria-busy]) > table");
     await table.waitFor();
     return await table.evaluate((table) => {
       const cells = (row) => [...row.cells].map((cell) => cell.textContent);

@@ -21,7 +21,7 @@ const MANY: usize = 200;
 const ALL_WITHIN: Duration = Duration::from_secs(180);
 const MEASURED: Duration = Duration::from_secs(20);
 const GONE_WITHIN: Duration = Duration::from_secs(30);
-const LOOKS: usize = 5;
+const LOOKS: usize = 9;
 const DRAWN_MS_MAX: f64 = 300.0;
 
 /// How many instances take work.
@@ -106,33 +106,49 @@ async fn cost(own: &[u32], started: &[u32], count: usize) -> Result<()> {
     Ok(())
 }
 
-/// How long the cluster page takes in a browser, from the link until all that is in the window is drawn.
+/// How long the cluster page takes in a browser, from the link until all that is in the window is drawn:
+/// every panel, and of the services more than their table shows without scrolling. The rows below follow.
 async fn cluster_page(serin: &Serin, count: usize) -> Result<()> {
     let mut browser = Browser::start()?;
     let signin = serin.sign_in_link("/").await?;
     browser.open(&signin).await?;
     let url = format!("{}/d/cluster", serin.url());
-    let drawn = format!(
-        "document.querySelectorAll('[data-panel=services] tbody tr').length >= {count} &&
+    let in_window = "[...document.querySelectorAll('[data-panel=services] .table-frame')]
+           .some((frame) => frame.scrollHeight > frame.clientHeight) &&
          [...document.querySelectorAll('[data-panel][data-state=loading]')]
-           .every((panel) => panel.getBoundingClientRect().top > innerHeight)"
+           .every((panel) => panel.getBoundingClientRect().top > innerHeight)";
+    let took_ms = moments(&mut browser, &url, in_window).await?;
+    let median = quantile(&took_ms, 0.5);
+    judged(
+        &format!("{count} services: the cluster page, from the link to all in the window drawn"),
+        &told(&took_ms),
+        &format!("{DRAWN_MS_MAX:.0} ms"),
+        median <= DRAWN_MS_MAX,
     );
-    let look = json!({"url": url, "expression": drawn});
+    let all =
+        format!("document.querySelectorAll('[data-panel=services] tbody tr').length >= {count}");
+    let took_ms = moments(&mut browser, &url, &all).await?;
+    report(
+        &format!("{count} services: the same, to all their rows"),
+        &told(&took_ms),
+        "",
+    );
+    Ok(())
+}
+
+/// How long it takes until something holds in a page that is opened anew each time, in order.
+async fn moments(browser: &mut Browser, url: &str, expression: &str) -> Result<Vec<f64>> {
+    let look = json!({"url": url, "expression": expression});
     let mut took_ms = Vec::new();
     for _ in 0..LOOKS {
         let met = browser.ask("moment", look.clone()).await?;
         took_ms.push(met["ms"].as_f64().context("a time")?);
     }
     took_ms.sort_by(f64::total_cmp);
-    let median = quantile(&took_ms, 0.5);
-    judged(
-        &format!("{count} services: the cluster page, from the link to all in the window drawn"),
-        &format!(
-            "median {median:.0} ms, worst {:.0} ms of {LOOKS}",
-            quantile(&took_ms, 1.0)
-        ),
-        &format!("{DRAWN_MS_MAX:.0} ms"),
-        median <= DRAWN_MS_MAX,
-    );
-    Ok(())
+    Ok(took_ms)
+}
+
+fn told(took_ms: &[f64]) -> String {
+    let (median, worst) = (quantile(took_ms, 0.5), quantile(took_ms, 1.0));
+    format!("median {median:.0} ms, worst {worst:.0} ms of {LOOKS}")
 }

@@ -1,5 +1,7 @@
 // Rows and columns: sortable, numbers on the right, long text cut with the whole in its title.
 //
+// The rows that fill a window are drawn at once and the others in the frames that follow: to lay out
+// hundreds takes longer than what is looked at may wait. `aria-busy` says that there are more to come.
 // Serves table panels, the explorer and the hidden table behind every panel. Start at `dataTable`.
 import type { Cell, Column } from '../api/types';
 import { fill, h, setAttribute } from '../dom';
@@ -14,6 +16,9 @@ const STATES = new Set(['serving', 'ready', 'starting', 'draining', 'degraded', 
 
 // Only longer texts are cut: a cell that cuts is a layer of its own to the browser.
 const LONG = 24;
+
+// More rows than a window shows; each further frame draws as many again as are there.
+const FIRST_ROWS = 40;
 
 export interface TableOptions {
   caption: string;
@@ -32,19 +37,39 @@ export interface DataTable {
   update: (data: Rows, options: TableOptions) => void;
 }
 
+interface Drawn {
+  /** What all of it was drawn by; another one is drawn anew. */
+  like: string;
+  columns: Column[];
+  options: TableOptions;
+  body: HTMLElement;
+  /** The rows that are to be there, and those that are. */
+  wanted: Cell[][];
+  rows: Cell[][];
+}
+
 export function dataTable(): DataTable {
   const element = h('div', { class: 'table-frame', tabindex: 0, role: 'region' });
   let sort: Sort | undefined;
   let shown: { data: Rows; options: TableOptions } | undefined;
-  let drawn: { like: string; rows: Cell[][]; body: HTMLElement } | undefined;
+  let drawn: Drawn | undefined;
+  let frame = 0;
+  const grow = (table: Drawn): void => {
+    const rows = table.wanted.slice(0, Math.max(FIRST_ROWS, 2 * table.rows.length));
+    patch(table, rows);
+    const isWhole = rows.length === table.wanted.length;
+    setAttribute(element, 'aria-busy', isWhole ? null : 'true');
+    cancelAnimationFrame(frame);
+    if (!isWhole) frame = requestAnimationFrame(() => grow(table));
+  };
   const draw = (): void => {
     if (!shown) return;
     const { data, options } = shown;
-    const rows = sort ? sorted(data.rows, sort) : data.rows;
+    const wanted = sort ? sorted(data.rows, sort) : data.rows;
     const like = JSON.stringify([data.columns, options, sort]);
     if (drawn?.like === like) {
-      patch(drawn.body, drawn.rows, rows, data.columns, options);
-      drawn.rows = rows;
+      drawn.wanted = wanted;
+      grow(drawn);
       return;
     }
     setAttribute(element, 'aria-label', options.caption);
@@ -56,9 +81,10 @@ export function dataTable(): DataTable {
         element.querySelectorAll('thead button')[index]?.dispatchEvent(new Event('serin-focus'));
       }),
     );
-    const body = h('tbody', {}, ...rows.map((row) => rowOf(row, data.columns, options)));
+    const body = h('tbody');
+    drawn = { like, columns: data.columns, options, body, wanted, rows: [] };
+    grow(drawn);
     fill(element, h('table', { class: 'table' }, h('caption', { class: 'visually-hidden' }, options.caption), h('thead', {}, h('tr', {}, ...headings)), body));
-    drawn = { like, rows, body };
   };
   return {
     element,
@@ -97,17 +123,18 @@ function heading(column: Column, sort: Sort | undefined, onClick: () => void): H
 }
 
 /** Changes the cells that differ and no others: a live table keeps its place, its selection and its layout. */
-function patch(body: HTMLElement, before: Cell[][], rows: Cell[][], columns: Column[], options: TableOptions): void {
-  while (body.children.length > rows.length) body.lastElementChild?.remove();
-  rows.forEach((row, at) => {
-    const line = body.children[at];
-    if (!line) body.append(rowOf(row, columns, options));
-    else
-      columns.forEach((column, index) => {
-        const cell = row[index] ?? null;
-        if (!isSame(before[at]?.[index] ?? null, cell)) line.children[index]?.replaceWith(cellOf(cell, column, options));
-      });
+function patch(table: Drawn, rows: Cell[][]): void {
+  const { body, columns, options, rows: before } = table;
+  for (const _ of before.slice(rows.length)) body.lastElementChild?.remove();
+  rows.slice(0, before.length).forEach((row, at) => {
+    if (before[at] === row) return;
+    columns.forEach((column, index) => {
+      const cell = row[index] ?? null;
+      if (!isSame(before[at]?.[index] ?? null, cell)) body.children[at]?.children[index]?.replaceWith(cellOf(cell, column, options));
+    });
   });
+  body.append(...rows.slice(before.length).map((row) => rowOf(row, columns, options)));
+  table.rows = rows;
 }
 
 function isSame(a: Cell, b: Cell): boolean {
