@@ -117,7 +117,7 @@ async fn a_request_is_counted_once_through_the_gateway_and_without() -> Result<(
     let requests = "SELECT caller, endpoint, status, trace_id FROM requests WHERE service = 'items' ORDER BY endpoint";
     let trace = "5b8efff798038103d269b633813fc60c";
     let wanted = json!([
-        ["gateway", "/items", 200, trace],
+        ["gateway", "/items/outer", 200, trace],
         [null, "/{which}", 200, trace]
     ]);
     let mut rows = Value::Null;
