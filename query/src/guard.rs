@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::allowed;
 use crate::limits::{Limits, Range};
 use crate::macros::{self, MacroError};
+use crate::plain;
 use crate::rewrite;
 
 /// Most tokens of a statement; white space is not counted.
@@ -148,7 +149,7 @@ fn tokens(sql: &str, limits: &Limits) -> Result<Vec<TokenWithSpan>, Refused> {
     }
     let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
         .tokenize_with_location()
-        .map_err(|error| Refused::Syntax(error.to_string()))?;
+        .map_err(|error| Refused::Syntax(plain::syntax(&error)))?;
     tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
     if tokens.len() > TOKENS_MAX {
         return Err(Refused::TooManyTokens {
@@ -194,7 +195,7 @@ fn look(tokens: Vec<TokenWithSpan>, range: Option<Range>) -> Result<Admitted, Re
     let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
     let mut statements = parser
         .parse_statements()
-        .map_err(|error| Refused::Syntax(error.to_string()))?;
+        .map_err(|error| Refused::Syntax(plain::syntax(&error)))?;
     // The parser stops at a stray END and would leave what follows unread.
     let rest = parser.peek_token();
     if rest.token != Token::EOF {

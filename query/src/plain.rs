@@ -4,6 +4,8 @@
 //! write instead. What nobody has translated passes with its types translated and without the engine's
 //! own names. Pure. Start at [`explain`].
 
+use std::fmt::Display;
+
 use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
@@ -42,6 +44,23 @@ pub(crate) fn missing_table(root: &DataFusionError, snapshot: &Snapshot) -> Opti
         name: name.to_owned(),
         hint: meant(name, known()),
         is_to_come: is_type_name(name) && slip_of(name, known()).is_none(),
+    })
+}
+
+/// What the parser says of a text, without its own name, and its places in words.
+pub(crate) fn syntax(error: &impl Display) -> String {
+    let said = error.to_string();
+    let said = said.strip_prefix("sql parser error: ").unwrap_or(&said);
+    let words = [
+        ("Expected: ", "expected "),
+        (", found: ", ", found "),
+        ("found EOF", "found the end"),
+        (" at Line: ", " in line "),
+        (", Column: ", ", column "),
+    ];
+    let plain = words.into_iter();
+    plain.fold(said.to_owned(), |said, (theirs, ours)| {
+        said.replace(theirs, ours)
     })
 }
 
@@ -324,6 +343,13 @@ mod tests {
         ] {
             assert_eq!(plain(said), wanted);
         }
+    }
+
+    #[test]
+    fn the_parser_is_not_named() {
+        let said = "sql parser error: Expected: ), found: EOF at Line: 1, Column: 16";
+        let wanted = "expected ), found the end in line 1, column 16";
+        assert_eq!(syntax(&said), wanted);
     }
 
     #[test]

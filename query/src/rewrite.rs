@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use crate::functions::{Step, parse_step};
 use crate::guard::Refused;
 use crate::limits::Range;
+use crate::plain;
 
 /// Rewrites the calls of one SELECT; those of its subqueries have their turn later.
 pub(crate) fn select(select: &mut Select, range: Option<Range>) -> Result<(), Refused> {
@@ -112,7 +113,7 @@ impl VisitorMut for Rewriter {
                 self.changed = true;
                 ControlFlow::Continue(())
             }
-            Err(error) => ControlFlow::Break(Box::new(Refused::Syntax(error.to_string()))),
+            Err(error) => ControlFlow::Break(Box::new(Refused::Syntax(plain::syntax(&error)))),
         }
     }
 }

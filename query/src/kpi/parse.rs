@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use thiserror::Error;
 
+use crate::plain;
 use crate::rewrite;
 
 use super::plan::{Aggregate, Arithmetic, Formula, Leaf};
@@ -117,7 +118,7 @@ fn parse(text: &str) -> Result<ast::Expr, ExpressionError> {
     }
     let tokens = Tokenizer::new(&GenericDialect {}, text)
         .tokenize()
-        .map_err(|error| syntax(error.to_string()))?;
+        .map_err(|error| syntax(plain::syntax(&error)))?;
     let words = tokens
         .iter()
         .filter(|token| !matches!(token, Token::Whitespace(_)));
@@ -127,7 +128,7 @@ fn parse(text: &str) -> Result<ast::Expr, ExpressionError> {
     let mut parser = Parser::new(&GenericDialect {}).with_tokens(tokens);
     let expr = parser
         .parse_expr()
-        .map_err(|error| syntax(error.to_string()))?;
+        .map_err(|error| syntax(plain::syntax(&error)))?;
     match parser.next_token().token {
         Token::EOF => Ok(expr),
         rest => Err(syntax(format!("{rest} was not expected"))),
