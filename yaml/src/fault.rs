@@ -6,7 +6,7 @@
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, Location};
 
-use crate::place::Written;
+use crate::place::{Written, glued};
 use crate::problem::{Place, Problem, code, meant};
 use crate::read::{DEPTH_MAX, LINKS_MAX, NODES_MAX, TEXT_BYTES_MAX};
 
@@ -21,6 +21,12 @@ pub(crate) fn problem(file: &str, text: &str, error: &Error) -> Problem {
     let place = place(error);
     let new = |code, message| Problem::new(file, place, code, message);
     let unlike = |written: Written<'_>, expected: &str| {
+        if let Some(key) = glued(text, place) {
+            return new(
+                code::VALUE,
+                format!("a blank is missing after the colon of {key:?}"),
+            );
+        }
         let key = written.key.map(|key| format!("{key:?}: "));
         let key = key.unwrap_or_default();
         new(
@@ -141,7 +147,7 @@ fn too_much(breach: &BudgetBreach) -> String {
 
 /// What is no YAML at all: the parser's sentence, where we know none that says what to do.
 fn no_yaml(said: &str) -> String {
-    const KNOWN: [(&str, &str); 14] = [
+    const KNOWN: [(&str, &str); 15] = [
         (
             "tab",
             "a tab stands where only spaces may; indent with spaces",
@@ -156,6 +162,7 @@ fn no_yaml(said: &str) -> String {
             "misplaced bracket",
             "a bracket too many, or of the wrong kind",
         ),
+        ("may not precede", "a blank is missing after the colon"),
         (
             "unexpected character",
             "no text may begin with this character; put it in quotes",

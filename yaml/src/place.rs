@@ -73,6 +73,16 @@ impl<'a> Written<'a> {
     }
 }
 
+/// The key before a place whose value follows its colon without a blank, as in `a:{b: 1}`: to the parser
+/// that is a key of another name.
+pub(crate) fn glued(text: &str, place: Place) -> Option<&str> {
+    let (before, _) = split(text, place);
+    let at = [":{", ":["]
+        .into_iter()
+        .find_map(|sign| before.find(sign))?;
+    Some(last_word(&before[..at]))
+}
+
 /// How far a line is indented.
 pub(crate) fn indent(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
@@ -143,5 +153,8 @@ mod tests {
         assert_eq!(said(4, 1), "Some(\"c\") \"it\"");
         assert_eq!(said(5, 1), "Some(\"d\") nothing");
         assert_eq!(said(5, 2), "Some(\"d\") nothing");
+        let place = Place { line: 1, column: 9 };
+        assert_eq!(glued("  a:{b: 1}", place), Some("a"));
+        assert_eq!(glued("  a: {b: 1}", place), None);
     }
 }
