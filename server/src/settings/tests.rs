@@ -91,11 +91,11 @@ fn what_is_wrong_has_its_place() {
     );
     wrong(
         "query:\n  deadline_s: soon\n",
-        expect!["serin.yaml:2:15: cannot read the YAML: invalid i64"],
+        expect![[r#"serin.yaml:2:15: "deadline_s": found "soon", expected a whole number"#]],
     );
     wrong(
         "query: 5\n",
-        expect!["serin.yaml:1:8: cannot read the YAML: expected mapping start"],
+        expect![[r#"serin.yaml:1:8: "query": found 5, expected keys with values (key: value)"#]],
     );
     wrong(
         "query:\n  deadline_s: 0\n  sql_kib_max: 4000\nbus:\n  events_mib_max: -1\n",
