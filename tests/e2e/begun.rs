@@ -12,7 +12,8 @@ use crate::services::write;
 
 /// A server, its bus and an interpreter start beside other tests.
 const SOON: Duration = Duration::from_secs(60);
-const TILLS: &str = "run: python3 -m http.server $PORT --bind 127.0.0.1\nport: auto\nweb: /tills\n";
+const TILLS: &str = "run: sh -c 'exec python3 -m http.server $PORT --bind 127.0.0.1'\n\
+                     port: auto\nweb: /tills\n";
 
 /// The line about the gateway.
 fn web_line(serin: &Serin) -> Result<String> {

@@ -26,7 +26,7 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, CommandError> {
             ' ' | '\t' | '\n' => words.extend(word.take()),
             '\'' | '"' => quoted(c, &mut chars, word.get_or_insert_default())?,
             '\\' => word.get_or_insert_default().extend(chars.next()),
-            '|' | '&' | ';' | '<' | '>' | '`' => return Err(CommandError::Shell(c)),
+            '|' | '&' | ';' | '<' | '>' | '`' | '$' => return Err(CommandError::Shell(c)),
             c => word.get_or_insert_default().push(c),
         }
     }
@@ -63,5 +63,11 @@ mod tests {
         assert_eq!(split(" "), Err(CommandError::Empty));
         assert_eq!(split("a 'b"), Err(CommandError::Open('\'')));
         assert_eq!(split("a | b"), Err(CommandError::Shell('|')));
+        // It would get these five characters and no port.
+        assert_eq!(split("a $PORT"), Err(CommandError::Shell('$')));
+        assert_eq!(
+            split("sh -c \"a $PORT\"").expect("a command"),
+            ["sh", "-c", "a $PORT"]
+        );
     }
 }
