@@ -1,5 +1,6 @@
 """What people are about to buy: a cart for each visitor, until it is ordered or abandoned."""
 
+import fcntl
 import os
 import sqlite3
 import time
@@ -127,9 +128,11 @@ def abandon_late_ones() -> None:
 
 
 def prepare() -> None:
-    """Makes the tables where they are missing."""
-    with closing(opened()) as db:
-        db.executescript(SCHEMA)
+    """Makes the tables where they are missing; one instance after the other, for WAL waits for nobody."""
+    with open(Path(os.environ.get("SERIN_DATA", "."), "cart.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with closing(opened()) as db:
+            db.executescript(SCHEMA)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How much of each item is there: levels, reservations, and deliveries when little is left."""
 
+import fcntl
 import os
 import sqlite3
 import time
@@ -92,9 +93,11 @@ def lines_of(db: sqlite3.Connection, order: str) -> list:
 
 
 def prepare() -> None:
-    """Makes the tables where they are missing."""
-    with closing(opened()) as db:
-        db.executescript(SCHEMA)
+    """Makes the tables where they are missing; one instance after the other, for WAL waits for nobody."""
+    with open(Path(os.environ.get("SERIN_DATA", "."), "stock.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with closing(opened()) as db:
+            db.executescript(SCHEMA)
 
 
 if __name__ == "__main__":
