@@ -2,9 +2,9 @@
 //! lost, nothing is stored twice, a restart is quick, and there is one nats-server, at its old place.
 //!
 //! Each second kill waits for a random moment within a flush. After each kill the lake's invariants are
-//! audited; a generation of 50 kills ends with a recount by DuckDB, and the next one has a folder of
-//! its own, so that each recount is over everything. `SERIN_KILLS` sets how many crashes (1,000 in
-//! the slow form), `SERIN_SEED` repeats a run.
+//! audited; a generation of 10 kills (50 in the slow form) ends with a recount by DuckDB, and the next
+//! one has a folder of its own, so that each recount is over everything. `SERIN_KILLS` sets how many
+//! crashes (100, and 1,000 in the slow form), `SERIN_SEED` repeats a run.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,8 +26,6 @@ const VICTIMS: [Victim; 4] = [
     Victim::Both,
     Victim::BothAndTheNextStart,
 ];
-/// Kills between two recounts, over one folder.
-const GENERATION: u64 = 50;
 /// Milliseconds between two kills at most; each tenth is later, so that small files are merged.
 const PAUSE: u64 = 1_500;
 const LONG_PAUSE: u64 = 5_000;
@@ -61,14 +59,20 @@ struct Total {
 
 #[tokio::test]
 async fn every_acknowledged_event_is_stored_once_after_kills() -> Result<()> {
-    let kills = place::number("SERIN_KILLS", if place::is_slow() { 1_000 } else { 10 });
+    // Kills, and how many of them between two recounts, over one folder.
+    let (kills, generation_of) = if place::is_slow() {
+        (1_000, 50)
+    } else {
+        (100, 10)
+    };
+    let kills = place::number("SERIN_KILLS", kills);
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = place::number("SERIN_SEED", now.as_secs());
     println!("SERIN_SEED={seed} SERIN_KILLS={kills}");
     let mut random = Random::new(seed);
     let mut total = Total::default();
-    for first in (0..kills).step_by(usize::try_from(GENERATION)?) {
-        let range = first..kills.min(first + GENERATION);
+    for first in (0..kills).step_by(usize::try_from(generation_of)?) {
+        let range = first..kills.min(first + generation_of);
         let named = format!(
             "kills {} to {} of SERIN_SEED={seed}",
             range.start + 1,
