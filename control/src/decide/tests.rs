@@ -1,8 +1,9 @@
 //! Replays `control/scripts/*.txt`: a rule, then the value of each step as it comes in.
 //!
 //! The first line is the rule (`above 0.05 for 60 every 10`, in seconds); then values, `-` for a step
-//! without data, `quiet` for one in which nothing happened, `late` for a step whose end is not sealed yet, and `restart` to lose all memory but
-//! the last decision. The transcript beside the script is the expected output.
+//! without data, `quiet` for one in which nothing happened, `late` for a step whose end is not sealed
+//! yet, and `restart` to lose all memory but the last decision. The transcript beside the script is the
+//! expected output.
 
 use std::fmt::Write;
 

@@ -1,10 +1,11 @@
 //! Sends batches in order and keeps each until the bus has acknowledged it.
 //!
-//! Runs on a thread of its own. A few messages are under way at a time; when one is refused, times
-//! out or the connection breaks, all that are not acknowledged are sent again in order, under the
-//! same numbers, one at a time until one is taken. What was under way with a refused one, or was still
-//! held by the client when its connection broke, may overtake it, and the numbers tell. While the bus is away, batches go to disk. async-nats queues 2,048 messages while
-//! disconnected and then blocks for ever, so nothing is handed to it unless it is connected.
+//! Runs on a thread of its own. A few messages are under way at a time; when one is refused, times out
+//! or the connection breaks, all that are not acknowledged are sent again in order, under the same
+//! numbers, one at a time until one is taken. What was under way with a refused one, or was still held
+//! by the client when its connection broke, may overtake it, and the numbers tell. While the bus is
+//! away, batches go to disk. async-nats queues 2,048 messages while disconnected and then blocks for
+//! ever, so nothing is handed to it unless it is connected.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! One call's way through an instance: a place or a refusal, the handler, the answer, the telling.
 //!
 //! A call is refused at once, unrun, when too many wait, and unrun too at the end of its time before
-//! its turn: its caller waits no longer, and takes a call without an answer for one that nobody tells. A handler that began runs to its end, also past its deadline, since stopping halfway is
-//! worse than a result nobody takes; the caller is answered at the deadline. A panic is the failure of
-//! its call alone.
+//! its turn: its caller waits no longer, and takes a call without an answer for one that nobody tells.
+//! A handler that began runs to its end, also past its deadline, since stopping halfway is worse than a
+//! result nobody takes; the caller is answered at the deadline. A panic is the failure of its call
+//! alone.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
