@@ -2,6 +2,7 @@
 
 mod kit;
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serin_bus::{Bus, BusOptions};
 use kit::Folder;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A server of somebody else, at a port that it chose.
 struct Theirs {
@@ -38,7 +40,7 @@ impl Theirs {
                 if let Ok(ports) = serde_json::from_slice::<Value>(&text) {
                     return ports;
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         let ports = tokio::time::timeout(PATIENCE, told).await;
@@ -49,6 +51,13 @@ impl Theirs {
             host: url.trim_start_matches("nats://").to_owned(),
         }
     }
+}
+
+/// The same with a configuration, whose store is below the folder.
+async fn configured(folder: &Folder, text: impl FnOnce(&Path) -> String) -> Theirs {
+    let conf = folder.0.path().join("theirs.conf");
+    std::fs::write(&conf, text(&folder.0.path().join("js"))).expect("written");
+    Theirs::start(folder, &["--config", &conf.to_string_lossy()]).await
 }
 
 impl Drop for Theirs {
@@ -82,15 +91,13 @@ async fn a_bus_that_keeps_nothing_is_named() {
 #[tokio::test]
 async fn an_account_without_jetstream_is_told_apart() {
     let folder = Folder::new();
-    let conf = folder.0.path().join("theirs.conf");
-    let text = format!(
-        "jetstream {{ store_dir: {:?} }}\n\
-         accounts {{ A: {{ users: [{{ user: bob, password: right }}] }} }}\n",
-        folder.0.path().join("js")
-    );
-    std::fs::write(&conf, text).expect("written");
-    let conf = conf.to_string_lossy();
-    let theirs = Theirs::start(&folder, &["--config", &conf]).await;
+    let theirs = configured(&folder, |store| {
+        format!(
+            "jetstream {{ store_dir: {store:?} }}\n\
+             accounts {{ A: {{ users: [{{ user: bob, password: right }}] }} }}\n"
+        )
+    })
+    .await;
     let said = refusal(&folder, format!("nats://bob:right@{}", theirs.host)).await;
     assert!(said.contains("has no JetStream for us ("), "{said}");
     assert!(said.contains("enable JetStream for ours"), "{said}");
@@ -99,12 +106,10 @@ async fn an_account_without_jetstream_is_told_apart() {
 #[tokio::test]
 async fn a_bus_with_too_little_room_says_what_to_set() {
     let folder = Folder::new();
-    let conf = folder.0.path().join("theirs.conf");
-    let store = folder.0.path().join("js");
-    let text = format!("jetstream {{ store_dir: {store:?}, max_file_store: 1MB }}\n");
-    std::fs::write(&conf, text).expect("written");
-    let conf = conf.to_string_lossy();
-    let theirs = Theirs::start(&folder, &["--config", &conf]).await;
+    let theirs = configured(&folder, |store| {
+        format!("jetstream {{ store_dir: {store:?}, max_file_store: 1MB }}\n")
+    })
+    .await;
     let joined = Bus::start(BusOptions {
         joined: Some(format!("nats://{}", theirs.host)),
         ..folder.options()

@@ -1,5 +1,7 @@
 //! What panels show while no event of their type has come: nothing, which is no fault.
 
+mod orders;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -7,31 +9,9 @@ use std::sync::Arc;
 use serin_dashboards::evaluate::{self, Asked};
 use serin_dashboards::load::Loader;
 use serin_dashboards::{PanelData, PanelState};
-use serin_lake::{Column, ColumnKind, Known, Position, Snapshot, TableView};
 use serin_query::{Engine, Limits, Range};
 
 const HOUR_US: i64 = 3_600_000_000;
-
-/// A lake with orders and nothing else.
-fn snapshot() -> Arc<Snapshot> {
-    let table = TableView {
-        name: String::from("order.paid"),
-        columns: vec![
-            Column::new("time", ColumnKind::Time),
-            Column::new("amount", ColumnKind::Double),
-        ],
-        files: Vec::new(),
-        fresh: Vec::new(),
-        known: Known::default(),
-    };
-    Arc::new(Snapshot {
-        number: 1,
-        version: 1,
-        position: Position::default(),
-        watermark_us: None,
-        tables: [(table.name.clone(), Arc::new(table))].into(),
-    })
-}
 
 async fn panels(text: &str) -> BTreeMap<String, PanelData> {
     let folder = tempfile::tempdir().expect("a folder");
@@ -49,7 +29,7 @@ async fn panels(text: &str) -> BTreeMap<String, PanelData> {
         width_px: 600,
     };
     let dashboard = &library.dashboards["it"];
-    let shown = evaluate::dashboard(&engine, &snapshot(), &library, dashboard, asked).await;
+    let shown = evaluate::dashboard(&engine, &orders::snapshot(), &library, dashboard, asked).await;
     let shown = shown.into_iter();
     shown.map(|panel| (panel.panel.clone(), panel)).collect()
 }

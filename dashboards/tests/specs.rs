@@ -3,14 +3,14 @@
 //! A file with a line `dashboard:` is a dashboard over the KPIs of `specs/base.yaml`; any other is a
 //! file of KPIs. To add a case, add a file and run with `UPDATE_EXPECT=1`.
 
+mod orders;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
 use serin_dashboards::{check, check_with};
-use serin_lake::{Column, ColumnKind, Known, Position, Snapshot, TableView};
 
 /// Long enough for a slow machine with other tests beside it, short enough to tell a bomb.
 const REFUSED_WITHIN: Duration =
@@ -80,24 +80,7 @@ fn what_does_not_fit_the_data_is_a_warning() {
         fs::create_dir(dir.path().join(folder)).expect("a folder");
         fs::write(dir.path().join(folder).join("it.yaml"), text).expect("a file");
     }
-    let table = TableView {
-        name: String::from("order.paid"),
-        columns: vec![
-            Column::new("time", ColumnKind::Time),
-            Column::new("amount", ColumnKind::Double),
-        ],
-        files: Vec::new(),
-        fresh: Vec::new(),
-        known: Known::default(),
-    };
-    let snapshot = Snapshot {
-        number: 1,
-        version: 1,
-        position: Position::default(),
-        watermark_us: None,
-        tables: [(table.name.clone(), Arc::new(table))].into(),
-    };
-    let report = check_with(dir.path(), &snapshot);
+    let report = check_with(dir.path(), &orders::snapshot());
     assert!(!report.has_errors(), "{:?}", report.problems);
     let told: Vec<String> = report
         .problems

@@ -1,8 +1,6 @@
 //! What a page shows when things are not as usual: dark, an empty range, a failing panel, text that
 //! would be markup, a dropped file. Through Chromium, as a user meets it.
 
-use std::fs;
-
 use anyhow::{Result, ensure};
 use serde_json::json;
 use serin_tests::Serin;
@@ -101,8 +99,7 @@ async fn text_of_events_never_becomes_markup() -> Result<()> {
         let event = json!({"type": "http.request", "source": "/web", "time": time, "data": data});
         lines.push_str(&format!("{event}\n"));
     }
-    let (status, answer) = serin.post(lines).await?;
-    ensure!(status == 200, "{answer}");
+    serin.give(lines).await?;
     serin.run(&["flush"]).await?;
     let mut browser = Browser::start()?;
     browser.dashboard(&at(&serin, "/d/weblog").await?).await?;
@@ -134,11 +131,9 @@ async fn text_of_events_never_becomes_markup() -> Result<()> {
 async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
     let serin = Serin::start().await?;
     let event = json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12}});
-    let (status, answer) = serin.post(event.to_string()).await?;
-    ensure!(status == 200, "{answer}");
-    fs::create_dir_all(serin.dir().join("dashboards"))?;
-    fs::write(
-        serin.dir().join("dashboards/two.yaml"),
+    serin.give(event.to_string()).await?;
+    serin.write(
+        "dashboards/two.yaml",
         "dashboard: two\nrange: 1h\npanels:\n  \
          good: {sql: 'SELECT sum(amount) AS paid FROM \"order.paid\"', draw: table}\n  \
          bad: {sql: 'SELECT amuont FROM \"order.paid\"', draw: table}\n\
@@ -168,11 +163,9 @@ async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
 async fn young_data_fill_the_page_and_the_dashboards_own_range_is_a_click_away() -> Result<()> {
     let serin = Serin::start().await?;
     let event = json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12}});
-    let (status, answer) = serin.post(event.to_string()).await?;
-    ensure!(status == 200, "{answer}");
-    fs::create_dir_all(serin.dir().join("dashboards"))?;
-    fs::write(
-        serin.dir().join("dashboards/young.yaml"),
+    serin.give(event.to_string()).await?;
+    serin.write(
+        "dashboards/young.yaml",
         "dashboard: young\nrange: 6h\npanels:\n  \
          paid: {sql: 'SELECT sum(amount) AS paid FROM \"order.paid\" WHERE $__range', draw: table}\n",
     )?;

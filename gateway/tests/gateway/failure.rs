@@ -95,8 +95,8 @@ async fn what_may_have_run_is_sent_again_only_where_that_does_no_harm() {
     silent.kill();
 }
 
-#[tokio::test]
-async fn a_late_pulse_stops_requests_at_once_and_a_new_one_lets_them_in_again() {
+/// Two instances that were asked, the first of which hangs now.
+async fn two_of_which_one_hangs() -> (Fixture, One, One) {
     let fixture = Fixture::new().await;
     let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
     let two = fixture.on_bus("cart", "v1", 2, says_its_name).await;
@@ -109,6 +109,12 @@ async fn a_late_pulse_stops_requests_at_once_and_a_new_one_lets_them_in_again() 
     })
     .await;
     one.hang(true);
+    (fixture, one, two)
+}
+
+#[tokio::test]
+async fn a_late_pulse_stops_requests_at_once_and_a_new_one_lets_them_in_again() {
+    let (fixture, one, _two) = two_of_which_one_hangs().await;
     until("its pulse is late", async || {
         fixture.gateway.stats().instances_down == 1
     })
@@ -128,18 +134,7 @@ async fn a_late_pulse_stops_requests_at_once_and_a_new_one_lets_them_in_again() 
 
 #[tokio::test]
 async fn a_request_at_an_instance_that_hangs_moves_on_when_its_pulse_is_late() {
-    let fixture = Fixture::new().await;
-    let one = fixture.on_bus("cart", "v1", 1, says_its_name).await;
-    let two = fixture.on_bus("cart", "v1", 2, says_its_name).await;
-    fixture
-        .tell([service("cart", &ALL_V1, &[&one, &two])])
-        .await;
-    until("both are asked", async || {
-        fixture.text("/cart").await;
-        one.asked() > 0 && two.asked() > 0
-    })
-    .await;
-    one.hang(true);
+    let (fixture, one, _two) = two_of_which_one_hangs().await;
     let before = one.asked();
     let start = Instant::now();
     while one.asked() == before {

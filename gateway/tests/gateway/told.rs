@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::Subscriber;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use serin_wire::{Request, Span, call, span};
@@ -25,8 +26,16 @@ fn answers(asked: Asked) -> BoxFuture<'static, ()> {
     })
 }
 
+/// What is told on these subjects from now on.
+async fn hear(fixture: &Fixture, subjects: &'static str) -> Subscriber {
+    let client = fixture.bus.client();
+    let told = client.subscribe(subjects).await.expect("subscribed");
+    client.flush().await.expect("flushed");
+    told
+}
+
 /// The lines of a subject as they come.
-async fn lines(messages: &mut async_nats::Subscriber) -> Vec<(String, String)> {
+async fn lines(messages: &mut Subscriber) -> Vec<(String, String)> {
     let message = tokio::time::timeout(PATIENCE, messages.next()).await;
     let message = message.expect("in time").expect("a message");
     let text = String::from_utf8(message.payload.to_vec()).expect("text");
@@ -45,13 +54,8 @@ async fn each_request_is_a_row_and_a_span() {
     fixture
         .tell([service("cart", &weights, &[&one]), none])
         .await;
-    let client = fixture.bus.client();
-    let mut rows = client.subscribe("tel.req.>").await.expect("subscribed");
-    let mut spans = client
-        .subscribe("tel.span.gateway.>")
-        .await
-        .expect("subscribed");
-    client.flush().await.expect("flushed");
+    let mut rows = hear(&fixture, "tel.req.>").await;
+    let mut spans = hear(&fixture, "tel.span.gateway.>").await;
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let sent = fixture
         .http
@@ -130,9 +134,7 @@ async fn requests_are_told_by_the_pattern_that_matched_or_the_shape_of_their_pat
     fixture
         .tell([service("cart", &crate::kit::ALL_V1, &[&one])])
         .await;
-    let client = fixture.bus.client();
-    let mut rows = client.subscribe("tel.req.>").await.expect("subscribed");
-    client.flush().await.expect("flushed");
+    let mut rows = hear(&fixture, "tel.req.>").await;
     for path in [
         "/cart/",
         "/cart/items/seed-mix",
@@ -164,9 +166,7 @@ async fn a_client_that_leaves_is_told_as_such() {
     fixture
         .tell([service("cart", &crate::kit::ALL_V1, &[&one])])
         .await;
-    let client = fixture.bus.client();
-    let mut rows = client.subscribe("tel.req.>").await.expect("subscribed");
-    client.flush().await.expect("flushed");
+    let mut rows = hear(&fixture, "tel.req.>").await;
     let left = fixture
         .http
         .get(fixture.at("/cart"))
