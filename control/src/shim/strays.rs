@@ -55,30 +55,39 @@ impl Marks {
 
 /// Kills what is left of an instance, until nothing is; whether there was anything.
 pub(super) async fn end(marks: Option<&Marks>, group: Option<&Group>) -> bool {
+    let ended = kill_until_gone(|| left(marks, group), GONE_WITHIN).await;
+    ended.unwrap_or_else(|_| {
+        let instance = marks.map(|marks| &marks.instance);
+        tracing::warn!(instance, "processes of an instance do not end");
+        true
+    })
+}
+
+/// Kills the processes that are `left` until there are none; whether there were any, or those that there
+/// still are when the time is over.
+pub(super) async fn kill_until_gone(
+    left: impl Fn() -> BTreeSet<i32>,
+    within: Duration,
+) -> Result<bool, BTreeSet<i32>> {
     let mut was_there = false;
-    let ending = async {
+    let killing = async {
         loop {
-            let left = left(marks, group);
-            if left.is_empty() {
+            let now = left();
+            if now.is_empty() {
                 return;
             }
             was_there = true;
-            for pid in left {
-                let Some(pid) = Pid::from_raw(pid) else {
-                    continue;
-                };
+            for pid in now.into_iter().filter_map(Pid::from_raw) {
                 if let Err(error) = kill_process(pid, Signal::KILL) {
-                    tracing::debug!(%error, ?pid, "a stray process was gone already");
+                    tracing::debug!(%error, ?pid, "a process that was left was gone already");
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    if tokio::time::timeout(GONE_WITHIN, ending).await.is_err() {
-        let instance = marks.map(|marks| &marks.instance);
-        tracing::warn!(instance, "processes of an instance do not end");
-    }
-    was_there
+    let killed = tokio::time::timeout(within, killing).await;
+    killed.map_err(|_| left())?;
+    Ok(was_there)
 }
 
 fn left(marks: Option<&Marks>, group: Option<&Group>) -> BTreeSet<i32> {

@@ -5,15 +5,16 @@
 //! arguments, instances by `SERIN_DATA`, builds and workers of queries by `SERIN_OF`. One that somebody
 //! started by hand is theirs and stays. Start at [`sweep`].
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procfs::process::{Process, all_processes};
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::getpid;
 use thiserror::Error;
 
-use super::strays::{DATA, LOOK_EVERY, is_alive};
+use super::strays::{DATA, is_alive, kill_until_gone};
 
 /// The kernel may take its time with killed processes, and each may have started another meanwhile.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -44,29 +45,11 @@ pub struct Undying(Vec<i32>);
 /// Kills what is left of a folder until nothing is; whether there was anything. Nobody else may start
 /// anything in it meanwhile.
 pub async fn sweep(folders: &Folders) -> Result<bool, Undying> {
-    let mut was_there = false;
-    let sweeping = async {
-        loop {
-            let left = left(folders);
-            if left.is_empty() {
-                return;
-            }
-            was_there = true;
-            for pid in left.into_iter().filter_map(Pid::from_raw) {
-                if let Err(error) = kill_process(pid, Signal::KILL) {
-                    tracing::debug!(%error, ?pid, "a process that was left was gone already");
-                }
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    match tokio::time::timeout(GONE_WITHIN, sweeping).await {
-        Ok(()) => Ok(was_there),
-        Err(_) => Err(Undying(left(folders))),
-    }
+    let swept = kill_until_gone(|| left(folders), GONE_WITHIN).await;
+    swept.map_err(|left| Undying(left.into_iter().collect()))
 }
 
-fn left(folders: &Folders) -> Vec<i32> {
+fn left(folders: &Folders) -> BTreeSet<i32> {
     let own = getpid().as_raw_nonzero().get();
     let processes = all_processes().into_iter().flatten().flatten();
     let of_it = processes.filter(|process| process.pid != own && is_of(process, folders));
