@@ -11,6 +11,7 @@ use std::fmt;
 use serin_query::kpi::{Bound, Rule};
 use serin_wire::Decision;
 use serin_wire::decision::Inputs;
+use serin_wire::time::SET_BACK_US_MAX;
 
 use crate::observe::{Observation, Step};
 
@@ -54,15 +55,11 @@ pub enum Held {
     StillWell,
 }
 
-/// A window may end so much before the last one that was judged: clocks are set by seconds. Where it is
-/// more, the clock had been wrong.
-const BACK_US_MAX: i64 = 60_000_000;
-
 impl State {
     /// The state for a window that ends then. Where the clock was set back, a window that was judged in
     /// a future that was none does not keep this one from being judged.
     pub fn before(self, to_us: i64) -> State {
-        match self.to_us.saturating_sub(to_us) > BACK_US_MAX {
+        match self.to_us.saturating_sub(to_us) > SET_BACK_US_MAX {
             true => State { to_us: 0, ..self },
             false => self,
         }

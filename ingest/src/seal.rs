@@ -7,13 +7,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use serin_wire::time::SET_BACK_US_MAX;
 use serin_wire::{ProducerId, Sealed};
 
 /// A producer whose last beat is older than this holds nothing back any more.
 pub(crate) const BEAT_AGE_US_MAX: i64 = 5_000_000;
-/// A clock that goes back by more was wrong before. One that is set by seconds, as NTP does it, is
-/// waited for.
-const BACK_US_MAX: i64 = 60_000_000;
 /// Seals of one producer that wait for their messages: a minute of beats.
 const WAITING_MAX: usize = 64;
 
@@ -63,7 +61,7 @@ impl Seals {
             producer.beat_us = producer.beat_us.min(now_us);
             now_us - producer.beat_us <= BEAT_AGE_US_MAX
         });
-        if self.looked_us.saturating_sub(now_us) > BACK_US_MAX {
+        if self.looked_us.saturating_sub(now_us) > SET_BACK_US_MAX {
             self.forget_after(now_us);
         }
         self.looked_us = now_us;

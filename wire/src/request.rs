@@ -17,7 +17,8 @@ const TOLD_BY: &str = "serin=";
 /// Entries of a trace state, as W3C bounds them.
 const ENTRIES_MAX: usize = 32;
 
-/// Instead of a version or an instance, where none took the request.
+/// Instead of a version or an instance, where none took the request, or a number is of the service as a
+/// whole.
 pub const NONE: &str = "none";
 
 /// One request, a line of the message. The subject says who handled it, or where there is a

@@ -5,6 +5,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 /// Microseconds since 1970-01-01 00:00 UTC.
 pub type Micros = i64;
 
+/// A clock that goes back by more was wrong before: what was timed by it lies in a future that was none.
+/// One that is set by seconds, as NTP does it, is waited for.
+pub const SET_BACK_US_MAX: Micros = 60_000_000;
+
 /// Reads RFC 3339 (`2026-11-24T03:00:00.5Z`, any offset); `None` where it is not that.
 pub fn parse_rfc3339(text: &str) -> Option<Micros> {
     DateTime::parse_from_rfc3339(text)

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serin_control::runtime::{InstanceView, Phase, ServiceView, VersionView};
 use serin_ui::Metric;
+use serin_wire::request::NONE;
 
-/// Stands for version and instance where a number is of the service as a whole.
-const NONE: &str = "none";
 /// How an instance ended is told for so long.
 const ENDED_TOLD_US: i64 = 60_000_000;
 
@@ -273,6 +272,7 @@ mod tests {
         ];
         assert_eq!(names, changed);
     }
+
     fn value(metrics: &[Metric], name: &str) -> f64 {
         let found = metrics.iter().find(|metric| metric.name == name);
         found.expect("told").value
