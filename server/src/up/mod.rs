@@ -131,7 +131,10 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let makes_hello = !up.no_hello && ["services", "kpis", "dashboards"].iter().all(is_empty);
     let path = match makes_hello {
         true => Some(format!("/{}", deploys::HELLO)),
-        false => web::example_path(&running.lake, deploys.on_start.then_some(&dir)),
+        false => {
+            let views = running.runtime.views();
+            web::example_path(&views.borrow(), deploys.on_start.then_some(&dir))
+        }
     };
     let shown = Shown {
         dir: &dir,

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serin_control::runtime::{InstanceView, Phase, Runtime, ServiceView, VersionView, Wanted};
+use serin_control::runtime::{InstanceView, Phase, Runtime, ServiceView, VersionView};
 use serin_control::service::{self, Sticky};
 use serin_gateway::process::{Binding, Supervisor, SupervisorOptions, SupervisorState};
 use serin_gateway::{Instance, Reach, Service, Standing, Table};
-use serin_lake::Lake;
 use serin_ui::Metric;
 use tokio::sync::watch;
 
@@ -99,14 +98,9 @@ fn instance(view: &InstanceView) -> Instance {
 
 /// A path that the gateway has or is about to have, to show how one looks: of a service that runs, else
 /// of one that is deployed at the start, and none where there is none.
-pub(super) fn example_path(lake: &Lake, deployed: Option<&Path>) -> Option<String> {
-    let kept = lake.services().unwrap_or_default();
-    let kept = kept
-        .into_iter()
-        .filter_map(|(_, text)| serde_json::from_str::<Wanted>(&text).ok())
-        .filter(|wanted| !wanted.is_stopped)
-        .filter_map(|wanted| wanted.serving().cloned())
-        .find_map(|version| version.service.web);
+pub(super) fn example_path(views: &[ServiceView], deployed: Option<&Path>) -> Option<String> {
+    let mut served = views.iter().filter(|view| !view.route.versions.is_empty());
+    let kept = served.find_map(|view| view.web.clone());
     kept.or_else(|| deployed.and_then(path_of_files))
 }
 
