@@ -3,8 +3,8 @@
 //! Used by unit, kill and fault tests and by `serin doctor`. Nothing here trusts the open lake: an
 //! [`Audit`] reads on its own and works beside a running server. docs/decisions/002 names each.
 //! `progress` looks at positions and commits, `files` at files and what the catalogue says of them,
-//! `rows` at the rows; `watch` sits beside a reader, `start` at a folder before and after a start; `told` is what the catalogue
-//! remembers beside that.
+//! `rows` at the rows; `watch` sits beside a reader, `start` at a folder before and after a start; `told`
+//! is what the catalogue remembers beside that.
 
 mod files;
 mod progress;

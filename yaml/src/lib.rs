@@ -15,4 +15,4 @@ pub use problem::{Place, Problem, code, meant, nearest, slip_of};
 pub use read::{FILE_BYTES_MAX, read};
 pub use serde_saphyr::Spanned;
 pub use shapes::{Entries, Names};
-pub use span::{SPAN_US_MAX, Span, parse_span, parse_time, span_text, written_span};
+pub use span::{Span, parse_span, parse_time, span_text, written_span};

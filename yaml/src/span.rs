@@ -7,9 +7,9 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Longest span in a file: ten years, longer than anything is kept. What is longer is a slip.
-pub const SPAN_US_MAX: i64 = 3_660 * 86_400_000_000;
+const SPAN_US_MAX: i64 = 3_660 * 86_400_000_000;
 
-/// A length of time in microseconds, never 0 and at most [`SPAN_US_MAX`].
+/// A length of time in microseconds, never 0 and at most ten years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub i64);
 

@@ -51,7 +51,6 @@ CODE_FAILED = 500
 CODE_BUSY = 503
 
 
-
 def has_failed(code: int) -> bool:
     """Whether a call that ended so counts as failed: by its service's fault, not its caller's."""
     return code >= CODE_FAILED or code == CODE_TIMEOUT

@@ -1,7 +1,7 @@
 //! Markdown to HTML for the book: raw HTML becomes text, links lead to where pages are served.
 //!
-//! Headings and codes of errors get names that links can point at, tables a frame that scrolls on narrow screens.
-//! Start at [`to_page`].
+//! Headings and codes of errors get names that links can point at, tables a frame that scrolls on
+//! narrow screens. Start at [`to_page`].
 
 use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, html};
 use pulldown_cmark_escape::escape_html;
