@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -86,10 +86,16 @@ struct Private {
     services: Arc<Mutex<Services>>,
     watched: Arc<Watched>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    /// Until it is stopped.
+    watching: std::sync::Mutex<Option<Watching>>,
     /// Whether its process is one that a killed Serin left.
     is_adopted: bool,
-    /// Holds the folder's lock until the bus is dropped.
+}
+
+/// The watch over the server, and the folder's lock.
+#[derive(Debug)]
+struct Watching {
+    task: JoinHandle<()>,
     _lock: File,
 }
 
@@ -166,9 +172,8 @@ impl Bus {
                 services,
                 watched,
                 stop,
-                task,
+                watching: std::sync::Mutex::new(Some(Watching { task, _lock: lock })),
                 is_adopted,
-                _lock: lock,
             }),
         })
     }
@@ -265,10 +270,13 @@ impl Bus {
     }
 
     /// Stops a private bus and waits until it is gone; leaves a joined one alone.
-    pub async fn stop(self) {
-        let Some(private) = self.private else { return };
+    pub async fn stop(&self) {
+        let Some(private) = &self.private else { return };
+        let watching = private.watching.lock();
+        let watching = watching.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(watching) = watching else { return };
         if private.stop.send(true).is_ok()
-            && let Err(error) = private.task.await
+            && let Err(error) = watching.task.await
         {
             tracing::error!(%error, "the watch over nats-server failed");
         }

@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serin_bus::{Bus, BusError, EventStream};
 use serin_lake::accept::AcceptTelemetry;
@@ -57,7 +57,8 @@ pub struct Ingest {
     progress: watch::Receiver<Progress>,
     stop: watch::Sender<bool>,
     failed: watch::Receiver<Option<IngestError>>,
-    task: JoinHandle<()>,
+    /// Until it is stopped.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Ingest {
@@ -126,7 +127,7 @@ impl Ingest {
             progress,
             stop,
             failed,
-            task,
+            task: Mutex::new(Some(task)),
         })
     }
 
@@ -183,9 +184,13 @@ impl Ingest {
     }
 
     /// Takes what the bus has by now no further, flushes what was taken, and ends.
-    pub async fn stop(self) -> Result<(), IngestError> {
+    pub async fn stop(&self) -> Result<(), IngestError> {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
+        let task = self.task.lock();
+        let task = task.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
             tracing::error!(%error, "the ingester's task broke");
             return Err(IngestError::Ended);
         }

@@ -417,15 +417,16 @@ impl Running {
             tracing::warn!("our own last events wait for the next start");
         }
         drop((self.watch, self.engine));
-        let ingest = Arc::into_inner(self.ingest).context("the ingester is still in use")?;
         let stopped = match stops_bus {
-            true => ingest.stop().await.context("cannot commit what was taken"),
+            true => {
+                let stopped = self.ingest.stop().await;
+                stopped.context("cannot commit what was taken")
+            }
             // It has ended by itself, and its error is told already.
             false => Ok(()),
         };
-        let bus = Arc::into_inner(self.bus).context("the bus is still in use")?;
         if stops_bus && stopped.is_ok() {
-            bus.stop().await;
+            self.bus.stop().await;
         }
         stopped
     }

@@ -96,12 +96,8 @@ impl<'a> Start<'a> {
         let options = bus_options(self.up, self.data.clone(), settings.events_bytes_max);
         let bus = Arc::new(Bus::start(options).await?);
         let started = self.beside(Arc::clone(&bus), lake, settings, bound).await;
-        if started.is_err() {
-            match Arc::into_inner(bus) {
-                Some(bus) if bus.is_adopted() => {}
-                Some(bus) => bus.stop().await,
-                None => tracing::warn!("the bus is still in use; `serin down` ends it"),
-            }
+        if started.is_err() && !bus.is_adopted() {
+            bus.stop().await;
         }
         started
     }
