@@ -24,16 +24,27 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// Of buckets alone, as `latency_buckets` of a beat holds them, in any order; their sum is not
+    /// known. A bucket beyond the last is the last, as for values past any request.
+    pub fn of_buckets(buckets: &[(u16, u64)]) -> Histogram {
+        let mut histogram = Histogram::default();
+        for &(bucket, count) in buckets.iter().filter(|(_, count)| *count > 0) {
+            histogram.count = histogram.count.saturating_add(count);
+            histogram.add(bucket.min(BUCKETS as u16 - 1), count);
+        }
+        histogram
+    }
+
     /// Counts one value.
     pub fn record(&mut self, value_us: u64) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.sum_us = self.sum_us.saturating_add(value_us);
         self.add(bucket_of(value_us), 1);
     }
 
     /// Adds another histogram.
     pub fn merge(&mut self, other: &Histogram) {
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
         for &(bucket, count) in &other.buckets {
             self.add(bucket, count);
@@ -42,17 +53,19 @@ impl Histogram {
 
     fn add(&mut self, bucket: u16, count: u64) {
         match self.buckets.binary_search_by_key(&bucket, |entry| entry.0) {
-            Ok(at) => self.buckets[at].1 += count,
+            Ok(at) => self.buckets[at].1 = self.buckets[at].1.saturating_add(count),
             Err(at) => self.buckets.insert(at, (bucket, count)),
         }
     }
 
     /// The value below which the share `q` (0 to 1) of the values lies, in microseconds; `None` when empty.
     pub fn quantile_us(&self, q: f64) -> Option<f64> {
-        let rank = (q.clamp(0.0, 1.0) * self.count as f64).ceil().max(1.0) as u64;
-        let mut seen = 0;
+        // As a float the count may be rounded up, past itself.
+        let rank = (q.clamp(0.0, 1.0) * self.count as f64).ceil() as u64;
+        let rank = rank.min(self.count).max(1);
+        let mut seen = 0_u64;
         self.buckets.iter().find_map(|&(bucket, count)| {
-            seen += count;
+            seen = seen.saturating_add(count);
             (seen >= rank).then(|| LOWEST_US * ((f64::from(bucket) + 0.5) / 4.0).exp2())
         })
     }
@@ -100,5 +113,20 @@ mod tests {
         }
         a.merge(&b);
         assert_eq!(a, both);
+    }
+
+    #[test]
+    fn buckets_that_nobody_counts_neither_panic_nor_get_lost() {
+        let last = BUCKETS as u16 - 1;
+        let odd = Histogram::of_buckets(&[(u16::MAX, u64::MAX), (3, 0), (last, 7), (2, 1)]);
+        assert_eq!((odd.count, odd.buckets.len()), (u64::MAX, 2));
+        let mut twice = odd.clone();
+        twice.merge(&odd);
+        twice.record(1);
+        let middle = |bucket: u16| Some(LOWEST_US * ((f64::from(bucket) + 0.5) / 4.0).exp2());
+        assert_eq!(twice.quantile_us(0.0), middle(0));
+        assert_eq!(twice.quantile_us(1.0), middle(last));
+        let rounded_up = Histogram::of_buckets(&[(5, (1 << 53) + 3)]);
+        assert_eq!(rounded_up.quantile_us(1.0), middle(5));
     }
 }

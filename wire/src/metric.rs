@@ -78,20 +78,44 @@ impl Observed {
     /// The first bucket begins at the least that was told, else at 0 where its bound is above that;
     /// of the last, which has no upper end, the largest that was told is the end, else its begin.
     pub fn quantile(&self, q: f64) -> Option<f64> {
-        if self.counts.len() != self.bounds.len() + 1 || self.bounds.is_empty() {
+        let edges = Edges {
+            bounds: &self.bounds,
+            min: self.min,
+            max: self.max,
+        };
+        edges.quantile(self.counts.iter().map(|count| *count as f64), q)
+    }
+}
+
+/// Where buckets begin and end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Edges<'a> {
+    pub(crate) bounds: &'a [f64],
+    pub(crate) min: Option<f64>,
+    pub(crate) max: Option<f64>,
+}
+
+impl Edges<'_> {
+    /// See [`Observed::quantile`]; the counts may be parts of one.
+    pub(crate) fn quantile(
+        self,
+        counts: impl ExactSizeIterator<Item = f64> + Clone,
+        q: f64,
+    ) -> Option<f64> {
+        if counts.len() != self.bounds.len() + 1 || self.bounds.is_empty() {
             return None;
         }
-        let all = self.counts.iter().copied().fold(0, u64::saturating_add);
-        if all == 0 {
+        let all: f64 = counts.clone().sum();
+        if all == 0.0 {
             return None;
         }
-        let rank = q.clamp(0.0, 1.0) * all as f64;
-        let mut below = 0_u64;
-        for (place, count) in self.counts.iter().enumerate() {
-            let upto = below.saturating_add(*count);
-            if *count > 0 && upto as f64 >= rank {
+        let rank = q.clamp(0.0, 1.0) * all;
+        let mut below = 0.0;
+        for (place, count) in counts.enumerate() {
+            let upto = below + count;
+            if count > 0.0 && upto >= rank {
                 let (from, to) = self.bucket(place);
-                let part = ((rank - below as f64) / *count as f64).clamp(0.0, 1.0);
+                let part = ((rank - below) / count).clamp(0.0, 1.0);
                 return Some(from + (to - from) * part);
             }
             below = upto;
@@ -100,7 +124,7 @@ impl Observed {
     }
 
     /// Where a bucket begins and ends.
-    fn bucket(&self, place: usize) -> (f64, f64) {
+    pub(crate) fn bucket(self, place: usize) -> (f64, f64) {
         let before = place
             .checked_sub(1)
             .and_then(|place| self.bounds.get(place));
