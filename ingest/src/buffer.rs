@@ -80,6 +80,8 @@ pub(crate) struct Inner {
     version: u64,
     watermark_us: Option<i64>,
     rows: u64,
+    /// Bytes of refused events among the rows that wait for the next flush.
+    refused_bytes: usize,
     fields: Vec<Field>,
     placed: Vec<Placed>,
     misfits: [u64; Misfit::ALL.len()],
@@ -147,6 +149,7 @@ impl Buffer {
             version: 0,
             watermark_us: None,
             rows: 0,
+            refused_bytes: 0,
             fields: Vec::new(),
             placed: Vec::new(),
             misfits: [0; Misfit::ALL.len()],
@@ -369,11 +372,21 @@ impl Inner {
             }
         }
         self.closed.push_back(closed);
+        self.refused_bytes = 0;
         Cut {
             number,
             tables: flushed,
             rows: std::mem::take(&mut self.rows),
         }
+    }
+
+    /// Takes room for a refused event, unless there are `bytes_max` of them since the last cut.
+    pub(crate) fn take_room_for_refused(&mut self, bytes: usize, bytes_max: usize) -> bool {
+        let has_room = self.refused_bytes.saturating_add(bytes) <= bytes_max;
+        if has_room {
+            self.refused_bytes += bytes;
+        }
+        has_room
     }
 
     /// How full it is.

@@ -6,6 +6,7 @@
 //! sends the same messages; one that was taken before is not sent at all. Start at
 //! [`Post::accept_body`].
 
+mod look;
 mod pieces;
 
 use std::sync::Arc;
@@ -18,20 +19,20 @@ use serin_bus::{EventStream, PublishError};
 use serin_lake::accept::{Numbered, RefusedLine, Unsent};
 use serin_lake::{Accept, AcceptError, Declared, Door, Receipt};
 use serin_wire::batch::{self, BatchWriter, Head, Id};
-use serin_wire::cloudevent::{self, DEFAULT_SERVICE, Defaults};
+use serin_wire::cloudevent::DEFAULT_SERVICE;
 use serin_wire::producer::NUMBER_MAX;
-use serin_wire::{Event, Number, Sealed, name, subject};
+use serin_wire::{Event, Number, Sealed, subject};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::buffer::Promised;
 use crate::decode::{ADMITTED_US, COLUMNS, NUMBER_TO, ulid_of};
-use crate::json;
 use crate::options::Edge;
 use crate::own_numbers::OwnNumbers;
 use crate::pipeline::Shared;
-use crate::refuse::{Reason, Refusal, admit};
+use crate::refuse::{Reason, Refusal};
 use crate::seen::hash_of;
 
+use look::NotTaken;
 use pieces::{Cut, PIECE_BYTES, Piece, pieces};
 
 /// Numbers that a numbered body has for its pieces; 32 MiB of text and more fit.
@@ -117,7 +118,10 @@ impl Post {
             Some(_) => Cut::ByText,
             None => Cut::Whole,
         };
-        let pieces = pieces(door, body, cut)?;
+        let pieces = pieces(door, body, cut).inspect_err(|error| {
+            let refusal = Refusal::new(Reason::Unreadable, error);
+            self.refuse(&NotTaken::of(refusal), body, now_us);
+        })?;
         let block = numbered
             .map(|numbered| Block::of(&numbered, pieces.len()))
             .transpose()?;
@@ -131,7 +135,14 @@ impl Post {
         let mut promised = Promised::default();
         let last = pieces.len().saturating_sub(1);
         for (at, piece) in pieces.iter().enumerate() {
-            let packed = self.pack(piece, block.as_ref(), now_us, &mut promised, &mut receipt);
+            let packed = self.pack(
+                piece,
+                block.as_ref(),
+                is_known,
+                now_us,
+                &mut promised,
+                &mut receipt,
+            );
             if is_known {
                 receipt.duplicates += packed.lines.len() as u64 + packed.duplicates;
                 continue;
@@ -170,6 +181,7 @@ impl Post {
         &self,
         piece: &Piece<'_>,
         block: Option<&Block>,
+        is_known: bool,
         now_us: i64,
         promised: &mut Promised,
         receipt: &mut Receipt,
@@ -182,11 +194,14 @@ impl Post {
             match self.check(text, is_import, now_us, &mut fields, promised) {
                 Ok(event) if self.is_seen(&event) => duplicates += 1,
                 Ok(event) => good.push((line, event)),
-                Err(refusal) => {
-                    self.shared.counters.refuse(refusal.reason);
+                Err(bad) => {
+                    // Of a body that was taken before, what was refused then is told and not kept again.
+                    if !is_known {
+                        self.refuse(&bad, text, now_us);
+                    }
                     receipt.refused.push(RefusedLine {
                         line,
-                        error: refusal.explanation,
+                        error: bad.refusal.explanation,
                     });
                 }
             }
@@ -212,31 +227,6 @@ impl Post {
             },
             duplicates,
         }
-    }
-
-    fn check<'a>(
-        &self,
-        text: &'a [u8],
-        is_import: bool,
-        now_us: i64,
-        fields: &mut Vec<json::Field>,
-        promised: &mut Promised,
-    ) -> Result<Event<'a>, Refusal> {
-        let defaults = Defaults {
-            now_us,
-            service: DEFAULT_SERVICE,
-        };
-        let event = cloudevent::parse_json(text, defaults)
-            .map_err(|error| Refusal::new(Reason::NotAnEvent, error))?;
-        // Serin's own types come from Serin's own SDK, never through a door.
-        name::check_type(&event.kind).map_err(|error| Refusal::new(Reason::Name, error))?;
-        admit(&event, &self.shared.limits, is_import, now_us)?;
-        let limits = &self.shared.limits;
-        let text = json::scan(&event.data, limits.string_bytes_max, fields)?;
-        let buffer = self.shared.buffer.hold();
-        buffer.check_room(&event.kind, text, fields, limits, promised)?;
-        drop(buffer);
-        Ok(event)
     }
 
     fn is_seen(&self, event: &Event<'_>) -> bool {
@@ -452,6 +442,8 @@ fn stop_at(receipt: &mut Receipt, lines: impl Iterator<Item = u64>, error: &Acce
 
 #[cfg(test)]
 mod tests {
+    use serin_wire::cloudevent::{self, Defaults};
+
     use super::*;
 
     /// The default limit of NATS, less the room the bus keeps for headers.

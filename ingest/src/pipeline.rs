@@ -15,7 +15,7 @@ use crate::decode::{self, Bad, Found, Incoming, ulid_of};
 use crate::options::Limits;
 use crate::producer::{Producers, RANGES_MAX, Taken};
 use crate::refuse::{Reason, Refusal};
-use crate::refused::{self, Budget, Refused};
+use crate::refused::{self, Refused};
 use crate::seal::Seals;
 use crate::seen::{Seen, hash_of};
 use crate::stats::{Counters, add};
@@ -47,13 +47,20 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Counts a refusal, and keeps the event as a row as far as there is room.
+    pub(crate) fn refuse(&self, buffer: &mut Inner, refused: Refused<'_>, refusal: &Refusal) {
+        self.counters.refuse(refusal.reason);
+        if !refused::keep(buffer, &self.limits, refused, refusal) {
+            add(&self.counters.refused_not_kept, 1);
+        }
+    }
 }
 
 /// The state of one reader of the bus.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     shared: Arc<Shared>,
-    budget: Budget,
     seals: Seals,
     /// Up to where the bus was taken.
     taken: Position,
@@ -72,7 +79,6 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     pub(crate) fn new(shared: Arc<Shared>, position: Position, taken_us: Option<i64>) -> Pipeline {
         Pipeline {
-            budget: Budget::new(shared.limits.refused_bytes_max),
             shared,
             seals: Seals::default(),
             taken: position,
@@ -154,9 +160,9 @@ impl Pipeline {
         let mut count = Count::default();
         decode::events(incoming, &mut |is_import, found| match found {
             Ok(found) if let Some(refusal) = &refusal => {
-                self.refuse_event(&shared, &mut buffer, &found.event, incoming, refusal);
+                refuse_event(&shared, &mut buffer, &found.event, incoming, refusal);
             }
-            Ok(found) => self.event(
+            Ok(found) => take_event(
                 &shared,
                 &mut buffer,
                 &mut count,
@@ -164,84 +170,11 @@ impl Pipeline {
                 &found,
                 incoming,
             ),
-            Err(bad) => self.bad(&shared, &mut buffer, &bad, incoming),
+            Err(bad) => refuse_unread(&shared, &mut buffer, &bad, incoming),
         });
         add(&shared.counters.events, count.events);
         add(&shared.counters.late, count.late);
         add(&shared.counters.duplicates, count.duplicates);
-    }
-
-    fn event(
-        &mut self,
-        shared: &Shared,
-        buffer: &mut Inner,
-        count: &mut Count,
-        is_import: bool,
-        found: &Found<'_>,
-        incoming: &Incoming<'_>,
-    ) {
-        let event = &found.event;
-        if found.is_client_id {
-            let hash = hash_of(&event.service, &event.id);
-            let seen = &mut shared.identities().seen;
-            if !seen.take(hash, incoming.taken_us, is_import) {
-                count.duplicates += 1;
-                return;
-            }
-        }
-        match buffer.append(event, &shared.limits, is_import, incoming.admitted_us()) {
-            Ok(()) => {
-                count.events += 1;
-                let is_late = buffer
-                    .watermark_us()
-                    .is_some_and(|mark| event.time_us <= mark);
-                count.late += u64::from(is_late && !is_import);
-            }
-            Err(refusal) => self.refuse_event(shared, buffer, event, incoming, &refusal),
-        }
-    }
-
-    fn refuse_event(
-        &mut self,
-        shared: &Shared,
-        buffer: &mut Inner,
-        event: &Event<'_>,
-        incoming: &Incoming<'_>,
-        refusal: &Refusal,
-    ) {
-        let refused = Refused {
-            id: &event.id,
-            service: &event.service,
-            kind: &event.kind,
-            payload: &event.data,
-            arrived_us: incoming.taken_us,
-        };
-        self.refuse(shared, buffer, refused, refusal);
-    }
-
-    fn bad(&mut self, shared: &Shared, buffer: &mut Inner, bad: &Bad<'_>, incoming: &Incoming<'_>) {
-        let subject = serin_wire::subject::parse_event(incoming.subject);
-        let refused = Refused {
-            id: "",
-            service: subject.map_or("", |subject| subject.service),
-            kind: subject.and_then(|subject| subject.kind).unwrap_or_default(),
-            payload: bad.payload,
-            arrived_us: incoming.taken_us,
-        };
-        self.refuse(shared, buffer, refused, &bad.refusal);
-    }
-
-    fn refuse(
-        &mut self,
-        shared: &Shared,
-        buffer: &mut Inner,
-        refused: Refused<'_>,
-        refusal: &Refusal,
-    ) {
-        shared.counters.refuse(refusal.reason);
-        if !refused::keep(buffer, &mut self.budget, &shared.limits, refused, refusal) {
-            add(&shared.counters.refused_not_kept, 1);
-        }
     }
 
     /// Takes a message of telemetry: a beat with its seal, spans, logs or requests.
@@ -322,7 +255,6 @@ impl Pipeline {
         drop(identities);
         self.cut = self.taken;
         self.since_us = None;
-        self.budget.renew();
         Some(Flush {
             number: cut.number,
             tables: cut.tables,
@@ -330,6 +262,64 @@ impl Pipeline {
             now_us,
         })
     }
+}
+
+fn take_event(
+    shared: &Shared,
+    buffer: &mut Inner,
+    count: &mut Count,
+    is_import: bool,
+    found: &Found<'_>,
+    incoming: &Incoming<'_>,
+) {
+    let event = &found.event;
+    if found.is_client_id {
+        let hash = hash_of(&event.service, &event.id);
+        let seen = &mut shared.identities().seen;
+        if !seen.take(hash, incoming.taken_us, is_import) {
+            count.duplicates += 1;
+            return;
+        }
+    }
+    match buffer.append(event, &shared.limits, is_import, incoming.admitted_us()) {
+        Ok(()) => {
+            count.events += 1;
+            let is_late = buffer
+                .watermark_us()
+                .is_some_and(|mark| event.time_us <= mark);
+            count.late += u64::from(is_late && !is_import);
+        }
+        Err(refusal) => refuse_event(shared, buffer, event, incoming, &refusal),
+    }
+}
+
+fn refuse_event(
+    shared: &Shared,
+    buffer: &mut Inner,
+    event: &Event<'_>,
+    incoming: &Incoming<'_>,
+    refusal: &Refusal,
+) {
+    let refused = Refused {
+        id: &event.id,
+        service: &event.service,
+        kind: &event.kind,
+        payload: &event.data,
+        arrived_us: incoming.taken_us,
+    };
+    shared.refuse(buffer, refused, refusal);
+}
+
+fn refuse_unread(shared: &Shared, buffer: &mut Inner, bad: &Bad<'_>, incoming: &Incoming<'_>) {
+    let subject = serin_wire::subject::parse_event(incoming.subject);
+    let refused = Refused {
+        id: "",
+        service: subject.map_or("", |subject| subject.service),
+        kind: subject.and_then(|subject| subject.kind).unwrap_or_default(),
+        payload: bad.payload,
+        arrived_us: incoming.taken_us,
+    };
+    shared.refuse(buffer, refused, &bad.refusal);
 }
 
 fn too_many_holes(number: &Number) -> Refusal {

@@ -1,7 +1,6 @@
 //! Why an event is not taken: each reason is counted, explained, and kept in the table `refused`.
 //!
-//! Nothing is dropped in silence. What a door refuses is told to the client instead and only
-//! counted; what came over the bus had been acknowledged and lands in the table. Start at [`admit`].
+//! Nothing is dropped in silence: what a door refuses is told to its client too. Start at [`admit`].
 
 use serin_wire::{Event, name};
 

@@ -1,4 +1,4 @@
-//! The table `refused`: what was acknowledged and could not be taken, with its reason.
+//! The table `refused`: what could not be taken, with its reason, whether it came over the bus or by a door.
 //!
 //! Bounded: a payload is cut, and past a budget of bytes per flush events are only counted. On disk
 //! the table has its own retention. A row's time is the time of arrival, since the event's own may
@@ -34,31 +34,9 @@ pub(crate) struct Refused<'a> {
     pub(crate) arrived_us: i64,
 }
 
-/// The bytes that may still be kept until the next flush.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    left: usize,
-    bytes_max: usize,
-}
-
-impl Budget {
-    pub(crate) fn new(bytes_max: usize) -> Budget {
-        Budget {
-            left: bytes_max,
-            bytes_max,
-        }
-    }
-
-    /// A new flush begins.
-    pub(crate) fn renew(&mut self) {
-        self.left = self.bytes_max;
-    }
-}
-
 /// Keeps a refused event as a row; `false` where the budget is used up and it is only counted.
 pub(crate) fn keep(
     buffer: &mut Inner,
-    budget: &mut Budget,
     limits: &Limits,
     refused: Refused<'_>,
     refusal: &Refusal,
@@ -74,10 +52,9 @@ pub(crate) fn keep(
         "payload": payload,
     });
     let data = data.to_string();
-    if data.len() > budget.left {
+    if !buffer.take_room_for_refused(data.len(), limits.refused_bytes_max) {
         return false;
     }
-    budget.left -= data.len();
     let row = Event {
         id: Cow::Owned(cut(refused.id, TEXT_BYTES_MAX)),
         kind: Cow::Borrowed("refused"),

@@ -24,8 +24,7 @@ pub struct IngestStats {
     pub duplicates: u64,
     /// Events refused, by reason; those of the doors too.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Of these, how many came over the bus and are not in the table `refused`, because there were
-    /// too many of them.
+    /// Of these, how many are not in the table `refused`, because there were too many of them.
     pub refused_not_kept: u64,
     /// Values that went to the column `_rest`, by reason.
     pub rest: BTreeMap<&'static str, u64>,

@@ -229,7 +229,8 @@ async fn what_the_door_takes_is_stored() {
     assert!(receipt.refused[1].error.contains("\"z\""), "{receipt:?}");
     ingest.flush().await.expect("a flush");
     let snapshot = lake.snapshot();
-    assert_eq!((rows(&snapshot, "a"), rows(&snapshot, "refused")), (2, 0));
+    // What its client was told is kept too, for whoever looks after Serin.
+    assert_eq!((rows(&snapshot, "a"), rows(&snapshot, "refused")), (2, 3));
     ingest.stop().await.expect("it stops");
     place.end().await;
 }
@@ -272,7 +273,7 @@ async fn types_of_one_body_count_together() {
     let snapshot = lake.snapshot();
     assert_eq!(
         (rows(&snapshot, "t499"), rows(&snapshot, "refused")),
-        (2, 0)
+        (2, 201)
     );
     ingest.stop().await.expect("it stops");
     place.end().await;
@@ -409,6 +410,73 @@ async fn purged_messages_are_a_recorded_gap() {
         (3, 2)
     );
     ingest.stop().await.expect("it stops");
+    place.end().await;
+}
+
+/// What a door refuses is kept as what the bus brought: once a body, whole bodies too, within the same
+/// bound; and the event may come again, mended, under its own identity.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_door_refuses_rests_in_the_same_table() {
+    let place = Place::new().await;
+    let options = IngestOptions {
+        limits: Limits {
+            string_bytes_max: 10,
+            refused_bytes_max: 2_000,
+            ..Limits::default()
+        },
+        ..lazy()
+    };
+    let (lake, ingest) = place.start(options).await;
+    let body = |text: &str| {
+        format!(
+            "{{\"type\":\"order.paid\",\"source\":\"/shop\",\"id\":\"o-1\",\"data\":{{\"t\":\"{text}\"}}}}\nnonsense"
+        )
+    };
+    for _ in 0..2 {
+        // The second time it is known: nothing is kept again.
+        let receipt = post(
+            &ingest,
+            Door::Ndjson,
+            &body("too long a text"),
+            Some("file/0/1"),
+        )
+        .await;
+        assert_eq!(receipt.refused.len(), 2, "{receipt:?}");
+        until(&ingest, "its number is taken", |stats| {
+            stats.taken.sequence == 1
+        })
+        .await;
+    }
+    let mended = post(&ingest, Door::Ndjson, &body("short"), Some("file/0/2")).await;
+    assert_eq!((mended.accepted, mended.refused.len()), (1, 1));
+    let whole = Bytes::from_static(b"no array");
+    let whole = ingest.door().accept(Door::Batch, whole, None).await;
+    assert!(matches!(whole, Err(AcceptError::Bad(_))), "{whole:?}");
+    until(&ingest, "the mended one is taken", |stats| {
+        stats.events == 1
+    })
+    .await;
+    let counted = &ingest.stats().refused;
+    let reasons = ["not-an-event", "string-length", "unreadable"];
+    assert_eq!(reasons.map(|reason| counted[reason]), [2, 1, 1]);
+    ingest.flush().await.expect("a flush");
+    assert_eq!(rows(&lake.snapshot(), "refused"), 4);
+    for _ in 0..100 {
+        let one = Bytes::from_static(b"nonsense");
+        drop(ingest.door().accept(Door::One, one, None).await);
+    }
+    ingest.flush().await.expect("a flush");
+    let kept = rows(&lake.snapshot(), "refused") - 4;
+    assert!((2..30).contains(&kept), "{kept}");
+    assert_eq!(ingest.stats().refused_not_kept, 100 - kept);
+    ingest.stop().await.expect("it stops");
+    let sql = r#"SELECT type, service, reason, explanation, payload FROM lake.main."refused"
+        WHERE reason = 'string-length'"#;
+    let found = duckdb(&place.catalogue(), &[sql])[0][0].clone();
+    let text = |column: usize| found[column].as_str().unwrap_or_default();
+    assert_eq!((text(0), text(1)), ("order.paid", "shop"));
+    assert!(text(3).contains("ingest.string_kib_max"), "{found}");
+    assert!(text(4).contains("too long a text"), "{found}");
     place.end().await;
 }
 
