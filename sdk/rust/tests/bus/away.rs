@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use serin_sdk::{Options, Serin};
@@ -45,6 +46,35 @@ async fn events_wait_for_a_bus_that_is_away() {
     assert_eq!(serin.counts().dropped, BTreeMap::new());
     drop(serin);
     assert!(!has_segments(&folder.spill()));
+    bus.stop().await;
+}
+
+/// async-nats queues 2,048 messages while disconnected, and then blocks whoever publishes, for ever.
+#[tokio::test]
+async fn more_messages_than_the_client_queues_wait_for_the_bus() {
+    const MESSAGES: u64 = 3_000;
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let serin = Serin::connect(folder.options(&bus)).expect("connected");
+    emit_numbers(&serin, 0..1);
+    flush(&serin).await;
+    bus.stop().await;
+    for n in 1..MESSAGES {
+        emit_numbers(&serin, n..n + 1);
+        // What is asked to be flushed is a message of its own.
+        assert_eq!(serin.flush().now_or_never(), None);
+    }
+    wait_for(|| has_segments(&folder.spill())).await;
+    let bus = folder.start().await;
+    flush(&serin).await;
+    let found = stream(&bus).await;
+    check_all(&found, MESSAGES);
+    assert_eq!(
+        found.last().map(|event| event.message.number),
+        Some(MESSAGES)
+    );
+    assert_eq!(serin.counts().dropped, BTreeMap::new());
+    drop(serin);
     bus.stop().await;
 }
 
