@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from . import clock
+from .trouble import Trouble
 from .wire import subject as subjects
 
 Handler = Callable[[Msg], Awaitable[None]]
@@ -109,7 +110,7 @@ class Bus:
         self._connected = asyncio.Event()
         self._task: Optional[asyncio.Task[None]] = None
         self._is_ending = False
-        self._said: Optional[str] = None
+        self._trouble = Trouble()
         self._wanted: List[_Wanted] = []
         #: Rises with each connection, so that one knows which sendings died with one.
         self.connection = 0
@@ -229,7 +230,7 @@ class Bus:
     async def _stands(self) -> None:
         self.connection += 1
         self.found_again = clock.monotonic() if self.connection > 1 else None
-        self._said = None
+        self._trouble.end()
         self._connected.set()
         self._on_change()
 
@@ -243,8 +244,7 @@ class Bus:
     async def _tell(self, error: Exception) -> None:
         """Says once what is wrong, not at each of ten tries a second."""
         said = f"{type(error).__name__}: {error}"
-        if said != self._said and not self._is_ending:
-            self._said = said
+        if self._trouble.is_news(said, clock.monotonic()) and not self._is_ending:
             _log.warning("the bus: %s", said)
 
 

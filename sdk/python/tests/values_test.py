@@ -28,6 +28,7 @@ from serin.queue import Batch, Queue
 from serin.segment import checksum
 from serin.sample import Offer, Sampler
 from serin.span import Spans
+from serin.trouble import Trouble
 from serin.spill import Spill
 from serin.testing import recording
 from serin.usage import CpuShare
@@ -387,6 +388,17 @@ class ValuesTest(unittest.TestCase):
                 batch.read(message)
             except (batch.BatchError, UnicodeDecodeError):
                 pass
+
+
+class TroubleTest(unittest.TestCase):
+    def test_who_is_turned_away_for_a_moment_is_not_told_of(self) -> None:
+        trouble = Trouble()
+        away, refused = "AuthorizationError: nats: authorization failed", "Error: permissions"
+        told = [trouble.is_news(away, now) for now in (0.0, 0.1)]
+        trouble.end()
+        told += [trouble.is_news(away, now) for now in (1.0, 1.5, 2.0, 2.5)]
+        self.assertEqual(told, [False, False, False, False, True, False])
+        self.assertEqual([trouble.is_news(refused, 2.0) for _ in range(2)], [True, False])
 
 
 if __name__ == "__main__":

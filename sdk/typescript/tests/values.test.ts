@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { Trouble } from "../dist/bus/trouble.js";
 import { merge } from "../dist/calls/packet.js";
 import { hasTrial, otherThan, slotOf, versionOf } from "../dist/calls/route.js";
 import { Ring } from "../dist/memory/ring.js";
@@ -179,4 +180,14 @@ test("a moment does not change the share of a core", () => {
   assert.equal(share.next(1_510_000, 1_010), 0.5);
   // What was used in that moment is in the next share.
   assert.equal(share.next(2_490_000, 2_000), 0.99);
+});
+
+test("a bus that turns us away for a moment is not told of, one that goes on is, once", () => {
+  const [away, refused] = ["authorization violation", "permissions violation"];
+  const trouble = new Trouble();
+  const told = (said: string, ...timesMs: number[]) => timesMs.map((nowMs) => trouble.isNews(said, nowMs));
+  assert.deepEqual(told(away, 0, 100), [false, false]);
+  trouble.end();
+  assert.deepEqual(told(away, 900, 1_800, 1_900, 2_000), [false, false, true, false]);
+  assert.deepEqual(told(refused, 2_000, 2_001), [true, false]);
 });

@@ -20,6 +20,7 @@ import {
 import type { Address } from "../options.js";
 import { inbox } from "../subject.js";
 import { within } from "../within.js";
+import { Trouble } from "./trouble.js";
 
 /** Headers to send, in order; a name may stand more than once. */
 export type HeaderPairs = readonly (readonly [name: string, value: string])[];
@@ -63,7 +64,7 @@ export class Bus {
   #waiting: (() => void)[] = [];
   #client: NatsConnection | undefined;
   #isEnding = false;
-  #said = "";
+  readonly #trouble = new Trouble();
   #retry: NodeJS.Timeout | undefined;
   /** When the bus was found again, by `performance.now()`; `undefined` before a second connection. */
   foundAgainMs: number | undefined;
@@ -175,7 +176,7 @@ export class Bus {
     this.#client = client;
     this.connection += 1;
     if (this.connection > 1) this.foundAgainMs = performance.now();
-    this.#said = "";
+    this.#trouble.end();
     for (const wanted of this.#wanted) this.#make(wanted);
     void this.#watch(client);
     const waiting = this.#waiting;
@@ -203,9 +204,8 @@ export class Bus {
   /** Says once what is wrong, not at each of ten tries a second. */
   #tell(error: unknown): void {
     const said = error instanceof Error ? error.message : String(error);
-    if (said === this.#said || this.#isEnding) return;
-    this.#said = said;
-    this.#warn(`the bus: ${said}`);
+    const isNews = this.#trouble.isNews(said, performance.now());
+    if (isNews && !this.#isEnding) this.#warn(`the bus: ${said}`);
   }
 }
 
