@@ -19,9 +19,9 @@ pub(crate) const ALLOWED: &[&str] = &[
     "last_value", "lcm", "lead", "least", "left", "length", "levenshtein", "ln", "log", "log10",
     "log2", "lower", "ltrim", "make_date", "make_time", "max", "mean", "median", "min",
     "named_struct", "nanvl", "now", "nth_value", "ntile", "nullif", "nvl", "nvl2", "octet_length",
-    "overlay", "percent_rank", "percentile_cont", "pi", "position", "pow", "power", "quantile_cont",
-    "radians", "rand", "random", "rank", "regexp_count", "regexp_instr", "regexp_like", "regexp_match",
-    "regexp_replace", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2",
+    "overlay", "percent_rank", "percentile_cont", "pi", "position", "pow", "power", "quantile",
+    "quantile_cont", "radians", "rand", "random", "rank", "regexp_count", "regexp_instr",
+    "regexp_like", "regexp_match", "regexp_replace", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2",
     "regr_slope", "regr_sxx", "regr_sxy", "regr_syy", "replace", "reverse", "right", "round", "row",
     "row_number", "rtrim", "signum", "sin", "sinh", "split_part", "sqrt", "starts_with", "stddev",
     "stddev_pop", "stddev_samp", "string_agg", "strpos", "struct", "substr", "substr_index",
@@ -107,7 +107,7 @@ mod tests {
             .chain(state.window_functions().keys())
             .chain(state.table_functions().keys())
             .map(String::as_str)
-            .chain(["time_bucket"])
+            .chain(["time_bucket", "quantile"])
             .collect();
         let known: BTreeSet<&str> = ALLOWED
             .iter()

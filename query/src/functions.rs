@@ -1,6 +1,7 @@
 //! SQL functions that people expect of a time series: `time_bucket`.
 //!
-//! `rate`, `p50` … `p99` are rewritten by the guard; all others are DataFusion's.
+//! `rate`, `p50` … `p99` are rewritten by the guard, the latter to `quantile` beside; all others are
+//! DataFusion's.
 
 use std::sync::Arc;
 

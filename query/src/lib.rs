@@ -21,6 +21,7 @@ mod functions;
 mod names;
 mod plain;
 mod prune;
+mod quantile;
 mod session;
 mod table;
 

@@ -10,6 +10,7 @@ use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use serin_lake::Snapshot;
+use serin_wire::PoolError;
 use serin_yaml::{meant, slip_of};
 
 use crate::error::QueryError;
@@ -25,7 +26,12 @@ pub(crate) fn explain(root: &DataFusionError) -> QueryError {
     match root {
         DataFusionError::ArrowError(error, _) => arrow(error),
         DataFusionError::SchemaError(error, _) => schema(error),
-        DataFusionError::External(_) => external(&root.strip_backtrace()),
+        DataFusionError::External(error) => match error.downcast_ref::<PoolError>() {
+            Some(odd) => QueryError::Value {
+                message: odd.to_string(),
+            },
+            None => external(&root.strip_backtrace()),
+        },
         _ => text(&without_head(&root.strip_backtrace())),
     }
 }

@@ -1,6 +1,6 @@
 //! Our own functions in SQL, put into DataFusion's words: `rate`, `p50` … `p99`.
 //!
-//! `p95(x)` becomes an approximate percentile, `rate(x)` a sum per second of the step that the same
+//! `p95(x)` becomes `quantile(x, 0.95)`, `rate(x)` a sum per second of the step that the same
 //! SELECT buckets by. Column headings stay as written. Start at [`select`].
 
 use std::ops::ControlFlow;
@@ -86,10 +86,7 @@ impl VisitorMut for Rewriter {
             arguments(function),
         ) {
             (name @ ("p50" | "p90" | "p95" | "p99"), [argument]) => {
-                format!(
-                    "approx_percentile_cont(CAST({argument} AS DOUBLE), 0.{}){tail}",
-                    &name[1..]
-                )
+                format!("quantile({argument}, 0.{}){tail}", &name[1..])
             }
             ("rate", of) if of.len() < 2 => {
                 let Some(seconds) = self.seconds else {

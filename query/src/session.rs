@@ -14,7 +14,7 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
@@ -28,6 +28,7 @@ use crate::guard::Admitted;
 use crate::limits::Limits;
 use crate::names;
 use crate::plain;
+use crate::quantile::Quantile;
 use crate::table::LakeTable;
 
 /// In how many pieces a query runs at a time.
@@ -83,6 +84,7 @@ pub(crate) fn context(runtime: Arc<RuntimeEnv>) -> SessionContext {
     }
     let context = SessionContext::new_with_state(state);
     context.register_udf(ScalarUDF::from(TimeBucket::new()));
+    context.register_udaf(AggregateUDF::from(Quantile::new()));
     context
 }
 

@@ -179,8 +179,8 @@ impl KpiPlan {
         }
     }
 
-    /// Whether its values are near the true ones, not equal to them: quantiles come from a t-digest,
-    /// distinct counts from a HyperLogLog.
+    /// Whether its values are near the true ones, not equal to them: quantiles come from a t-digest or
+    /// from the buckets of histograms, distinct counts from a HyperLogLog.
     pub fn is_approximate(&self) -> bool {
         let is_own = match &self.0.node {
             Node::Simple(simple) => {

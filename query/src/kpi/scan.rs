@@ -19,6 +19,7 @@ use serin_lake::TableView;
 use super::plan::{Aggregate, Leaf, Simple};
 use crate::functions;
 use crate::limits::Range;
+use crate::quantile;
 use crate::table::LakeTable;
 
 /// The values of the dimensions asked for, in their order.
@@ -156,9 +157,7 @@ fn aggregate(leaf: &Leaf) -> Expr {
         Aggregate::Min => aggregates::min(number()),
         Aggregate::Max => aggregates::max(number()),
         Aggregate::Distinct => aggregates::approx_distinct(argument),
-        Aggregate::Quantile(share) => {
-            aggregates::approx_percentile_cont(number().sort(true, false), lit(share), None)
-        }
+        Aggregate::Quantile(share) => quantile::quantile(argument, share),
     }
 }
 

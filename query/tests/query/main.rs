@@ -11,3 +11,4 @@ mod fixture;
 mod hostile;
 mod kpi;
 mod newest;
+mod quantiles;
