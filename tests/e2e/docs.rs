@@ -205,7 +205,7 @@ fn plain_path() -> Result<std::ffi::OsString> {
 
 /// Runs what follows in a network of its own, so that the ports of the pages are free; where the
 /// machine gives none, they must be free on the machine.
-fn own_network() -> Command {
+pub(crate) fn own_network() -> Command {
     let python = place::python().get_program().to_owned();
     for unshare in [&["--net"][..], &["--map-root-user", "--net"]] {
         let mut command = Command::new("unshare");

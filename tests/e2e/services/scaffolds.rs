@@ -13,6 +13,7 @@ use serin_tests::wait::until;
 use serin_tests::{Serin, place};
 
 use super::SOON;
+use crate::docs::own_network;
 
 /// Asks a service's endpoint over the bus, as a client that knows no versions.
 pub(super) async fn ask(
@@ -81,7 +82,61 @@ async fn answers(serin: &Serin, name: &str) -> Result<()> {
         let sql = format!("SELECT count(DISTINCT endpoint) FROM requests WHERE service = '{name}'");
         Ok((serin.sql_number(&sql).await? == 2).then_some(()))
     })
+    .await?;
+    until("its dashboard shows them by its KPI", SOON, async || {
+        let shown = serin
+            .get(&format!("/api/v1/dashboards/{name}/data"))
+            .await?;
+        let panels = &shown["panels"];
+        let is_line = panels["greetings"]["state"] == "ok";
+        Ok((is_line && panels["total"]["data"]["value"] == 3.0).then_some(()))
+    })
     .await
+}
+
+/// Everything in one script, which sees no network but its own: `serin` is `$1`.
+const WITHOUT_A_NETWORK: &str = r#"
+set -eu
+[ "$(tail -n +2 /proc/net/route | wc -l)" = 0 ]
+"$1" up . --listen 127.0.0.1:0 --gateway 127.0.0.1:0 --no-hello >up.log 2>&1 &
+trap '"$1" down >/dev/null' EXIT
+until [ -f .serin/run.json ]; do kill -0 $!; sleep 0.05; done
+gateway=$(sed -n 's/.*"gateway": "\([^"]*\)".*/\1/p' .serin/run.json)
+for lang in script python typescript; do
+  "$1" new "my-$lang" --lang "$lang"
+  "$1" deploy "my-$lang"
+  curl -fs "$gateway/my-$lang/?name=Ada" | grep -q 'Hello, Ada'
+done
+(cd services/my-python && PYTHONPATH=../../.serin/sdk/python python3 -m unittest main_test)
+(cd services/my-typescript && npm test --silent)
+"#;
+
+#[tokio::test]
+async fn without_a_network_new_services_answer_and_pass_their_tests() -> Result<()> {
+    let dir = place::fresh_folder()?;
+    // Away from the tree: what a service needs is in the binary alone.
+    let serin = dir.path().join("serin");
+    fs::copy(place::serin()?, &serin)?;
+    let work = dir.path().join("work");
+    fs::create_dir(&work)?;
+    let mut script = own_network();
+    if script.get_program() == "env" {
+        let why = anyhow::anyhow!("this user may not make a network namespace");
+        return skip("new services without a network", &why);
+    }
+    script
+        .args(["bash", "-c", WITHOUT_A_NETWORK, "bash"])
+        .arg(&serin);
+    script.current_dir(&work).env_remove("PYTHONPATH");
+    script.env("SERIN_NATS_SERVER", place::nats_server()?);
+    let output = tokio::process::Command::from(script).output().await?;
+    ensure!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 #[tokio::test]
