@@ -12,7 +12,7 @@ use crate::measured::Measured;
 use crate::project::{Project, cargo};
 use crate::steps::{note, on_path, step};
 use crate::test::{Parts, Skipped, build_for_tests};
-use crate::up;
+use crate::{dist, up};
 
 /// Runs every test in its long form, or those that the arguments of the test runner name.
 pub(crate) fn slow(project: &Project, args: &[String]) -> Result<()> {
@@ -21,6 +21,8 @@ pub(crate) fn slow(project: &Project, args: &[String]) -> Result<()> {
     build_for_tests(project)?;
     let skipped = Skipped::begin(project)?;
     skipped.give_to(&mut parts);
+    let pack = || dist::pack(project, &binary);
+    parts.name_archive(step("pack what is handed out", pack)?);
     let mut measured = Measured::default();
     step("all tests in their long form", || {
         let mut command = Command::new(cargo());

@@ -42,9 +42,7 @@ pub(crate) fn test(project: &Project, args: &[String]) -> Result<()> {
     let archive = step("pack the debug build as it is handed out", || {
         dist::pack(project, &project.target.join("debug/serin"))
     })?;
-    parts
-        .environment
-        .push(("SERIN_ARCHIVE", archive.into_os_string()));
+    parts.name_archive(archive);
     npm_tests(project, &parts)?;
     step("Rust, browser and fault tests", || {
         rust_tests(project, &mut parts, false, args)
@@ -160,6 +158,12 @@ impl Parts {
         let exporters = tools::python_packages(project, "otlp", &tools::TELEMETRY_PACKAGES)?;
         parts.python.paths.push(exporters);
         Ok(parts)
+    }
+
+    /// Lets tests find what is handed out.
+    pub(crate) fn name_archive(&mut self, archive: PathBuf) {
+        self.environment
+            .push(("SERIN_ARCHIVE", archive.into_os_string()));
     }
 
     /// Lets a command find the parts.
