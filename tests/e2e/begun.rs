@@ -1,6 +1,9 @@
-//! What `serin up` says when it begins: where the web services are, or why it does not begin; and that
-//! whoever ends it meanwhile finds nothing left.
+//! What `serin up` says when it begins: where the web services are, or why it does not begin; that it opens
+//! the browser, signed in; and that whoever ends it meanwhile finds nothing left.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -68,5 +71,47 @@ async fn a_signal_during_the_start_leaves_nothing_behind() -> Result<()> {
     let ended = until("it has ended", SOON, async || serin.ended()).await?;
     ensure!(ended.success(), "{ended}: {}", serin.said());
     ensure!(serin_bus::running(&data).is_none(), "the bus goes on");
+    Ok(())
+}
+
+/// The browser of this machine is a script, which writes down what it is to open; `script` is the terminal.
+#[tokio::test]
+async fn the_browser_is_opened_signed_in() -> Result<()> {
+    let folder = place::fresh_folder()?;
+    let (work, opened) = (folder.path().join("work"), folder.path().join("opened"));
+    fs::create_dir(&work)?;
+    let browser = folder.path().join("xdg-open");
+    fs::write(
+        &browser,
+        format!("#!/bin/sh\necho \"$1\" > '{}'\n", opened.display()),
+    )?;
+    fs::set_permissions(&browser, fs::Permissions::from_mode(0o755))?;
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [folder.path().to_owned()].into_iter();
+    let path = std::env::join_paths(folders.chain(std::env::split_paths(&inherited)))?;
+    let serin = Serin::prepared(&work)?;
+    let up = format!(
+        "'{}' up . --listen 127.0.0.1:0 --gateway 127.0.0.1:0",
+        place::serin()?.display()
+    );
+    let mut terminal = Command::new("script")
+        .args(["-qefc", &up, "/dev/null"])
+        .current_dir(&work)
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot start script")?;
+    let link = until("the browser is opened", SOON, async || {
+        let link = fs::read_to_string(&opened)?;
+        Ok(link.ends_with('\n').then(|| link.trim().to_owned()))
+    })
+    .await?;
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let answer = client.build()?.get(&link).send().await?;
+    ensure!(answer.status().is_redirection(), "{}", answer.status());
+    ensure!(answer.headers().contains_key("set-cookie"), "{answer:?}");
+    serin.run(&["down"]).await?;
+    ensure!(terminal.wait()?.success());
     Ok(())
 }

@@ -233,7 +233,26 @@ async fn traces_are_found_and_drawn_and_the_map_counts_right() -> Result<()> {
     browser
         .until("location.pathname === '/d/service' && location.search.includes('cart')")
         .await?;
-    browser.is_faultless().await
+    browser.is_faultless().await?;
+    up_and_down_are_on_the_page_of_a_service(&serin).await
+}
+
+/// Who calls a service and whom it calls, without a set-up.
+async fn up_and_down_are_on_the_page_of_a_service(serin: &Serin) -> Result<()> {
+    for (service, panel, expected) in [
+        ("cart", "callers", vec!["web"]),
+        ("web", "callers", vec!["gateway"]),
+        ("web", "calls", vec!["cart"]),
+        ("cart", "calls", vec![]),
+    ] {
+        let path = format!("/api/v1/dashboards/service/data?var.service={service}");
+        let shown = serin.get(&path).await?;
+        let rows = shown["panels"][panel]["data"]["rows"].as_array();
+        let rows = rows.map(Vec::as_slice).unwrap_or_default();
+        let others: Vec<_> = rows.iter().filter_map(|row| row[0].as_str()).collect();
+        ensure!(others == expected, "{panel} of {service}: {shown}");
+    }
+    Ok(())
 }
 
 const KPI: &str = "kpis:

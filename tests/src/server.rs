@@ -33,6 +33,7 @@ pub struct Serin {
     program: Option<PathBuf>,
     /// Beside what every start gets.
     environment: Vec<(String, String)>,
+    options: Vec<String>,
     http: Client,
     url: String,
     token: String,
@@ -116,6 +117,7 @@ impl Serin {
             makes_hello: false,
             program: None,
             environment: Vec::new(),
+            options: Vec::new(),
             http: Client::builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(60))
@@ -138,6 +140,11 @@ impl Serin {
     /// Gives the next starts a variable of the environment.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Gives the next starts these options of `serin up`.
+    pub fn options(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|&option| option.to_owned()).collect();
     }
 
     /// Lets the next starts keep what cargo builds for services from run to run.
@@ -178,6 +185,7 @@ impl Serin {
                 "127.0.0.1:0",
             ])?
             .args((!self.makes_hello).then_some("--no-hello"))
+            .args(&self.options)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

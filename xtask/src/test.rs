@@ -152,7 +152,7 @@ impl Parts {
         parts
             .environment
             .push(("SERIN_CHROMIUM", system::chromium()?.into_os_string()));
-        for folder in ["tests/browser", "tests/otlp"] {
+        for folder in ["tests/browser", "tests/micro", "tests/otlp"] {
             bundle::packages(project, &project.root.join(folder))?;
         }
         let exporters = tools::python_packages(project, "otlp", &tools::TELEMETRY_PACKAGES)?;

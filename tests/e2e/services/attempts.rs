@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serin_tests::wait::until;
 use serin_tests::{Serin, process};
 
@@ -241,5 +241,39 @@ async fn a_path_has_one_service_and_a_refused_deploy_starts_nothing() -> Result<
     assert!(said.contains("has a version \"v1\" already"), "{said}");
     let service = serin.get("/api/v1/services/one").await?;
     assert_eq!(service["state"], "stopped");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_ends_again_and_again_is_started_ever_later_and_its_sibling_stays() -> Result<()> {
+    let serin = Serin::start().await?;
+    let yaml = "run: sh -c '[ $SERIN_INSTANCE = loops-v1-1 ] && exec sleep 1000; sleep 0.4; exit 7'\n\
+                ready: started\n";
+    write(&serin, "loops", yaml)?;
+    serin.run(&["deploy", "loops"]).await?;
+    let pauses_us = until("it was started five times more", SOON, async || {
+        let service = serin.get("/api/v1/services/loops").await?;
+        let all = service["instances"].as_array().context("instances")?;
+        let at = |name: &str, key: &str| {
+            let mut all = all.iter();
+            all.find(|one| one["name"] == name)?[key].as_i64()
+        };
+        let pause_before = |number: u32| {
+            let ended_us = at(&format!("loops-v1-{}", number - 1), "ended_us")?;
+            Some(at(&format!("loops-v1-{number}"), "started_us")? - ended_us)
+        };
+        Ok((3..=7).map(pause_before).collect::<Option<Vec<i64>>>())
+    })
+    .await?;
+    // The first is replaced at once; then 0.1 s, twice that, and so on.
+    for (doublings, pause_us) in pauses_us[1..].iter().enumerate() {
+        ensure!(*pause_us >= 100_000 << doublings, "{pauses_us:?}");
+    }
+    ensure!(pauses_us[0] < pauses_us[4], "{pauses_us:?}");
+    let ready = instances(&serin, "loops", "ready").await?;
+    ensure!(
+        ready.iter().any(|(name, _)| name == "loops-v1-1"),
+        "{ready:?}"
+    );
     Ok(())
 }

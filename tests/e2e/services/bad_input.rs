@@ -303,32 +303,3 @@ async fn a_reply_that_the_bus_does_not_take_is_an_error_in_words() -> Result<()>
     assert!(error.contains("the reply has 9437184 bytes"), "{error:?}");
     Ok(())
 }
-
-#[tokio::test]
-async fn a_limit_of_memory_ends_who_passes_it_and_says_so() -> Result<()> {
-    let serin = Serin::start().await?;
-    let yaml = "run: python3 -c 'x = b\"x\" * (200 << 20); import time; time.sleep(1000)'\n\
-                ready: {run: sleep 5}\nlimits: {memory: 64MiB, cpu: 0.5}\n";
-    write(&serin, "hungry", yaml)?;
-    let said = serin.refused(&["deploy", "hungry"]).await?;
-    // A cgroup kills it; where there is none, the program's own allocation fails.
-    assert!(
-        said.contains("out of the memory") || said.contains("MemoryError"),
-        "{said}"
-    );
-
-    let modest = yaml
-        .replace("200 << 20", "1 << 20")
-        .replace("{run: sleep 5}", "started");
-    write(&serin, "modest", &modest)?;
-    serin.run(&["deploy", "modest"]).await?;
-    let service = serin.get("/api/v1/services/modest").await?;
-    let held = service["instances"][0]["limits"]
-        .as_str()
-        .context("its limits")?;
-    assert!(held.contains("memory 64 MiB"), "{held}");
-    let doctor = serin.output(&["doctor"]).await?;
-    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert!(doctor.contains("limits"), "{doctor}");
-    Ok(())
-}

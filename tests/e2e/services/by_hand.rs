@@ -14,11 +14,11 @@ use super::load::Visitors;
 use super::{SOON, instances, write, write_python};
 
 /// A process that a test started, asked to end when the test is over, however it ends.
-struct Started(Child);
+pub(super) struct Started(Child);
 
 impl Started {
     /// `serin run` in the background.
-    fn run(serin: &Serin, arguments: &[&str]) -> Result<Started> {
+    pub(super) fn run(serin: &Serin, arguments: &[&str]) -> Result<Started> {
         let mut command = serin.command(&[&["run"], arguments].concat())?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(Stdio::null());
@@ -30,7 +30,7 @@ impl Started {
     }
 
     /// Asks it to end as Ctrl-C does, and waits for that.
-    fn interrupt(mut self) -> Result<()> {
+    pub(super) fn interrupt(mut self) -> Result<()> {
         self.signal(Signal::INT)?;
         let status = self.0.wait()?;
         ensure!(status.success(), "serin run ended with {status}");
@@ -58,7 +58,7 @@ async fn state(serin: &Serin, name: &str) -> Result<Option<String>> {
     Ok(by_hand.and_then(|one| Some(one["state"].as_str()?.to_owned())))
 }
 
-async fn becomes(serin: &Serin, name: &str, wanted: Option<&str>) -> Result<()> {
+pub(super) async fn becomes(serin: &Serin, name: &str, wanted: Option<&str>) -> Result<()> {
     let what = format!("the instance by hand becomes {wanted:?}");
     until(&what, SOON, async || {
         let is = state(serin, name).await;

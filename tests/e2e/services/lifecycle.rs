@@ -1,4 +1,4 @@
-//! The life of a service: deployed, replaced by a new version, adopted after a crash, ended.
+//! The life of a service: deployed, replaced by a new version, adopted after a crash, ended, and begun again.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serin_tests::Serin;
 use serin_tests::process::{self, Signal};
 use serin_tests::wait::until;
 
-use super::{SOON, TICKS, instances, write};
+use super::{SOON, TICKS, becomes, instances, write};
 
 #[tokio::test]
 async fn a_service_is_deployed_logs_and_is_replaced_when_it_dies() -> Result<()> {
@@ -29,6 +29,8 @@ async fn a_service_is_deployed_logs_and_is_replaced_when_it_dies() -> Result<()>
         after.iter().any(|(name, _)| name == "ticker-v1-3"),
         "{after:?}"
     );
+    let siblings: Vec<_> = before.intersection(&after).collect();
+    assert_eq!(siblings.len(), 1, "the other one was not touched");
     until("what they say is in the table of logs", SOON, async || {
         let sql = "SELECT count(DISTINCT instance) FROM logs WHERE service = 'ticker' AND message = 'tick'";
         Ok((serin.sql_number(sql).await? == 3).then_some(()))
@@ -152,6 +154,103 @@ async fn logs_name_a_service_that_is_not_there_and_outlive_one_that_was() -> Res
     assert!(said.contains("tick"), "{said}");
     serin.run(&["logs", "ticker", "--text", "tock"]).await?;
     Ok(())
+}
+
+/// The hash that a deploy says.
+fn hash_of(said: &str) -> Result<String> {
+    let (_, hash) = said
+        .split_once("copied services/words (")
+        .context("a copy")?;
+    let (hash, _) = hash.split_once(')').context("a hash")?;
+    Ok(hash.to_owned())
+}
+
+#[tokio::test]
+async fn a_version_stays_what_was_deployed_whatever_becomes_of_its_folder() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(
+        &serin,
+        "words",
+        "run: sh main.sh\nready: started\ninstances: 1\n",
+    )?;
+    let program = |word: &str| format!("echo {word} $SERIN_INSTANCE; exec sleep 600\n");
+    let file = "services/words/main.sh";
+    serin.write(file, &program("old"))?;
+    let first = hash_of(&serin.remarks(&["deploy", "words"]).await?)?;
+    serin.write(file, &program("new"))?;
+    let (_, pid) = instances(&serin, "words", "ready")
+        .await?
+        .pop_first()
+        .context("one")?;
+    process::kill(pid)?;
+    let says = async |message: &str| {
+        let sql = format!("SELECT count(*) FROM logs WHERE message = '{message}'");
+        until(&format!("it says {message:?}"), SOON, async || {
+            Ok((serin.sql_number(&sql).await? == 1).then_some(()))
+        })
+        .await
+    };
+    says("old words-v1-2").await?;
+    let second = hash_of(&serin.remarks(&["deploy", "words"]).await?)?;
+    assert_ne!(first, second);
+    says("new words-v2-1").await?;
+    let service = serin.get("/api/v1/services/words").await?;
+    let hash = service["versions"][0]["hash"].as_str().context("a hash")?;
+    assert!(hash.starts_with(&second), "{hash} and {second}");
+
+    // The same content has the same hash, whatever version it becomes.
+    serin.write(file, &program("old"))?;
+    let third = serin.remarks(&["deploy", "words", "--version", "again"]);
+    assert_eq!(hash_of(&third.await?)?, first);
+    says("old words-again-1").await
+}
+
+#[tokio::test]
+async fn what_was_told_outlives_the_end_and_with_single_one_of_each_goes_on() -> Result<()> {
+    const TOLD: [&str; 6] = ["beats", "requests", "spans", "logs", "metrics", "decisions"];
+    let mut serin = Serin::start().await?;
+    serin.run(&["new", "page"]).await?;
+    serin.run(&["deploy", "page"]).await?;
+    write(&serin, "ticker", TICKS)?;
+    serin.run(&["deploy", "ticker"]).await?;
+    let page = reqwest::get(format!("{}/page/", serin.gateway())).await?;
+    assert_eq!(page.status(), 200);
+    let mut before = Vec::new();
+    for table in TOLD {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let what = format!("{table} has rows");
+        let some = async || Ok(Some(serin.sql_number(&sql).await?).filter(|count| *count > 0));
+        before.push(until(&what, SOON, some).await?);
+    }
+    serin.stop().await?;
+
+    serin.options(&["--single"]);
+    serin.start_again().await?;
+    let starts = "SELECT count(*) FROM \"serin.started\"";
+    until("the start is told", SOON, async || {
+        Ok((serin.sql_number(starts).await? == 2).then_some(()))
+    })
+    .await?;
+    for (table, before) in TOLD.into_iter().zip(before) {
+        let sql = format!(
+            "SELECT count(*) FROM {table} WHERE time < (SELECT max(time) FROM \"serin.started\")"
+        );
+        let after = serin.sql_number(&sql).await?;
+        assert!(after >= before, "{after} of {before} rows of {table}");
+    }
+    for name in ["page", "ticker"] {
+        becomes(&serin, name, "serving").await?;
+        let ready = instances(&serin, name, "ready").await?;
+        assert_eq!(ready.len(), 1, "{ready:?}");
+    }
+    // It is a wish of this start alone.
+    serin.stop().await?;
+    serin.options(&[]);
+    serin.start_again().await?;
+    until("there are two again", SOON, async || {
+        Ok((instances(&serin, "page", "ready").await?.len() == 2).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::scaffolds::ask;
-use super::{SOON, instances};
+use super::{SOON, instances, write_python};
 
 /// From the moment an edit is saved, through `serin deploy`, to the first visitor who gets it.
 const EDIT_SERVES_WITHIN: Duration = Duration::from_secs(2);
@@ -120,6 +120,48 @@ async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
     })
     .await?;
     visitors.more(100).await?;
+    visitors.all_were_served().await
+}
+
+/// An unmodified program, which knows nothing of requests under way and ends at SIGTERM at once.
+const PLAIN: &str = r#"
+import http.server, os, time
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        time.sleep(0.02)
+        self.send_response(200)
+        self.send_header("content-length", "4")
+        self.end_headers()
+        self.wfile.write(b"well")
+
+
+place = ("127.0.0.1", int(os.environ["PORT"]))
+http.server.ThreadingHTTPServer(place, Answers).serve_forever()
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_visitor_notices_deploys_of_a_program_without_our_sdk() -> Result<()> {
+    let serin = Serin::start().await?;
+    let more = |round: usize| format!("port: auto\nweb: /plain\nenv: {{ROUND: {round}}}\n");
+    write_python(&serin, "plain", &more(0), PLAIN)?;
+    serin.run(&["deploy", "plain"]).await?;
+    let visitors = Visitors::start(&format!("{}/plain/", serin.gateway()), 4);
+    for round in 1..=3 {
+        visitors.more(50).await?;
+        write_python(&serin, "plain", &more(round), PLAIN)?;
+        serin.run(&["deploy", "plain"]).await?;
+    }
+    until("only the last version runs", SOON, async || {
+        let ready = instances(&serin, "plain", "ready").await?;
+        let draining = instances(&serin, "plain", "draining").await?;
+        Ok((ready.len() == 2 && draining.is_empty()).then_some(()))
+    })
+    .await?;
+    visitors.more(50).await?;
     visitors.all_were_served().await
 }
 

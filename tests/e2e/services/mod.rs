@@ -4,8 +4,9 @@
 //! writes, `saved` deploys on save, `load` deploys and deaths under load, `attempts` versions that do
 //! not get ready, `busy` what a busy machine makes of the living, `upgrade` what Serin's own death and
 //! upgrade do to visitors, `left` what a killed one leaves behind, `shown` what people see of instances,
-//! `bad_input` what services should not do, `written` what they write, `install` the unit of systemd,
-//! `by_hand` joins instances from a terminal, `rolling` and `many` are measured.
+//! `bad_input` what services should not do, `limits` what they may use, `written` what they write, `install`
+//! the unit of systemd, `by_hand` joins instances from a terminal, `joined` is a bus of others, `micro` what
+//! the official client sees of them, `rolling` and `many` are measured.
 
 mod attempts;
 mod bad_input;
@@ -13,10 +14,13 @@ mod busy;
 mod by_hand;
 mod dying;
 mod install;
+mod joined;
 mod left;
 mod lifecycle;
+mod limits;
 mod load;
 mod many;
+mod micro;
 mod rolling;
 mod saved;
 mod scaffolds;

@@ -76,3 +76,15 @@ async fn what_is_saved_is_deployed() -> Result<()> {
     assert_eq!(serving(&serin, "ticker").await?, "v2");
     Ok(())
 }
+
+#[tokio::test]
+async fn with_watch_saving_is_deploying_without_a_setting() -> Result<()> {
+    let folder = place::fresh_folder()?;
+    let mut serin = Serin::prepared(folder.path())?;
+    serin.options(&["--watch"]);
+    serin.start_again().await?;
+    write(&serin, "ticker", TICKS)?;
+    serves(&serin, "ticker", "v1").await?;
+    write(&serin, "ticker", &TICKS.replace("tick;", "tack;"))?;
+    serves(&serin, "ticker", "v2").await
+}

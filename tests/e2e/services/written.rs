@@ -1,12 +1,15 @@
-//! What services write: their secrets are in none of it, and an error is found with what it says.
+//! What services write: it becomes rows and is followed, their secrets are in none of it, and an error is
+//! found with what it says.
 
 use std::fs;
 
 use anyhow::Result;
+use serde_json::json;
 use serin_tests::Serin;
+use serin_tests::beside::Beside;
 use serin_tests::wait::until;
 
-use super::{SOON, write};
+use super::{SOON, write, write_python};
 
 const SECRET: &str = "hunter22-hunter22";
 
@@ -61,4 +64,60 @@ async fn an_error_is_found_by_its_level_with_what_it_says() -> Result<()> {
         Ok(is_whole.then_some(()))
     })
     .await
+}
+
+/// Writes in each way there is, and then a number again and again.
+const WRITES: &str = r#"
+import itertools, json, sys, time
+
+print(json.dumps({"severity": "warning", "msg": "late", "order": {"id": 7}, "took_ms": 1.5}))
+print("plain text")
+print("to the other pipe", file=sys.stderr)
+for number in itertools.count():
+    print(json.dumps({"level": "warn" if number % 2 else "info", "message": f"number {number}"}))
+    sys.stdout.flush()
+    time.sleep(0.05)
+"#;
+
+#[tokio::test]
+async fn lines_become_rows_and_are_followed_as_one_asks_for_them() -> Result<()> {
+    let serin = Serin::start().await?;
+    write_python(&serin, "writes", "ready: started\n", WRITES)?;
+    serin.run(&["deploy", "writes"]).await?;
+    let sql = "SELECT level, message, source, fields_order_id, fields_took_ms FROM logs \
+               WHERE instance = 'writes-v1-2' AND message NOT LIKE 'number %' ORDER BY message";
+    let expected = json!([
+        ["warn", "late", "stdout", 7, 1.5],
+        ["info", "plain text", "stdout", null, null],
+        ["info", "to the other pipe", "stderr", null, null],
+    ]);
+    until("all are there as they were meant", SOON, async || {
+        Ok((json!(serin.sql(sql).await?) == expected).then_some(()))
+    })
+    .await?;
+
+    let narrow = ["--instance", "writes-v1-2", "--level", "warn"];
+    let follow = [&["logs", "writes", "-f"], &narrow[..]].concat();
+    let mut follow = Beside::output_of(serin.command(&follow)?)?;
+    follow.says(&["warn  writes-v1-2 number"], SOON).await?;
+    let so_far =
+        "SELECT count(*) FROM logs WHERE instance = 'writes-v1-2' AND message LIKE 'number %'";
+    let so_far = serin.sql_number(so_far).await?;
+    let later = format!("warn  writes-v1-2 number {}", (so_far + 20) | 1);
+    follow.says(&[&later], SOON).await?;
+
+    // What came long ago is not of the last second; what is asked for by a range is of that.
+    let last = serin.run(&["logs", "writes", "--last", "1s"]).await?;
+    assert!(
+        last.contains("number") && !last.contains("plain text"),
+        "{last}"
+    );
+    let range = [
+        "logs", "writes", "--from", "now-1h", "--to", "now", "--text", "plain",
+    ];
+    let range = serin.run(&range).await?;
+    assert_eq!(range.lines().count(), 2, "one of each instance: {range}");
+    let early = ["logs", "writes", "--from", "now-2h", "--to", "now-1h"];
+    assert_eq!(serin.run(&early).await?, "");
+    Ok(())
 }
