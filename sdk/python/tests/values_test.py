@@ -7,6 +7,7 @@ import enum
 import json
 import os
 import random
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -388,6 +389,16 @@ class ValuesTest(unittest.TestCase):
                 batch.read(message)
             except (batch.BatchError, UnicodeDecodeError):
                 pass
+
+
+class ExamplesTest(unittest.TestCase):
+    def test_every_example_loads_and_defines_what_it_is(self) -> None:
+        examples = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+        self.assertGreaterEqual(len(examples), 4)
+        for example in examples:
+            with self.subTest(example.name):
+                defined = runpy.run_path(str(example), run_name="example")
+                self.assertTrue("app" in defined or "main" in defined)
 
 
 class TroubleTest(unittest.TestCase):
