@@ -13,7 +13,7 @@ use serin_query::{Engine, QueryError, Range, Snapshot, nice_step_us, render};
 use crate::library::Library;
 use crate::marks::{Happened, happened};
 use crate::model::{Dashboard, Draw, Panel, Source};
-use crate::panel_data::{Data, PanelData, PanelError, PanelState};
+use crate::panel_data::{Data, PanelData, PanelError, PanelState, place_looks};
 use crate::shape;
 
 /// Most points of a line; more are not seen on any screen.
@@ -241,6 +241,7 @@ impl Asker<'_> {
                 series.extend(shape::series(plan, &answer, is_alone, Some(shift_us)));
             }
         }
+        place_looks(&mut series);
         let data = Data::Series {
             step_s: step_us as f64 / 1e6,
             stacked: panel.is_stacked,

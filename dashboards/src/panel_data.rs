@@ -141,8 +141,28 @@ pub struct NamedSeries {
     /// Whether it is drawn dashed: it is what the others are compared with.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dashed: bool,
+    /// Its place among the colours, the same on pages and in pictures.
+    pub look: usize,
     /// Its points, in order of time.
     pub points: Vec<Point>,
+}
+
+/// Hands out places among the colours in the order of the chart. What others are compared with has the
+/// place of what it was earlier.
+pub(crate) fn place_looks(series: &mut [NamedSeries]) {
+    for at in 0..series.len() {
+        let (before, one) = series.split_at(at);
+        let is_now = |now: &&NamedSeries| {
+            let rest = one[0].name.strip_prefix(&now.name);
+            !now.dashed && rest.is_some_and(|rest| rest.starts_with(", "))
+        };
+        let now = before.iter().filter(is_now);
+        let now = now.max_by_key(|now| now.name.len());
+        series[at].look = match now {
+            Some(now) if one[0].dashed => now.look,
+            _ => at,
+        };
+    }
 }
 
 /// One bar.

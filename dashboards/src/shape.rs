@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::model::{Draw, Panel};
 use crate::panel_data::{
     Axis, BarItem, Data, NO_VALUE, NamedSeries, PanelData, PanelState, Point, TableColumn,
+    place_looks,
 };
 use serin_yaml::{parse_time, span_text};
 
@@ -83,6 +84,7 @@ pub(crate) fn series(
             },
             by: series.by.iter().cloned().collect(),
             dashed: shift_us.is_some(),
+            look: 0,
             points: points(&series.points),
         }
     };
@@ -358,6 +360,7 @@ fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) 
                         name,
                         by: by.clone(),
                         dashed: false,
+                        look: 0,
                         points: vec![point],
                     });
                 }
@@ -368,6 +371,7 @@ fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) 
     for series in &mut found {
         series.points.sort_by(|a, b| a.0.cmp(&b.0));
     }
+    place_looks(&mut found);
     let step_s = found.first().and_then(|series| {
         let first = parse_time(&series.points.first()?.0)?;
         let second = parse_time(&series.points.get(1)?.0)?;

@@ -25,10 +25,12 @@ fn mark(minute: usize, kind: &str, label: Option<&str>, text: &str) -> Mark {
 
 fn panel(marks: Vec<Mark>) -> PanelData {
     let lines = [("cart-v1-1", 0.3), ("cart-v1-2", 0.5)];
-    let series = lines.map(|(name, height)| NamedSeries {
+    let series = [0, 1].map(|look| (lines[look], look));
+    let series = series.map(|((name, height), look)| NamedSeries {
         name: name.to_owned(),
         by: BTreeMap::from([(String::from("instance"), Some(name.to_owned()))]),
         dashed: false,
+        look,
         points: (0..MINUTES * 4)
             .map(|step| {
                 let wave = (step as f64 / 7.0).sin() * 0.1;

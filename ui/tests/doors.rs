@@ -195,6 +195,7 @@ async fn serve_at(address: &str, closes_within: Duration) -> Server {
     let options = DoorsOptions {
         token: TOKEN.to_owned(),
         sessions_file: None,
+        looks_file: None,
         upload_dir: folder.path().to_owned(),
         now_us,
         random,

@@ -107,11 +107,10 @@ fn lines<B: DrawingBackend>(
 where
     B::ErrorType: 'static,
 {
-    let solid = series.iter().filter(|series| !series.dashed).count().max(1);
     let mut below: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
     let mut lines = Vec::new();
     // The first series ends on top, as in the browser.
-    for (index, one) in series.iter().enumerate().rev() {
+    for one in series.iter().rev() {
         let mut points = Vec::new();
         for (time, value) in &one.points {
             let Some(time) = parse_time(time) else {
@@ -129,12 +128,8 @@ where
             });
             points.push((time, ends));
         }
-        // What is compared has the colour of what it is compared with.
-        let color = canvas
-            .theme
-            .series(if one.dashed { index % solid } else { index });
         lines.push(Line {
-            color,
+            color: canvas.theme.series(one.look),
             is_dashed: one.dashed,
             points,
         });

@@ -263,6 +263,7 @@ impl<'a> Start<'a> {
         let options = DoorsOptions {
             token: self.token.to_owned(),
             sessions_file: Some(self.data.join("sessions.json")),
+            looks_file: Some(self.data.join("looks.json")),
             upload_dir: self.data.join("tmp"),
             now_us: edge::now_us,
             random: edge::random,

@@ -15,9 +15,11 @@ mod error;
 mod events;
 pub(crate) mod first_steps;
 mod guests;
+mod kept;
 mod kpis;
 mod live;
 mod logs;
+mod looks;
 mod map;
 pub(crate) mod metrics;
 mod open;
@@ -67,6 +69,7 @@ use body::Budget;
 use error::ApiError;
 use first_steps::FirstSteps;
 use live::Hub;
+use looks::Looks;
 use metrics::{DoorCounts, Metric};
 use otlp::Otlp;
 use serve::{Ending, Listening, Protocol};
@@ -202,6 +205,8 @@ pub struct DoorsOptions {
     pub token: String,
     /// Where hashes of sessions are kept for the next start.
     pub sessions_file: Option<PathBuf>,
+    /// Where it is kept which services were met, in that order, since their colours follow it.
+    pub looks_file: Option<PathBuf>,
     /// Where dropped files rest while they are read.
     pub upload_dir: PathBuf,
     /// The clock.
@@ -237,6 +242,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) counts: DoorCounts,
     pub(crate) hub: Hub,
+    pub(crate) looks: Looks,
     pub(crate) instance: String,
     pub(crate) upload_dir: PathBuf,
     pub(crate) now_us: fn() -> i64,
@@ -306,6 +312,7 @@ impl Doors {
             budget: Budget::new(body::BUDGET_BYTES),
             counts: DoorCounts::default(),
             hub: Hub::default(),
+            looks: Looks::load(options.looks_file),
             // The first half of a hash tells starts apart and gives nothing of the token away.
             instance: blake3::hash(options.token.as_bytes()).to_hex()[..16].to_owned(),
             upload_dir: options.upload_dir,

@@ -102,7 +102,8 @@ pub(crate) async fn dashboard(
     let snapshot = app.lake.snapshot();
     let chosen = chosen(&parameters)?;
     let dashboard = choose(&app.engine, &snapshot, &library, &dashboard, &chosen, range).await;
-    let panels = evaluate::dashboard(&app.engine, &snapshot, &library, &dashboard, asked).await;
+    let mut panels = evaluate::dashboard(&app.engine, &snapshot, &library, &dashboard, asked).await;
+    panels.iter_mut().for_each(|panel| app.looks.dress(panel));
     drawn(format, move || match format {
         Format::Svg => dashboard_svg(&dashboard, &panels, width, theme).map(String::into_bytes),
         Format::Png => dashboard_png(&dashboard, &panels, width, theme),

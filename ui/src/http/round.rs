@@ -64,7 +64,7 @@ impl Round {
     pub(crate) async fn drawn(&self, app: &App, panel: &Panel, width_px: u32) -> PanelData {
         let range = self.range;
         let asked = Asked { range, width_px };
-        evaluate(
+        let mut data = evaluate(
             &app.engine,
             &self.snapshot,
             &self.library,
@@ -72,7 +72,9 @@ impl Round {
             asked,
             &self.happened,
         )
-        .await
+        .await;
+        app.looks.dress(&mut data);
+        data
     }
 
     /// The numbers of panels, with the range and the moment they belong to.

@@ -4,11 +4,10 @@
 //! A session lasts thirty days; the oldest gives way when there are too many.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+
+use super::kept;
 
 /// Sessions at one moment.
 const SESSIONS_MAX: usize = 1_000;
@@ -27,13 +26,8 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Reads the sessions of earlier runs; a file that cannot be read counts as empty.
     pub(crate) fn load(file: Option<PathBuf>) -> Sessions {
-        let kept = file
-            .as_ref()
-            .and_then(|path| fs::read(path).ok())
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
         Sessions {
-            began_us: Mutex::new(kept),
+            began_us: Mutex::new(kept::read(file.as_deref())),
             file,
         }
     }
@@ -52,7 +46,7 @@ impl Sessions {
         }
         began_us.insert(hash(&name), now_us);
         if let Some(path) = &self.file
-            && let Err(error) = save(path, &began_us)
+            && let Err(error) = kept::write(path, &*began_us)
         {
             tracing::warn!(%error, path = %path.display(), "cannot keep the sessions for the next start");
         }
@@ -72,21 +66,10 @@ fn hash(name: &str) -> String {
     blake3::hash(name.as_bytes()).to_hex().to_string()
 }
 
-fn save(path: &PathBuf, began_us: &BTreeMap<String, i64>) -> std::io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)?;
-    file.write_all(&serde_json::to_vec(began_us)?)?;
-    drop(file);
-    fs::rename(aside, path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

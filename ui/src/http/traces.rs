@@ -4,6 +4,7 @@
 //! All conditions speak of one span: of this service, holding this text in its name, failed, at
 //! least so slow. What is told of a trace counts all its spans that were kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -88,6 +89,8 @@ pub(crate) struct SpansBody {
     trace_id: String,
     /// The earliest first.
     spans: Vec<Row>,
+    /// The places of its services among the colours.
+    looks: BTreeMap<String, usize>,
     has_more: bool,
 }
 
@@ -144,8 +147,11 @@ pub(crate) async fn get(
     }
     let has_more = spans.len() > SPANS_MAX;
     spans.truncate(SPANS_MAX);
+    let services = spans.iter().map(|row| text(row, "service"));
+    let looks = services.filter_map(|service| Some((service.to_owned(), app.looks.of(service)?)));
     Ok(Json(SpansBody {
         trace_id,
+        looks: looks.collect(),
         spans: spans.into_iter().map(span).collect(),
         has_more,
     }))

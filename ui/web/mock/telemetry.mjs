@@ -94,7 +94,8 @@ export function trace(id) {
   for (const [at, name] of ['catalogue', 'recommendation', 'tax', 'mail', 'payment', 'checkout'].entries()) calls('chain', 'web', name, 'item', 24_000 + at * 2500, 900, 1500, 9000);
   const cart = calls('w', 'web', 'cart', 'add', 54_200, 1100, 200, 39_600, 'error');
   calls(cart, 'cart', 'price', 'quote', 55_400, 700, 9000, 21_000);
-  return { trace_id: id, spans, has_more: false };
+  const looks = Object.fromEntries([...new Set(spans.map(({ service }) => service))].map((service, at) => [service, at]));
+  return { trace_id: id, spans, looks, has_more: false };
 }
 
 export function callMap() {

@@ -98,6 +98,8 @@ export interface Span {
 export interface TraceSpans {
   trace_id: string;
   spans: Span[];
+  /** The places of its services among the colours. */
+  looks: Record<string, number>;
   has_more: boolean;
 }
 

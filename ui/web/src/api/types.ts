@@ -77,6 +77,8 @@ export interface Series {
   name: string;
   by?: Record<string, string | null>;
   dashed?: boolean;
+  /** Its place among the colours, as in pictures; absent where the page itself made the series. */
+  look?: number;
   /** A colour by name, where the series means something that has one. */
   color?: string | undefined;
   points: Point[];

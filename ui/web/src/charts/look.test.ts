@@ -1,30 +1,21 @@
 import { expect, it } from 'vitest';
-import { seriesLook, serviceLook } from './look';
-
-const SHOP = ['gateway', 'front', 'catalogue', 'price', 'stock', 'recommendation', 'tax', 'cart', 'checkout', 'payment', 'mail'];
+import { lookAt, seriesLook } from './look';
 
 it('tells eleven services apart, in light and in dark', () => {
   for (const dark of [false, true]) {
-    const looks = SHOP.map((service) => JSON.stringify(serviceLook(service, dark)));
-    expect(new Set(looks).size).toBe(SHOP.length);
+    const looks = Array.from({ length: 11 }, (_, place) => JSON.stringify(lookAt(place, dark)));
+    expect(new Set(looks).size).toBe(11);
   }
 });
 
-it('gives a service the same look wherever it comes in a chart', () => {
-  const cart = serviceLook('cart', false);
-  expect(seriesLook({ by: { service: 'cart' } }, 0, false)).toEqual(cart);
-  expect(seriesLook({ by: { service: 'cart' } }, 5, false)).toEqual(cart);
-  // Split further, one service has several series.
-  expect(seriesLook({ by: { service: 'cart', endpoint: 'add' } }, 0, false)).not.toEqual(cart);
-});
-
-it('keeps the first colour for what begins every trace', () => {
-  for (const name of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) serviceLook(name, false);
-  expect(serviceLook('gateway', false)).toEqual(seriesLook({}, 0, false));
+it('follows the place that the server says, and else the order in the chart', () => {
+  expect(seriesLook({ look: 5 }, 0, false)).toEqual(lookAt(5, false));
+  expect(seriesLook({}, 2, false)).toEqual(lookAt(2, false));
+  expect(seriesLook({ look: 5, color: 'red' }, 0, false)).not.toEqual(lookAt(5, false));
 });
 
 it('begins the colours again with another pattern', () => {
-  const [first, ninth] = [seriesLook({}, 0, false), seriesLook({}, 8, false)];
+  const [first, ninth] = [lookAt(0, false), lookAt(8, false)];
   expect(ninth.color).toBe(first.color);
-  expect([first.pattern, ninth.pattern, seriesLook({}, 16, false).pattern]).toEqual(['whole', 'rails', 'gaps']);
+  expect([first.pattern, ninth.pattern, lookAt(16, false).pattern]).toEqual(['whole', 'rails', 'gaps']);
 });

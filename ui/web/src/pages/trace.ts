@@ -2,8 +2,8 @@
 //
 // A row opens to what the span says of itself. Arrow keys move between rows. Start at `tracePage`.
 import { ApiError } from '../api/client';
-import { logs, trace, type LogLine, type Span } from '../api/telemetry';
-import { serviceLook, type Look } from '../charts/look';
+import { logs, trace, type LogLine, type Span, type TraceSpans } from '../api/telemetry';
+import { lookAt, type Look } from '../charts/look';
 import { fill, h } from '../dom';
 import { errorCode } from '../error_code';
 import { sentence } from '../format/sentence';
@@ -30,18 +30,18 @@ export function tracePage(context: Context, id: string): Page {
   const request = new AbortController();
   const { signal } = request;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let shown: { spans: Span[]; hasMore: boolean } | undefined;
+  let shown: TraceSpans | undefined;
   let lines: LogLine[] = [];
 
   const draw = (): void => {
-    if (shown) fill(body, ...content(context, id, waterfall(shown.spans), shown.hasMore, lines));
+    if (shown) fill(body, ...content(context, id, waterfall(shown.spans), shown, lines));
   };
 
   async function load(): Promise<void> {
     try {
       const found = await trace(id, context.url().filters['at'], signal);
       const isNew = found.spans.length !== shown?.spans.length;
-      shown = { spans: found.spans, hasMore: found.has_more };
+      shown = found;
       if (isNew) {
         context.setTitle(`Trace ${found.spans[0]?.name ?? ''}`);
         draw();
@@ -88,14 +88,14 @@ async function linesOf(id: string, spans: Span[], signal: AbortSignal): Promise<
   return page.lines;
 }
 
-function content(context: Context, id: string, fall: Waterfall, hasMore: boolean, lines: LogLine[]): (HTMLElement | null)[] {
+function content(context: Context, id: string, fall: Waterfall, { looks, has_more: hasMore }: TraceSpans, lines: LogLine[]): (HTMLElement | null)[] {
   const zone = currentZone();
   const began = fall.beganUs / 1000;
   const iso = (ms: number): string => new Date(ms).toISOString();
   const around = { from: iso(began - LOGS_AROUND_MS), to: iso(began + LOGS_AROUND_MS) };
   const logsLink = linkTo({ page: 'logs' }, { trace: id }, around);
   const first = fall.rows[0]?.span;
-  const look = (service: string): Look => serviceLook(service, isDark());
+  const look = (service: string): Look => lookAt(looks[service] ?? fall.services.indexOf(service), isDark());
   return [
     h('header', { class: 'trace-header' },
       h('p', { class: 'crumbs' }, h('a', { href: '/traces' }, 'Traces'), ` / ${id}`),
