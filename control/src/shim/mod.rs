@@ -28,4 +28,4 @@ pub(crate) use protocol::forgotten;
 pub use protocol::{Exit, Launch, Status};
 pub use run::{ShimOptions, run};
 pub(crate) use sweep::BY_HAND;
-pub use sweep::{Folders, OF, Undying, sweep};
+pub use sweep::{Folders, OF, Undying, end_unopened, sweep};

@@ -45,40 +45,50 @@ pub struct Undying(Vec<i32>);
 /// Kills what is left of a folder until nothing is; whether there was anything. Nobody else may start
 /// anything in it meanwhile.
 pub async fn sweep(folders: &Folders) -> Result<bool, Undying> {
-    let swept = kill_until_gone(|| left(folders), GONE_WITHIN).await;
-    swept.map_err(|left| Undying(left.into_iter().collect()))
+    kill(|process| is_of(process, folders)).await
 }
 
-fn left(folders: &Folders) -> BTreeSet<i32> {
+/// Kills the program of ours that is to open a socket and has not; whether there was one. Nobody else may
+/// start one meanwhile.
+pub async fn end_unopened(socket: &Path) -> Result<bool, Undying> {
+    let is_it = |arguments: Vec<String>| is_our_program(&arguments, |path| path == socket);
+    kill(|process| process.cmdline().is_ok_and(is_it)).await
+}
+
+async fn kill(is_of_it: impl Fn(&Process) -> bool) -> Result<bool, Undying> {
     let own = getpid().as_raw_nonzero().get();
-    let processes = all_processes().into_iter().flatten().flatten();
-    let of_it = processes.filter(|process| process.pid != own && is_of(process, folders));
-    of_it.filter(is_alive).map(|process| process.pid).collect()
+    let left = || -> BTreeSet<i32> {
+        let processes = all_processes().into_iter().flatten().flatten();
+        let of_it = processes.filter(|process| process.pid != own && is_of_it(process));
+        of_it.filter(is_alive).map(|process| process.pid).collect()
+    };
+    let killed = kill_until_gone(left, GONE_WITHIN).await;
+    killed.map_err(|left| Undying(left.into_iter().collect()))
 }
 
 fn is_of(process: &Process, folders: &Folders) -> bool {
     // Others' processes do not tell, and are none of ours.
     process
         .cmdline()
-        .is_ok_and(|arguments| is_our_program(&arguments, folders))
+        .is_ok_and(|arguments| is_our_program(&arguments, |path| is_below(path, folders)))
         || process.environ().is_ok_and(|environment| {
             let variable = |name: &str| environment.get(OsStr::new(name)).map(Path::new);
-            let is_below =
-                |name| variable(name).is_some_and(|path| path.starts_with(&folders.data));
-            is_below(OF) || is_below(DATA) && variable(VERSION) != Some(Path::new(BY_HAND))
+            let is_here = |name| variable(name).is_some_and(|path| path.starts_with(&folders.data));
+            is_here(OF) || is_here(DATA) && variable(VERSION) != Some(Path::new(BY_HAND))
         })
 }
 
-fn is_our_program(arguments: &[String], folders: &Folders) -> bool {
+fn is_below(path: &Path, folders: &Folders) -> bool {
+    path.starts_with(&folders.run) || path.starts_with(&folders.data)
+}
+
+/// Whether a command line is one of ours, with an argument that is a path of this kind.
+fn is_our_program(arguments: &[String], is_here: impl Fn(&Path) -> bool) -> bool {
     let mut words = arguments.iter().skip(1);
     let is_ours = words
         .next()
         .is_some_and(|command| OURS.contains(&&**command));
-    let is_here = |word: &String| {
-        let path = Path::new(word);
-        path.starts_with(&folders.run) || path.starts_with(&folders.data)
-    };
-    is_ours && words.any(is_here)
+    is_ours && words.any(|word| is_here(Path::new(word)))
 }
 
 #[cfg(test)]
@@ -136,7 +146,8 @@ mod tests {
             ("ls shim", false),
         ] {
             let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            assert_eq!(is_our_program(&arguments, &folders), expected, "{line}");
+            let is_ours = is_our_program(&arguments, |path| is_below(path, &folders));
+            assert_eq!(is_ours, expected, "{line}");
         }
     }
 }

@@ -26,7 +26,7 @@ use serin_bus::Bus;
 use serin_control::runtime::Runtime;
 use serin_dashboards::Watch;
 use serin_gateway::Table;
-use serin_gateway::process::{Binding, Supervisor};
+use serin_gateway::process::Supervisor;
 use serin_ingest::Ingest;
 use serin_lake::Lake;
 use serin_query::Engine;
@@ -92,7 +92,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     let lock = RunLock::take(&dir).await?;
     schemas::write(&data_dir(&dir)).context("cannot write .serin/schema")?;
     let listener = bind(up.at.listen, "--listen").await?;
-    let web = Binding::take(up.at.gateway, gateway_socket(&data_dir(&dir))?);
+    let web = web::take(up.at.gateway, gateway_socket(&data_dir(&dir))?);
     let web = web
         .await
         .with_context(|| "choose another address with --gateway, or 127.0.0.1:0 for a free port")?;

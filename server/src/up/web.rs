@@ -9,12 +9,25 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serin_control::runtime::{InstanceView, Phase, Runtime, ServiceView, VersionView};
 use serin_control::service::{self, Sticky};
-use serin_gateway::process::{Binding, Supervisor, SupervisorOptions, SupervisorState};
+use serin_gateway::process::{
+    Binding, Supervisor, SupervisorError, SupervisorOptions, SupervisorState,
+};
 use serin_gateway::{Instance, Reach, Service, Standing, Table};
 use serin_ui::Metric;
 use tokio::sync::watch;
 
 use crate::edge;
+
+/// Takes the gateway's address. A process whose Serin was killed before it had opened its socket may
+/// still have it, and is ended.
+pub(super) async fn take(address: SocketAddr, socket: PathBuf) -> Result<Binding> {
+    let taken = Binding::take(address, socket.clone()).await;
+    let is_taken = matches!(taken, Err(SupervisorError::Bind { .. }));
+    if is_taken && serin_control::shim::end_unopened(&socket).await? {
+        return Ok(Binding::take(address, socket).await?);
+    }
+    Ok(taken?)
+}
 
 /// Starts the gateway's process, or takes over the one of an earlier run; `follow` has to run beside
 /// it.

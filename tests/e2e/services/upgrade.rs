@@ -1,8 +1,11 @@
 //! Serin is killed, started again and upgraded under load: the gateway goes on, and loses nothing.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serin_tests::wait::until;
 use serin_tests::{Serin, place, process};
 
@@ -99,4 +102,41 @@ async fn a_killed_gateway_is_started_again_and_nothing_outlives_down() -> Result
     assert_eq!(reqwest::get(&url).await?.status(), 200, "without Serin");
     serin.run(&["down"]).await?;
     has_gone(next).await
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_only_being_started_does_not_keep_its_address() -> Result<()> {
+    let mut serin = Serin::start().await?;
+    let command = process::command(serin.gateway_pid().await?);
+    let socket = command.iter().skip_while(|word| *word != "--socket").nth(1);
+    let socket = socket.context("the gateway has a socket")?;
+    serin.stop().await?;
+    // As a gateway is until it opens its socket: with the listener, and no sign of life.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    serin.write("gateway", "kill -STOP $$\n")?;
+    let mut left = Command::new("sh")
+        .args(["gateway", "--socket", socket])
+        .current_dir(serin.dir())
+        .stdin(Stdio::from(OwnedFd::from(listener)))
+        .spawn()?;
+    let listen = [
+        "--no-hello",
+        "--listen",
+        "127.0.0.1:0",
+        "--gateway",
+        &address,
+    ];
+    let up = [&["up", "."], &listen[..]].concat();
+    let mut next = serin.command(&up)?.spawn()?;
+    until("the next Serin has the address", SOON, async || {
+        ensure!(next.try_wait()?.is_none(), "it ended at once");
+        let run = fs::read_to_string(serin.dir().join(".serin/run.json"))?;
+        Ok(run.contains(&address).then_some(()))
+    })
+    .await?;
+    assert!(!left.wait()?.success());
+    serin.run(&["down"]).await?;
+    ensure!(next.wait()?.success(), "it ended as it was asked");
+    Ok(())
 }
