@@ -73,6 +73,31 @@ pub fn builds_of_packages() -> Result<[(&'static str, String); 3]> {
     ])
 }
 
+/// A PostgreSQL for services.
+#[derive(Debug)]
+pub struct Postgres {
+    /// `PATH` with its programs.
+    pub path: String,
+    /// What `PYTHONPATH` has to name for `import psycopg`.
+    pub driver: PathBuf,
+}
+
+/// The PostgreSQL that `cargo xtask test` fetched; the reason where there is none.
+pub fn postgres() -> Result<Postgres> {
+    let named = |name| {
+        let found = std::env::var_os(name).map(PathBuf::from);
+        found.with_context(|| format!("no {name}; `cargo xtask test` fetches a PostgreSQL"))
+    };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&folders);
+    let path = std::env::join_paths([named("SERIN_POSTGRES")?].into_iter().chain(folders))?;
+    let path = path.into_string().ok().context("a PATH that is text")?;
+    Ok(Postgres {
+        path,
+        driver: named("SERIN_PSYCOPG")?,
+    })
+}
+
 /// Python with DuckDB, as `cargo xtask test` chose it.
 pub fn python() -> Command {
     let program = std::env::var("SERIN_PYTHON").unwrap_or_else(|_| "python3".to_owned());

@@ -18,6 +18,7 @@ mod bundle;
 mod dist;
 mod licences;
 mod measured;
+mod postgres;
 mod project;
 mod slow;
 mod steps;

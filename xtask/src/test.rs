@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::project::{Project, cargo};
 use crate::steps::{note, on_path, run, step};
-use crate::{bundle, dist, system, tidy, tools, up};
+use crate::{bundle, dist, postgres, system, tidy, tools, up};
 
 /// Folders with Python tests (`*_test.py`, `test_*.py`), and the packages from PyPI that they need.
 const PYTHON_TESTS: [(&str, &[&str]); 2] = [
@@ -145,7 +145,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// nats-server, DuckDB, Chromium with what drives it, exporters, and what fault tests use.
+    /// nats-server, DuckDB, Chromium with what drives it, exporters, PostgreSQL, and what fault tests use.
     pub(crate) fn all(project: &Project) -> Result<Parts> {
         let mut parts = Parts::without_browser(project)?;
         system::fault_tools();
@@ -157,6 +157,11 @@ impl Parts {
         }
         let exporters = tools::python_packages(project, "otlp", &tools::TELEMETRY_PACKAGES)?;
         parts.python.paths.push(exporters);
+        if let Some((programs, driver)) = postgres::postgres(project) {
+            let found = [("SERIN_POSTGRES", programs), ("SERIN_PSYCOPG", driver)];
+            let found = found.map(|(name, folder)| (name, folder.into_os_string()));
+            parts.environment.extend(found);
+        }
         Ok(parts)
     }
 

@@ -232,7 +232,7 @@ fn bytes_below(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-fn pip_install(folder: &Path, options: &[&str], packages: &[&str]) -> Result<()> {
+pub(crate) fn pip_install(folder: &Path, options: &[&str], packages: &[&str]) -> Result<()> {
     let python = python()?;
     read(Command::new(&python).args(["-m", "pip", "--version"]))
         .context("no pip; install it (apt install python3-pip)")?;

@@ -239,6 +239,7 @@ impl Shims {
             env,
             port,
             limits: service.limits,
+            stop_signal: service.stop_signal,
         };
         let status = client.start(launch).await?;
         self.hear(&service.name, status.clone());
@@ -347,24 +348,57 @@ impl Shims {
         Vec::new()
     }
 
-    /// Ends every instance and every shim, and waits until they are gone.
-    pub(super) async fn end(&self) {
+    /// Ends every instance and every shim, step by step, and waits until they are gone.
+    pub(super) async fn end(&self, mut steps: Vec<Vec<String>>) {
+        let is_in_a_step = |name: &&String| steps.iter().flatten().any(|other| other == *name);
+        let removed: Vec<String> = {
+            let inner = self.inner();
+            let removed = inner.keys().filter(|name| !is_in_a_step(name));
+            removed.cloned().collect()
+        };
+        steps.insert(0, removed);
+        let in_order = async {
+            for step in &steps {
+                self.ask_to_end(step).await;
+                self.gone(step).await;
+            }
+        };
+        let all = steps.concat();
+        // Nobody waits longer than that for others: then all are asked.
+        if tokio::time::timeout(END_GRACE, in_order).await.is_err() {
+            self.ask_to_end(&all).await;
+        }
+        if tokio::time::timeout(2 * END_GRACE, self.gone(&all))
+            .await
+            .is_err()
+        {
+            tracing::error!("not all services ended");
+        }
+    }
+
+    async fn ask_to_end(&self, services: &[String]) {
         let clients: Vec<Client> = {
             let inner = self.inner();
-            inner.values().map(|shim| shim.client.clone()).collect()
+            let shims = services.iter().filter_map(|name| inner.get(name));
+            let there = shims.filter(|shim| !shim.is_lost);
+            there.map(|shim| shim.client.clone()).collect()
         };
         for client in &clients {
             if let Err(error) = client.end(END_GRACE).await {
                 tracing::debug!(%error, "a shim was gone already");
             }
         }
-        let gone = async {
-            while self.inner().values().any(|shim| !shim.is_lost) {
-                self.changed.notified().await;
-            }
+    }
+
+    /// Returns when the shims of some services are gone.
+    async fn gone(&self, services: &[String]) {
+        let are_there = || {
+            let inner = self.inner();
+            let mut shims = services.iter().filter_map(|name| inner.get(name));
+            shims.any(|shim| !shim.is_lost)
         };
-        if tokio::time::timeout(2 * END_GRACE, gone).await.is_err() {
-            tracing::error!("not all services ended");
+        while are_there() {
+            self.changed.notified().await;
         }
     }
 }

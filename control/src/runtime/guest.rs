@@ -23,7 +23,7 @@ use super::hear::Heard;
 use super::probe;
 use super::reconcile::Runtime;
 use crate::service::{Ready, Service};
-use crate::shim::BY_HAND;
+use crate::shim::{BY_HAND, StopSignal};
 
 /// The version of every guest; no deployed one may have its name.
 pub(super) const VERSION: &str = BY_HAND;
@@ -69,8 +69,10 @@ pub struct Pass {
     pub dir: PathBuf,
     /// Beside the environment it is started in; with credentials.
     pub env: BTreeMap<String, String>,
-    /// From SIGTERM to SIGKILL.
+    /// From the signal that asks it to end to SIGKILL.
     pub stop_within_ms: u64,
+    /// That signal.
+    pub stop_signal: StopSignal,
 }
 
 /// Why somebody cannot be a guest.
@@ -161,6 +163,7 @@ impl Runtime {
             build: service.build,
             dir,
             stop_within_ms: service.stop_within_ms,
+            stop_signal: service.stop_signal,
         };
         if !wish.is_held {
             held.release();

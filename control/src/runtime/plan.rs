@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use super::seen::{Seen, SeenInstance};
 use super::wanted::{Phase, Version, Wanted};
-use crate::service::Port;
 
 /// Callers may hold the old routes for a moment after the new ones were told.
 const DRAIN_AFTER_US: i64 = 500_000;
@@ -138,9 +137,8 @@ fn phases(
             Phase::Starting => {
                 let ready = of.clone().filter(|one| one.is_ready()).count();
                 let free_since_us = free_since_us(version, wanted);
-                let is_alone = matches!(version.service.port, Some(Port::Fixed(_)));
-                if is_alone && free_since_us.is_some() && ready == 0 {
-                    // Two cannot listen on one port: the old one makes room first.
+                if version.service.is_alone() && free_since_us.is_some() && ready == 0 {
+                    // Two cannot run at a time: the old one makes room first.
                     for old in &service.versions {
                         if old.phase == Phase::Serving {
                             enter(old, Phase::Draining, None);
@@ -191,7 +189,7 @@ fn attempt<'a>(
     of.filter(move |one| one.status.started_us >= since_us)
 }
 
-/// The version that served until it made room for one on the same port; none while one serves.
+/// The version that served until it made room for one that runs alone; none while one serves.
 fn made_room(service: &Wanted) -> Option<&Version> {
     if service.serving().is_some() {
         return None;
@@ -326,7 +324,7 @@ fn instances(
             _ => free_since_us(version, wanted).is_none(),
         };
         let waits = is_held_back
-            || is_port_taken(service, version, seen)
+            || is_place_taken(service, version, seen)
             || now_us < starts_again_us(service, version, seen)
             || (version.service.is_job && attempt(service, version, seen).next().is_some());
         if missing > 0 && !waits {
@@ -364,9 +362,9 @@ fn start(
     }
 }
 
-/// A fixed port takes one instance at a time, whatever its version; also one that is about to end.
-fn is_port_taken(service: &Wanted, version: &Version, seen: &Seen) -> bool {
-    matches!(version.service.port, Some(Port::Fixed(_)))
+/// Who runs alone has no other beside it, whatever its version; also none that is about to end.
+fn is_place_taken(service: &Wanted, version: &Version, seen: &Seen) -> bool {
+    version.service.is_alone()
         && seen
             .instances
             .get(&service.name)

@@ -18,6 +18,10 @@ use crate::shim::inherited;
 
 /// One question takes no longer; the next follows at once.
 const WITHIN: Duration = Duration::from_secs(2);
+/// What is read of an answer behind its status; a front page has less.
+const REST_BYTES_MAX: u64 = 1 << 20;
+/// How long that may take; its status says what was asked.
+const REST_WITHIN: Duration = Duration::from_millis(250);
 
 /// Whether the instance takes work now, or what was seen instead. A command is run in the instance's
 /// folder and environment.
@@ -82,6 +86,12 @@ async fn status(path: &str, port: u16) -> io::Result<u16> {
     // `HTTP/1.1 200`
     let mut head = [0; 12];
     stream.read_exact(&mut head).await?;
+    // The rest too: a program whose answer nobody takes logs that as an error of its own.
+    let (mut rest, mut nowhere) = (stream.take(REST_BYTES_MAX), tokio::io::sink());
+    let taking = tokio::io::copy(&mut rest, &mut nowhere);
+    if tokio::time::timeout(REST_WITHIN, taking).await.is_err() {
+        tracing::debug!(port, "an answer goes on behind its status");
+    }
     let status = std::str::from_utf8(&head)
         .ok()
         .and_then(|head| head.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok());

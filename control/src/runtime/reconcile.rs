@@ -27,6 +27,7 @@ use super::plan::{Action, is_settled, plan, waits_for};
 use super::seen::{Seen, SeenInstance};
 use super::view::ServiceView;
 use super::wanted::Wanted;
+use crate::service::ends;
 use crate::shim::ShimError;
 
 /// How often is looked even though nothing was heard, while something is under way.
@@ -422,15 +423,24 @@ impl Runtime {
         self.shims.tail(service, version).await
     }
 
-    /// Ends every instance and every shim.
+    /// Ends every instance and every shim: who waits for another service ends before it does.
     pub async fn end(&self) {
-        self.shims.end().await;
+        let after = self.kept.all().values().map(after).collect();
+        self.shims.end(ends(&after)).await;
     }
 
     /// Where the copy of a version is.
     pub(super) fn copy_of(&self, service: &str, hash: &str) -> PathBuf {
         self.options.versions_dir.join(service).join(hash)
     }
+}
+
+/// For which others a service waits, as far as it runs.
+fn after(wanted: &Wanted) -> (String, Vec<String>) {
+    let after = wanted
+        .serving()
+        .map(|version| version.service.after.clone());
+    (wanted.name.clone(), after.unwrap_or_default())
 }
 
 /// The instances that run.

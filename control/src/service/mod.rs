@@ -17,12 +17,14 @@ use serde::{Deserialize, Serialize};
 use serin_yaml::Problem;
 
 use crate::confine::Limits;
+use crate::shim::StopSignal;
 
 /// The file in a service's folder.
 pub const FILE: &str = "service.yaml";
 pub(crate) use check::check_secrets;
 pub use check::{Checked, check};
 pub use order::Others;
+pub(crate) use order::ends;
 pub use serin_wire::name::OWN_SERVICES as OWN_NAMES;
 
 /// A service as it is run, with every default filled in.
@@ -49,8 +51,11 @@ pub struct Service {
     pub ready_within_ms: u64,
     /// Instances of a version.
     pub instances: Instances,
-    /// How long an instance may take to end after SIGTERM.
+    /// How long an instance may take to end after it was asked.
     pub stop_within_ms: u64,
+    /// What asks it to end.
+    #[serde(default)]
+    pub stop_signal: StopSignal,
     /// A silent instance is ended after this.
     pub hang_after_ms: u64,
     /// Services that must be ready before it starts.
@@ -65,6 +70,9 @@ pub struct Service {
     /// The longest body of a request that the gateway takes.
     #[serde(default = "resolve::body_bytes_max")]
     pub body_bytes_max: u64,
+    /// Whether it says that no two instances may run at a time.
+    #[serde(default)]
+    pub runs_alone: bool,
     /// Whether it runs once, to its end.
     pub is_job: bool,
     /// Where it tells its metrics as Prometheus reads them.
@@ -73,6 +81,14 @@ pub struct Service {
     /// What an instance may use.
     #[serde(default)]
     pub limits: Limits,
+}
+
+impl Service {
+    /// Whether no two instances may run at a time, of whatever versions: where it says so, or where both
+    /// would listen on one port.
+    pub fn is_alone(&self) -> bool {
+        self.runs_alone || matches!(self.port, Some(Port::Fixed(_)))
+    }
 }
 
 /// An endpoint that is read again and again.

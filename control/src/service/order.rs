@@ -1,4 +1,4 @@
-//! In which order services start: whether what a service waits for is there, and comes. Pure.
+//! In which order services start and end: whether what a service waits for is there, and comes. Pure.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,26 @@ pub(super) fn circle(name: &str, after: &[String], others: &Others) -> Option<Ve
     None
 }
 
+/// In which order services end, those of one step together: who waits for another ends before it does.
+pub(crate) fn ends(others: &Others) -> Vec<Vec<String>> {
+    let (mut steps, mut left) = (Vec::new(), others.clone());
+    while !left.is_empty() {
+        let is_needed = |name: &String| left.values().any(|after| after.contains(name));
+        let mut step: Vec<String> = left
+            .keys()
+            .filter(|name| !is_needed(name))
+            .cloned()
+            .collect();
+        // Those in a circle end together.
+        if step.is_empty() {
+            step = left.keys().cloned().collect();
+        }
+        left.retain(|name, _| !step.contains(name));
+        steps.push(step);
+    }
+    steps
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,14 +59,35 @@ mod tests {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
+    fn others(all: &[(&str, &str)]) -> Others {
+        let all = all
+            .iter()
+            .map(|(name, after)| ((*name).to_owned(), names(after)));
+        all.collect()
+    }
+
+    #[test]
+    fn who_waits_for_another_ends_before_it() {
+        for (all, expected) in [
+            (vec![], vec![]),
+            (vec![("a", ""), ("b", "")], vec!["a b"]),
+            (
+                vec![("db", ""), ("cart", "db"), ("web", "cart db"), ("mail", "")],
+                vec!["mail web", "cart", "db"],
+            ),
+            // Of one that is not there, and in a circle.
+            (
+                vec![("a", "gone"), ("b", "c"), ("c", "b")],
+                vec!["a", "b c"],
+            ),
+        ] {
+            let expected: Vec<_> = expected.into_iter().map(names).collect();
+            assert_eq!(ends(&others(&all)), expected, "{all:?}");
+        }
+    }
+
     #[test]
     fn circles_are_found_and_named() {
-        let others = |all: &[(&str, &str)]| -> Others {
-            let all = all
-                .iter()
-                .map(|(name, after)| ((*name).to_owned(), names(after)));
-            all.collect()
-        };
         for (after, all, expected) in [
             ("db", vec![("db", "")], None),
             ("b", vec![("b", "a")], Some("a b a")),

@@ -5,6 +5,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serin_yaml::{Entries, Names, Span, Spanned};
 
+use crate::shim::StopSignal;
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,8 @@ pub(super) struct RawService {
     pub(super) instances: Option<Spanned<u32>>,
     pub(super) scale: Option<RawScale>,
     pub(super) stop_within: Option<Spanned<Span>>,
+    #[serde(default)]
+    pub(super) stop_signal: StopSignal,
     pub(super) hang_after: Option<Spanned<Span>>,
     pub(super) after: Option<Spanned<Names>>,
     #[serde(default)]
@@ -29,6 +33,8 @@ pub(super) struct RawService {
     pub(super) sticky: Option<RawSticky>,
     pub(super) answer_within: Option<Spanned<Span>>,
     pub(super) body_max: Option<Spanned<RawSize>>,
+    #[serde(default)]
+    pub(super) alone: bool,
     #[serde(default)]
     pub(super) job: bool,
     pub(super) scrape: Option<Spanned<RawScrape>>,

@@ -87,12 +87,14 @@ pub(super) fn resolve(
         ready_within_ms: millis(raw.ready_within.as_ref(), READY_WITHIN_MS),
         instances: to.instances(raw.instances.as_ref(), raw.scale.as_ref(), &raw, port),
         stop_within_ms: millis(raw.stop_within.as_ref(), STOP_WITHIN_MS),
+        stop_signal: raw.stop_signal,
         hang_after_ms: millis(raw.hang_after.as_ref(), HANG_AFTER_MS),
         after: to.after(&name, &raw, others),
         idempotent: raw.idempotent.0.clone(),
         sticky: to.sticky(raw.sticky.as_ref()),
         answer_within_ms: to.answer_within(raw.answer_within.as_ref()),
         body_bytes_max: to.body_max(raw.body_max.as_ref(), port),
+        runs_alone: raw.alone,
         is_job: raw.job,
         scrape: to.scrape(raw.scrape.as_ref(), port),
         limits: to.limits(raw.limits.as_ref()),
@@ -248,7 +250,7 @@ impl Resolver<'_> {
         raw: &RawService,
         port: Option<Port>,
     ) -> Instances {
-        let is_single = raw.job || matches!(port, Some(Port::Fixed(_)));
+        let is_single = raw.job || raw.alone || matches!(port, Some(Port::Fixed(_)));
         let (instances, place) = match (fixed, scale) {
             (Some(fixed), None) => {
                 let count = fixed.value;
@@ -281,11 +283,11 @@ impl Resolver<'_> {
             self.problem(place, message, "`serin stop` runs none");
         } else if is_single && instances.max > 1 {
             let message = format!("{} instances of what can run once", instances.max);
-            self.problem(
-                place,
-                message,
-                "write port: auto for several, or instances: 1",
-            );
+            let hint = match raw.alone {
+                true => "leave `alone:` out for several, or write instances: 1",
+                false => "write port: auto for several, or instances: 1",
+            };
+            self.problem(place, message, hint);
         }
         instances
     }

@@ -35,12 +35,28 @@ fn a_program_with_a_port_is_asked_by_http() {
     assert_eq!(service.instances, Instances { min: 2, max: 8 });
     let one = good("run: postgres -D data\nport: 5432\nready: tcp\n");
     assert_eq!(one.instances, Instances { min: 1, max: 1 });
-    let asked = good("run: db\ninstances: 1\nready: {run: pg_isready -q}\nstop_within: 30s\n");
+    assert!(one.is_alone() && good("run: x\nalone: true\n").is_alone());
+    assert_eq!(one.stop_signal, StopSignal::Term);
+    let asked =
+        good("run: db\nready: {run: pg_isready -q}\nstop_within: 30s\nstop_signal: SIGINT\n");
     assert_eq!(
         asked.ready,
         Ready::Run(vec!["pg_isready".into(), "-q".into()])
     );
     assert_eq!(asked.stop_within_ms, 30_000);
+    assert_eq!(asked.stop_signal, StopSignal::Int);
+    wrong(
+        "run: x\nstop_signal: INT\n",
+        expect![[
+            r#"service.yaml:2:14: "INT" is not known here; there are SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGWINCH"#
+        ]],
+    );
+    wrong(
+        "run: x\nalone: true\ninstances: 2\n",
+        expect![
+            "service.yaml:3:12: 2 instances of what can run once; leave `alone:` out for several, or write instances: 1"
+        ],
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::output::Tail;
 use super::protocol::{Exit, Launch, Status};
+use super::stop_signal::StopSignal;
 use super::strays::Marks;
 use crate::confine::Group;
 
@@ -79,12 +80,16 @@ pub(super) fn spawn(launch: &Launch, group: Option<&Group>) -> std::io::Result<C
 pub(super) async fn wait(
     mut child: Child,
     group: Option<Pid>,
+    stop_signal: StopSignal,
     mut stop: watch::Receiver<Option<Duration>>,
     now_us: fn() -> i64,
 ) -> Exit {
     let status = tokio::select! {
         status = child.wait() => status,
-        grace = asked(&mut stop) => end(&mut child, group, grace).await,
+        grace = asked(&mut stop) => {
+            signal(group, stop_signal.signal());
+            end(&mut child, group, grace).await
+        }
     };
     // Children that did not go with their parent.
     signal(group, Signal::KILL);
@@ -99,12 +104,12 @@ async fn asked(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
     }
 }
 
+/// Waits for the end of one that was asked, and ends it where it does not in time.
 async fn end(
     child: &mut Child,
     group: Option<Pid>,
     grace: Duration,
 ) -> std::io::Result<ExitStatus> {
-    signal(group, Signal::TERM);
     match tokio::time::timeout(grace, child.wait()).await {
         Ok(status) => status,
         Err(_) => {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::stop_signal::StopSignal;
 use crate::confine::Limits;
 
 /// Longest line: an environment of many variables fits.
@@ -33,7 +34,7 @@ pub(super) enum What {
     List,
     /// Starts one.
     Start(Box<Launch>),
-    /// SIGTERM now, SIGKILL to the group after the grace period.
+    /// Its signal now, SIGKILL to the group after the grace period.
     Stop { instance: String, grace_ms: u64 },
     /// It takes work, as Serin found out.
     Ready { instance: String },
@@ -81,6 +82,9 @@ pub struct Launch {
     /// What it may use.
     #[serde(default)]
     pub limits: Limits,
+    /// What asks it to end.
+    #[serde(default)]
+    pub stop_signal: StopSignal,
 }
 
 /// How an instance is.

@@ -366,7 +366,8 @@ impl Connection {
         let processes = pid.and_then(Pid::from_raw);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            let mut exit = wait(child, processes, stopped, now_us).await;
+            let ending = wait(child, processes, launch.stop_signal, stopped, now_us);
+            let mut exit = ending.await;
             shared.orphans.ended(&launch.instance);
             strays::end(Marks::of(&launch).as_ref(), group.as_ref()).await;
             shared.orphans.end().await;

@@ -17,6 +17,7 @@ use reqwest::{Method, Response};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::Deserialize;
 use serde_json::json;
+use serin_control::shim::StopSignal;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,6 +39,8 @@ struct Pass {
     dir: PathBuf,
     env: BTreeMap<String, String>,
     stop_within_ms: u64,
+    #[serde(default)]
+    stop_signal: StopSignal,
 }
 
 /// The process of the instance.
@@ -199,7 +202,7 @@ async fn say(global: &Global, run: &Run, pass: &Pass, what: &str) {
 
 /// Asks the instance to end, and ends it where it does not in time.
 async fn end(child: &mut Child, instance: &Instance, pass: &Pass) -> Result<ExitCode> {
-    instance.tell(Signal::TERM);
+    instance.tell(pass.stop_signal.signal());
     let within = Duration::from_millis(pass.stop_within_ms);
     let is_over = tokio::time::timeout(within, child.wait()).await.is_ok();
     if !is_over {

@@ -6,12 +6,13 @@
 //! upgrade do to visitors, `left` what a killed one leaves behind, `shown` what people see of instances,
 //! `bad_input` what services should not do, `limits` what they may use, `written` what they write, `install`
 //! the unit of systemd, `by_hand` joins instances from a terminal, `joined` is a bus of others, `micro` what
-//! the official client sees of them, `rolling` and `many` are measured.
+//! the official client sees of them, `dependency` has a PostgreSQL, `rolling` and `many` are measured.
 
 mod attempts;
 mod bad_input;
 mod busy;
 mod by_hand;
+mod dependency;
 mod dying;
 mod install;
 mod joined;

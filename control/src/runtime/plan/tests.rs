@@ -279,12 +279,20 @@ fn who_waits_for_another_starts_after_it() {
 }
 
 #[test]
-fn one_port_is_listened_on_by_one_version_at_a_time() {
-    let case = Case::new()
-        .version("a", "v1", Phase::Serving, 0, "run: x\nport: 8000")
-        .version("a", "v2", Phase::Starting, S, "run: z\nport: 8000")
-        .instance("a", "v1", 1, How::Ready);
-    case.plans(S, expect!["a v1 is Draining "]);
+fn of_what_runs_alone_one_version_makes_room_for_the_next() {
+    for why in ["port: 8000", "alone: true"] {
+        let (old, new) = (format!("run: x\n{why}"), format!("run: z\n{why}"));
+        let case = |phase, how| {
+            Case::new()
+                .version("a", "v1", phase, 0, &old)
+                .version("a", "v2", Phase::Starting, S, &new)
+                .instance("a", "v1", 1, how)
+        };
+        case(Phase::Serving, How::Ready).plans(S, expect!["a v1 is Draining "]);
+        case(Phase::Draining, How::Stopping).plans(S, expect![[""]]);
+        let ended = case(Phase::Draining, How::Done(S));
+        ended.plans(S, expect!["a v1 is Retired \nstart a-v2-1"]);
+    }
 }
 
 #[test]
