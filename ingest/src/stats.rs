@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use serin_lake::Position;
 
 use crate::refuse::Reason;
+use crate::shape::Misfit;
 
 /// How the ingester is at this moment. Counts are since the start of the process.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,6 +53,21 @@ pub struct IngestStats {
     pub taken: Position,
     /// Up to where it is in files.
     pub committed: Position,
+}
+
+impl IngestStats {
+    /// Every reason to refuse an event, with its count: one that never came up is a zero, so that whoever
+    /// looks now and again sees the first one as an increase.
+    pub fn refused_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = Reason::ALL.iter().map(|(_, name)| *name);
+        names.map(|name| (name, self.refused.get(name).copied().unwrap_or(0)))
+    }
+
+    /// Every reason for which a value goes to `_rest`, likewise.
+    pub fn rest_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = Misfit::ALL.iter().map(|(_, name)| *name);
+        names.map(|name| (name, self.rest.get(name).copied().unwrap_or(0)))
+    }
 }
 
 /// The counters behind [`IngestStats`].

@@ -191,11 +191,30 @@ fn deepens(token: &Token) -> bool {
     }
 }
 
+/// What a statement begins with, where no query begins so: the parser may not know the rest of it.
+fn other_verb(tokens: &[TokenWithSpan]) -> Option<String> {
+    let Token::Word(word) = &tokens.first()?.token else {
+        return None;
+    };
+    let is_of_queries = matches!(
+        word.keyword,
+        Keyword::NoKeyword
+            | Keyword::SELECT
+            | Keyword::WITH
+            | Keyword::VALUES
+            | Keyword::FROM
+            | Keyword::TABLE
+    );
+    (!is_of_queries).then(|| word.value.to_uppercase())
+}
+
 fn look(tokens: Vec<TokenWithSpan>, range: Option<Range>) -> Result<Admitted, Refused> {
+    let verb = other_verb(&tokens);
     let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
-    let mut statements = parser
-        .parse_statements()
-        .map_err(|error| Refused::Syntax(plain::syntax(&error)))?;
+    let mut statements = parser.parse_statements().map_err(|error| match verb {
+        Some(verb) => Refused::NotAQuery(verb),
+        None => Refused::Syntax(plain::syntax(&error)),
+    })?;
     // The parser stops at a stray END and would leave what follows unread.
     let rest = parser.peek_token();
     if rest.token != Token::EOF {

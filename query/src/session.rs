@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
@@ -33,6 +34,9 @@ use crate::table::LakeTable;
 
 /// In how many pieces a query runs at a time.
 const PARTITIONS: usize = 2;
+
+/// What DataFusion calls the bound of what is written aside.
+const SPILL_SETTING: &str = "max_temp_directory_size";
 
 /// What a cell of an answer counts for at least.
 const CELL_BYTES_MIN: usize = 8;
@@ -165,7 +169,7 @@ pub(crate) async fn collect(
         let batch = positional(&batch, &schema).map_err(wrong)?;
         // A null or a truth takes next to nothing here, and several bytes wherever it is sent.
         let cells = batch.num_rows() * batch.num_columns();
-        bytes += batch.get_array_memory_size().max(cells * CELL_BYTES_MIN);
+        bytes += bytes_of(&batch).map_err(wrong)?.max(cells * CELL_BYTES_MIN);
         if bytes > limits.result_bytes_max {
             return Err(QueryError::ResultBytes {
                 bytes: limits.result_bytes_max,
@@ -177,6 +181,14 @@ pub(crate) async fn collect(
         }
     }
     Ok(rows)
+}
+
+/// What the rows themselves take. They may lie in memory that they share with columns nobody asked for, as
+/// rows do that were passed to this process in one piece.
+fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+    let columns = batch.columns().iter();
+    let bytes = columns.map(|column| Ok(column.to_data().get_slice_memory_size()?));
+    bytes.sum()
 }
 
 /// The schema that leaves: text as plain UTF-8, whatever it was inside.
@@ -217,13 +229,26 @@ pub(crate) fn explain(error: DataFusionError, limits: &Limits) -> QueryError {
         return QueryError::Damaged { message };
     }
     match error.find_root() {
-        DataFusionError::ResourcesExhausted(what) if what.contains("disk") => QueryError::Spill {
+        root if is_full_aside(root) => QueryError::Spill {
             bytes: limits.spill_bytes_max,
         },
         DataFusionError::ResourcesExhausted(_) => QueryError::Memory {
             bytes: limits.memory_bytes,
         },
         root => plain::explain(root),
+    }
+}
+
+/// Whether it wrote aside as much as it may: of that there is no error of its own, but a failed write
+/// that names DataFusion's own setting.
+fn is_full_aside(root: &DataFusionError) -> bool {
+    match root {
+        DataFusionError::ResourcesExhausted(said) => said.contains("disk"),
+        DataFusionError::IoError(error) => error.to_string().contains(SPILL_SETTING),
+        DataFusionError::ArrowError(error, _) => {
+            matches!(&**error, ArrowError::IoError(said, _) if said.contains(SPILL_SETTING))
+        }
+        _ => false,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `begun` reads what a start says; `weblog` is the main job, `imports` brings files in; `duck` compares with a second reader; `kill`,
 //! `power`, `faults` and `bits` take things away, while `writers` remember what was acknowledged and `audit` looks;
-//! `doors` and `hostile` send what nobody should; `absent` asks for what is not there; `printed` reads what commands print; `browser`, `states`, `pages`, `looks` and `first_steps` look through Chromium; `docs` runs what the book says;
+//! `doors` and `hostile` send what nobody should; `absent` asks for what is not there; `printed` reads what commands print, `limits` what is said at each limit; `browser`, `states`, `pages`, `looks` and `first_steps` look through Chromium; `docs` runs what the book says;
 //! `monitoring` watches the built-in dashboards, `marks` what is marked on them; `circle` sees a decision come round;
 //! `shop` opens the shop of ten services; `otlp` hears the official exporters; `tokens` outlive starts; `dist` unpacks what is handed out.
 
@@ -29,6 +29,7 @@ mod first_steps;
 mod hostile;
 mod imports;
 mod kill;
+mod limits;
 mod looks;
 mod marks;
 mod monitoring;

@@ -78,15 +78,14 @@ pub(crate) fn metrics(stats: &IngestStats, now_us: i64) -> Vec<Metric> {
             stats.buffer_bytes as f64,
         ),
     ];
-    for (reason, count) in &stats.refused {
-        let metric = Metric::counter("serin_ingest_refused_total", "Events refused.", *count);
-        metrics.push(metric.label("reason", *reason));
+    for (reason, count) in stats.refused_by_reason() {
+        let metric = Metric::counter("serin_ingest_refused_total", "Events refused.", count);
+        metrics.push(metric.label("reason", reason));
     }
-    for (reason, count) in &stats.rest {
+    for (reason, count) in stats.rest_by_reason() {
         let help = "Values that went to the column _rest.";
         metrics.push(
-            Metric::counter("serin_ingest_rest_values_total", help, *count)
-                .label("reason", *reason),
+            Metric::counter("serin_ingest_rest_values_total", help, count).label("reason", reason),
         );
     }
     if let Some(watermark_us) = stats.watermark_us {
