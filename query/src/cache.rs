@@ -2,16 +2,16 @@
 //!
 //! An answer is known by plan, request and state of the data, so it is never a stale one. Those who
 //! ask while it is computed wait for it; when the one that computes goes away, another takes over.
-//! Bounded in bytes; what was not asked for longest goes first. Start at [`Cache::answer`].
+//! Bounded in bytes. Start at [`Cache::answer`].
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serin_lake::Snapshot;
 use tokio::sync::OnceCell;
 
 use crate::error::QueryError;
 use crate::kpi::{KpiAnswer, KpiPlan, KpiRequest, Series};
+use crate::lru::Lru;
 
 /// What one entry costs beside the texts and points in it: maps, cell and key, rounded up.
 const ENTRY_BYTES: usize = 512;
@@ -19,24 +19,14 @@ const ENTRY_BYTES: usize = 512;
 /// The answers that are kept.
 pub(crate) struct Cache {
     bytes_max: usize,
-    kept: Mutex<Kept>,
+    kept: Lru<Key, Entry>,
 }
 
-#[derive(Default)]
-struct Kept {
-    entries: HashMap<Key, Entry>,
-    /// From the one that was not asked for longest.
-    by_use: BTreeMap<u64, Key>,
-    uses: u64,
-    bytes: usize,
-}
-
+#[derive(Clone)]
 struct Entry {
     answer: Arc<OnceCell<KpiAnswer>>,
     /// As long as the plan lives no other can have its address.
     _plan: KpiPlan,
-    used: u64,
-    bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,13 +43,13 @@ impl Cache {
     pub(crate) fn new(bytes_max: usize) -> Cache {
         Cache {
             bytes_max,
-            kept: Mutex::default(),
+            kept: Lru::new(bytes_max),
         }
     }
 
     /// How much it keeps.
     pub(crate) fn bytes(&self) -> usize {
-        self.kept().bytes
+        self.kept.bytes()
     }
 
     /// The answer that is kept, or else the one that `compute` finds.
@@ -78,68 +68,17 @@ impl Cache {
             request: request.clone(),
             state: (snapshot.version, snapshot.number, snapshot.watermark_us),
         };
-        let cell = self.cell(&key, plan);
-        if let Some(answer) = cell.get() {
+        let asked_bytes = request_bytes(request);
+        let entry = self.kept.get_or_put(&key, asked_bytes, || Entry {
+            answer: Arc::default(),
+            _plan: plan.clone(),
+        });
+        if let Some(answer) = entry.answer.get() {
             return Ok(answer.clone());
         }
-        let answer = cell.get_or_try_init(|| compute).await?;
-        self.weigh(&key, answer_bytes(answer));
+        let answer = entry.answer.get_or_try_init(|| compute).await?;
+        self.kept.weigh(&key, asked_bytes + answer_bytes(answer));
         Ok(answer.clone())
-    }
-
-    /// Where the answer is, or will be.
-    fn cell(&self, key: &Key, plan: &KpiPlan) -> Arc<OnceCell<KpiAnswer>> {
-        let mut kept = self.kept();
-        kept.uses += 1;
-        let now = kept.uses;
-        if let Some(entry) = kept.entries.get_mut(key) {
-            let before = std::mem::replace(&mut entry.used, now);
-            let cell = Arc::clone(&entry.answer);
-            kept.by_use.remove(&before);
-            kept.by_use.insert(now, key.clone());
-            return cell;
-        }
-        let cell = Arc::new(OnceCell::new());
-        let entry = Entry {
-            answer: Arc::clone(&cell),
-            _plan: plan.clone(),
-            used: now,
-            bytes: request_bytes(&key.request),
-        };
-        kept.bytes += entry.bytes;
-        kept.by_use.insert(now, key.clone());
-        kept.entries.insert(key.clone(), entry);
-        kept.shrink(self.bytes_max);
-        cell
-    }
-
-    /// Counts an answer that has come, unless its entry has gone meanwhile.
-    fn weigh(&self, key: &Key, answer_bytes: usize) {
-        let mut kept = self.kept();
-        let Some(entry) = kept.entries.get_mut(key) else {
-            return;
-        };
-        let bytes = request_bytes(&key.request) + answer_bytes;
-        let before = std::mem::replace(&mut entry.bytes, bytes);
-        kept.bytes = kept.bytes - before + bytes;
-        kept.shrink(self.bytes_max);
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Kept {
-    fn shrink(&mut self, bytes_max: usize) {
-        while self.bytes > bytes_max {
-            let Some((_, key)) = self.by_use.pop_first() else {
-                return;
-            };
-            if let Some(entry) = self.entries.remove(&key) {
-                self.bytes -= entry.bytes;
-            }
-        }
     }
 }
 
@@ -173,6 +112,7 @@ fn answer_bytes(answer: &KpiAnswer) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -286,23 +226,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_unused_goes_first_and_bytes_stay_bounded() {
-        let bytes_max = 10_000;
-        let (counted, plan) = (Counted::new(bytes_max), plan());
-        for to_us in 0..100 {
-            counted.ask(1, &plan, to_us, 50).await;
-            counted.ask(1, &plan, 0, 50).await;
-            let kept = counted.cache.kept();
-            assert!(kept.bytes <= bytes_max);
-            assert_eq!(kept.entries.len(), kept.by_use.len());
-            let sum: usize = kept.entries.values().map(|entry| entry.bytes).sum();
-            assert_eq!(sum, kept.bytes);
+    async fn what_is_larger_than_everything_is_answered_but_not_kept() {
+        let (counted, plan) = (Counted::new(10_000), plan());
+        for (points, computed) in [(50, 1), (50, 1), (10_000, 2), (10_000, 3)] {
+            counted.ask(1, &plan, points as i64, points).await;
+            assert_eq!(counted.computed(), computed);
         }
-        // The first was asked for all the time and is still there.
-        assert_eq!(counted.computed(), 100);
-        // One that is larger than everything is answered, but not kept.
-        counted.ask(1, &plan, 1000, 10_000).await;
-        counted.ask(1, &plan, 1000, 10_000).await;
-        assert_eq!(counted.computed(), 102);
     }
 }

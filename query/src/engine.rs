@@ -20,6 +20,7 @@ use crate::limits::{Limits, Range};
 use crate::measure;
 use crate::newest::{self, Newest};
 use crate::session;
+use crate::slide::Slides;
 use crate::stats::{Counters, QueryStats};
 use crate::turns::Turns;
 use crate::worker::pool::Pool;
@@ -102,7 +103,8 @@ impl Engine {
         let asker = Asker {
             limits: Arc::clone(&limits),
             context: session::context(runtime),
-            cache: Cache::new(limits.cache_bytes),
+            cache: Cache::new(limits.cache_bytes / 2),
+            slides: Slides::new(limits.cache_bytes / 2),
             kpi_turns: Turns::new(KPIS_AT_ONCE, limits.kpis_queued_max),
             rule_turns: Turns::new(RULES_AT_ONCE, limits.kpis_queued_max),
         };
@@ -149,12 +151,13 @@ impl Engine {
         let (asker, snapshot) = (Arc::clone(&self.asker), Arc::clone(snapshot));
         let (plan, request) = (plan.clone(), request.clone());
         let asked = Box::pin(async move {
-            let (context, limits) = (&asker.context, &asker.limits);
+            let (context, limits, slides) = (&asker.context, &asker.limits, &asker.slides);
             let compute = in_time(limits, async {
                 let queued = limits.kpis_queued_max;
                 let turn = turns(&asker).take().await;
                 let _turn = turn.ok_or(QueryError::BusyKpis { queued })?;
-                Box::pin(measure::kpi(context, limits, &snapshot, &plan, &request)).await
+                let measured = measure::kpi(context, limits, slides, &snapshot, &plan, &request);
+                Box::pin(measured).await
             });
             let cache = &asker.cache;
             cache.answer(&snapshot, &plan, &request, compute).await
@@ -187,10 +190,13 @@ impl Engine {
     /// How it is now.
     pub fn stats(&self) -> QueryStats {
         let memory = &self.asker.context.runtime_env().memory_pool;
+        let (steps_kept, steps_read) = self.asker.slides.steps();
         QueryStats {
             kpis: self.kpis.read(),
             statements: self.statements.read(),
-            cache_bytes: self.asker.cache.bytes() as u64,
+            cache_bytes: (self.asker.cache.bytes() + self.asker.slides.bytes()) as u64,
+            steps_kept,
+            steps_read,
             memory_bytes: memory.reserved() as u64,
         }
     }
@@ -321,6 +327,7 @@ struct Asker {
     limits: Arc<Limits>,
     context: SessionContext,
     cache: Cache,
+    slides: Slides,
     kpi_turns: Turns,
     rule_turns: Turns,
 }

@@ -32,10 +32,12 @@ mod engine;
 mod error;
 pub mod examine;
 mod held;
+mod lru;
 mod measure;
 mod newest;
 pub mod pieces;
 pub mod render;
+mod slide;
 mod stats;
 mod turns;
 

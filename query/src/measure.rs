@@ -1,6 +1,7 @@
 //! Runs a compiled KPI over one snapshot: scans what it is made of, gathers, hands up.
 //!
-//! One scan per table and span, whatever is wanted of it. What is gathered is counted against the
+//! One scan per table and span, whatever is wanted of it, over what the last one does not know
+//! already. What is gathered is counted against the
 //! memory of queries, and the work yields between groups so that a deadline or a viewer who leaves ends
 //! it. Start at [`kpi`].
 
@@ -27,6 +28,7 @@ use crate::kpi::scan::{self, Cells, Cut, Key, Span};
 use crate::kpi::{KpiAnswer, KpiRequest};
 use crate::limits::Limits;
 use crate::session;
+use crate::slide::{Asked, Scan, Slides};
 
 /// Rows that are gathered before others may have their turn: each may hold over many steps.
 const ROWS_AT_ONCE: usize = 256;
@@ -35,6 +37,7 @@ const ROWS_AT_ONCE: usize = 256;
 pub(crate) async fn kpi(
     context: &SessionContext,
     limits: &Limits,
+    slides: &Slides,
     snapshot: &Snapshot,
     plan: &KpiPlan,
     request: &KpiRequest,
@@ -44,6 +47,7 @@ pub(crate) async fn kpi(
     let mut measuring = Measuring {
         context,
         limits,
+        slides,
         snapshot,
         plan,
         request,
@@ -60,6 +64,7 @@ pub(crate) async fn kpi(
 struct Measuring<'a> {
     context: &'a SessionContext,
     limits: &'a Limits,
+    slides: &'a Slides,
     snapshot: &'a Snapshot,
     plan: &'a KpiPlan,
     request: &'a KpiRequest,
@@ -125,27 +130,64 @@ impl Measuring<'_> {
         for column in group.iter().flat_map(|wanted| wanted.source.columns()) {
             known(self.plan, view, &column)?;
         }
+        let Some(span) = group.first().map(|wanted| wanted.span) else {
+            return Ok(());
+        };
         let mut simples: Vec<Arc<Simple>> = Vec::new();
-        let mut scanned: Vec<&Wanted> = Vec::new();
+        let mut of_simples: Vec<&Wanted> = Vec::new();
+        let mut scans: Vec<(Scan, Vec<&Wanted>)> = Vec::new();
         for wanted in &group {
             match &wanted.source {
                 Source::Simple(simple) => {
                     simples.push(Arc::clone(simple));
-                    scanned.push(wanted);
+                    of_simples.push(wanted);
                 }
                 Source::Gauge(gauge) => {
-                    let cells = self.levels(view, gauge, wanted.span, &cut).await?;
-                    finds.add(wanted, found(self.snapshot, view, wanted.span, cells));
+                    scans.push((Scan::Levels(Arc::clone(gauge)), vec![wanted]));
                 }
             }
         }
-        if let Some(first) = scanned.first() {
-            let cells = self.leaves(view, &simples, first.span, &cut).await?;
-            for (wanted, cells) in scanned.into_iter().zip(cells) {
-                finds.add(wanted, found(self.snapshot, view, wanted.span, cells));
+        if !simples.is_empty() {
+            scans.push((Scan::Leaves(simples), of_simples));
+        }
+        for (scan, wanted) in scans {
+            let cells = self.cells(view, &scan, span, &cut).await?;
+            for (wanted, cells) in wanted.into_iter().zip(cells) {
+                finds.add(wanted, found(self.snapshot, view, span, cells));
             }
         }
         Ok(())
+    }
+
+    /// The cells of a scan by source: those that are known from before, and those that are read.
+    async fn cells(
+        &mut self,
+        view: &Arc<TableView>,
+        scan: &Scan,
+        span: Span,
+        cut: &Cut,
+    ) -> Result<Vec<Arc<Cells>>, QueryError> {
+        let asked = Asked {
+            plan: self.plan,
+            request: self.request,
+            scan,
+            span,
+            view,
+        };
+        let slide = self.slides.begin(&asked);
+        let mut cells = slide.kept();
+        self.held.now(cells.iter().map(scan::bytes).sum())?;
+        self.held.keep();
+        for span in slide.reads() {
+            let read = match scan {
+                Scan::Leaves(simples) => self.leaves(view, simples, *span, cut).await?,
+                Scan::Levels(gauge) => vec![self.levels(view, gauge, *span, cut).await?],
+            };
+            slide.add(&asked, read, &mut cells);
+        }
+        let cells: Vec<Arc<Cells>> = cells.into_iter().map(Arc::new).collect();
+        self.slides.keep(&asked, &slide, &cells);
+        Ok(cells)
     }
 
     /// Runs a plan and gives its rows to `take`, some at a time; `take` says what it holds by then.
@@ -258,7 +300,7 @@ impl Measuring<'_> {
             .await?;
         }
         let first = self.snapshot.tables.get(&funnel.steps[0].0);
-        let known = first.map(|view| found(self.snapshot, view, span, Cells::new()));
+        let known = first.map(|view| found(self.snapshot, view, span, Arc::default()));
         let is_known = |begin: i64, end: i64| {
             known
                 .as_ref()
@@ -293,7 +335,7 @@ fn blank(request: &KpiRequest) -> Cut {
 }
 
 /// What a scan found, with where an empty step is a zero.
-fn found(snapshot: &Snapshot, view: &TableView, span: Span, cells: Cells) -> Found {
+fn found(snapshot: &Snapshot, view: &TableView, span: Span, cells: Arc<Cells>) -> Found {
     let shown = |time: i64| time.saturating_add(span.shift_us);
     let last = view.time_range_us().map(|(_, last)| last);
     let until_us = snapshot.watermark_us.or(last.map(|last| last + 1));

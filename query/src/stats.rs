@@ -21,8 +21,12 @@ pub struct QueryStats {
     pub kpis: Asked,
     /// Statements that were asked for.
     pub statements: Asked,
-    /// Bytes of answers that are kept.
+    /// Bytes of answers, and of their steps, that are kept.
     pub cache_bytes: u64,
+    /// Steps of KPIs that were known from before.
+    pub steps_kept: u64,
+    /// Steps of KPIs that were read.
+    pub steps_read: u64,
     /// Bytes that queries in this process hold now.
     pub memory_bytes: u64,
 }

@@ -20,7 +20,7 @@ use super::scan::{self, Cell, Cells, Cut, Key, Span};
 /// The columns that tell instances apart.
 const INSTANCE: [&str; 3] = ["service", "version", "instance"];
 
-/// The plan that reads the samples: instance, dimensions, time in microseconds, value; in order.
+/// The plan that reads the samples: instance, dimensions, time in microseconds, value; in that order.
 pub(crate) fn plan(
     view: &Arc<TableView>,
     gauge: &Gauge,
@@ -45,13 +45,14 @@ pub(crate) fn plan(
     let mut columns: Vec<Expr> = instance.chain(dimensions).collect();
     columns.push(cast(scan::shown_time(span.shift_us), DataType::Int64));
     columns.push(try_cast(gauge.value.clone(), DataType::Float64));
-    let count = columns.len();
+    // Of two samples of one moment the greater one is the later: the same rows have one answer.
+    let order = 0..columns.len();
     let columns = columns
         .into_iter()
         .enumerate()
         .map(|(i, expr)| expr.alias(format!("c{i}")));
-    let order = (0..count - 1)
-        .map(|i| Expr::Column(Column::new_unqualified(format!("c{i}"))).sort(true, true));
+    let order =
+        order.map(|i| Expr::Column(Column::new_unqualified(format!("c{i}"))).sort(true, true));
     scan::filtered(view, filter)?
         .project(columns.collect::<Vec<_>>())?
         .sort(order.collect::<Vec<_>>())?

@@ -78,7 +78,7 @@ impl Source {
 /// What a scan found, and where an empty step of its table is a zero, in shown time.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) cells: Cells,
+    pub(crate) cells: Arc<Cells>,
     /// From when to when live rows are a whole record.
     pub(crate) live: Option<(i64, i64)>,
     /// The times `[from, to)` of imports.

@@ -174,6 +174,15 @@ pub(crate) fn group_bytes(key: &Key) -> usize {
     GROUP_BYTES + texts.sum::<usize>()
 }
 
+/// What cells take.
+pub(crate) fn bytes(cells: &Cells) -> usize {
+    let of_cell = |cell: &Cell| CELL_BYTES + size_of_val(cell.leaves.as_slice());
+    let of_group = |(key, steps): (&Key, &BTreeMap<i64, Cell>)| {
+        group_bytes(key) + steps.values().map(of_cell).sum::<usize>()
+    };
+    cells.iter().map(of_group).sum()
+}
+
 /// Reads one batch of the plan's answer into the cells of each KPI; how many bytes they grew by.
 pub(crate) fn read(
     batch: &RecordBatch,

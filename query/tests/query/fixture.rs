@@ -84,7 +84,7 @@ pub(crate) fn file(folder: &Path, name: &str, batch: &RecordBatch) -> Arc<DataFi
             }
         });
     Arc::new(DataFile {
-        id: 1,
+        id: xxh3_64(name.as_bytes()),
         rows: batch.num_rows() as u64,
         bytes: std::fs::metadata(&path).unwrap().len(),
         stats: stats.collect(),
@@ -145,7 +145,7 @@ pub(crate) fn watched() -> Known {
 }
 
 /// Checksums as the lake makes them when it writes a file.
-fn sums(path: &Path) -> Arc<Sums> {
+pub(crate) fn sums(path: &Path) -> Arc<Sums> {
     let bytes = std::fs::read(path).unwrap();
     Arc::new(Sums {
         whole: xxh3_64(&bytes),

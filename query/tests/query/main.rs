@@ -12,3 +12,4 @@ mod hostile;
 mod kpi;
 mod newest;
 mod quantiles;
+mod slide;

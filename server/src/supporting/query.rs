@@ -10,10 +10,15 @@ pub(crate) fn metrics(stats: &QueryStats) -> Vec<Metric> {
         .into_iter()
         .flat_map(|(kind, asked)| of_kind(kind, asked))
         .collect();
+    let steps = [("cache", stats.steps_kept), ("lake", stats.steps_read)];
+    metrics.extend(steps.map(|(from, count)| {
+        let help = "Steps of KPIs, by where they came from.";
+        Metric::counter("serin_query_steps_total", help, count).label("from", from)
+    }));
     metrics.extend([
         Metric::gauge(
             "serin_query_cache_bytes",
-            "Answers of KPIs that are kept.",
+            "Answers of KPIs, and their steps, that are kept.",
             stats.cache_bytes as f64,
         ),
         Metric::gauge(
