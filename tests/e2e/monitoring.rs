@@ -1,6 +1,6 @@
 //! What is on screen without any set-up: the built-in dashboards, and how soon they show what happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -250,4 +250,95 @@ async fn the_doctor_asks_the_gateway_and_none_was_refused_is_a_zero() -> Result<
         Ok((shown["refused"]["data"]["value"] == 0.0).then_some(()))
     })
     .await
+}
+
+const SLOW_BEATS: &str = "
+kpis:
+  slow_beats: {unit: ms, better: lower, event: beats, measure: p95(latency_buckets), where: service = 'hello', by: [service]}
+  seconds_asked: {unit: s, event: metrics, measure: p95(buckets), where: name = 'serin_query_duration_seconds'}
+rules:
+  too_slow: {when: {kpi: slow_beats, above: 0, for: 5s, every: 5s}}
+";
+
+/// The p95 in milliseconds of buckets as beats tell them, counted anew.
+fn p95_of_buckets(rows: &[Vec<Value>]) -> Result<f64> {
+    let mut counts = BTreeMap::<u16, u64>::new();
+    for row in rows {
+        let told: Vec<(u16, u64)> = serde_json::from_str(row[0].as_str().context("a text")?)?;
+        for (bucket, count) in told {
+            *counts.entry(bucket).or_default() += count;
+        }
+    }
+    let all: u64 = counts.values().sum();
+    let mut above = all - (all as f64 * 0.95).ceil() as u64;
+    for (bucket, count) in counts.into_iter().rev() {
+        match above.checked_sub(count) {
+            Some(rest) => above = rest,
+            None => return Ok(0.01 * ((f64::from(bucket) + 0.5) / 4.0).exp2()),
+        }
+    }
+    anyhow::bail!("nothing was counted")
+}
+
+/// Both instances of a service tell what they served; the quantile is that of all of it.
+#[tokio::test]
+async fn a_quantile_is_that_of_all_that_instances_beat() -> Result<()> {
+    let serin = Serin::start_with_hello().await?;
+    serin.write("kpis/beats.yaml", SLOW_BEATS)?;
+    let address = format!("{}/hello/", serin.gateway());
+    let instances = "SELECT count(DISTINCT instance) FROM beats WHERE service = 'hello' AND latency_p95_ms IS NOT NULL";
+    until("both instances served some", SOON, async || {
+        for _ in 0..20 {
+            reqwest::get(&address).await?.error_for_status()?;
+        }
+        Ok((serin.sql_number(instances).await? == 2).then_some(()))
+    })
+    .await?;
+    let last = serin.sql("SELECT max(time) FROM beats").await?;
+    let last = last[0][0].as_str().context("a time")?;
+    let told = format!("FROM beats WHERE service = 'hello' AND time <= '{last}'");
+    let later = format!("SELECT count(*) FROM beats WHERE time - INTERVAL '2 seconds' > '{last}'");
+    until("no beat of before is on its way", SOON, async || {
+        Ok((serin.sql_number(&later).await? > 0).then_some(()))
+    })
+    .await?;
+    let rows = serin.sql(&format!("SELECT latency_buckets {told}")).await?;
+    let wanted = p95_of_buckets(&rows)?;
+    let sql = format!("SELECT service, p95(latency_buckets) AS p95 {told} GROUP BY service");
+    let said = serin.run(&["query", &sql, "--format", "json"]).await?;
+    let said: Value = serde_json::from_str(&said)?;
+    let found = said[0]["p95"].as_f64().context("a number")?;
+    ensure!((found / wanted - 1.0).abs() < 1e-9, "{found} for {wanted}");
+
+    let error = serin
+        .refused(&["query", "SELECT p95(state) FROM beats"])
+        .await?;
+    ensure!(
+        error.contains("is no histogram") && error.contains("SER-SQL-013"),
+        "{error}"
+    );
+    until("a KPI and a rule say so too", SOON, async || {
+        reqwest::get(&address).await?.error_for_status()?;
+        let answers = ["slow_beats", "seconds_asked"].map(|name| {
+            let serin = &serin;
+            async move { serin.run(&["kpi", name, "--last", "10m", "--json"]).await }
+        });
+        for answer in answers {
+            let Ok(said) = answer.await else {
+                return Ok(None);
+            };
+            let said: Value = serde_json::from_str(&said)?;
+            let points = said["series"][0]["points"].as_array();
+            let mut points = points.into_iter().flatten();
+            if said["approximate"] != true || !points.any(|point| point[1].as_f64() > Some(0.0)) {
+                return Ok(None);
+            }
+        }
+        let decided = serin.get("/api/v1/decisions?name=too_slow").await?;
+        Ok(decided.get(0).map(drop))
+    })
+    .await?;
+    let shown = panels(&serin, "supporting", "panels=query_p95").await?;
+    ensure!(shown["query_p95"]["error"].is_null(), "{shown}");
+    Ok(())
 }
