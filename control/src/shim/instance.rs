@@ -76,16 +76,17 @@ pub(super) fn spawn(launch: &Launch, group: Option<&Group>) -> std::io::Result<C
         .spawn()
 }
 
-/// Waits for the end of an instance; ends it when asked.
+/// Waits for the end of an instance; ends it when asked. With how it ended comes what it was given to end by
+/// itself, where that was not enough.
 pub(super) async fn wait(
     mut child: Child,
     group: Option<Pid>,
     stop_signal: StopSignal,
     mut stop: watch::Receiver<Option<Duration>>,
     now_us: fn() -> i64,
-) -> Exit {
-    let status = tokio::select! {
-        status = child.wait() => status,
+) -> (Exit, Option<Duration>) {
+    let (status, outlived) = tokio::select! {
+        status = child.wait() => (status, None),
         grace = asked(&mut stop) => {
             signal(group, stop_signal.signal());
             end(&mut child, group, grace).await
@@ -93,7 +94,7 @@ pub(super) async fn wait(
     };
     // Children that did not go with their parent.
     signal(group, Signal::KILL);
-    exit(status.ok(), now_us())
+    (exit(status.ok(), now_us()), outlived)
 }
 
 async fn asked(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
@@ -109,12 +110,12 @@ async fn end(
     child: &mut Child,
     group: Option<Pid>,
     grace: Duration,
-) -> std::io::Result<ExitStatus> {
+) -> (std::io::Result<ExitStatus>, Option<Duration>) {
     match tokio::time::timeout(grace, child.wait()).await {
-        Ok(status) => status,
+        Ok(status) => (status, None),
         Err(_) => {
             signal(group, Signal::KILL);
-            child.wait().await
+            (child.wait().await, Some(grace))
         }
     }
 }

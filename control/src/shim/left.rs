@@ -59,7 +59,7 @@ pub(super) async fn kill(file: &Path) -> bool {
     let mut was_there = false;
     for left in serde_json::from_slice::<Vec<Left>>(&text).unwrap_or_default() {
         was_there |= kill_group(&left);
-        was_there |= strays::end(left.marks.as_ref(), None).await;
+        was_there |= strays::end(left.marks.as_ref(), None, None).await > 0;
     }
     was_there
 }

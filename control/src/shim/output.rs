@@ -125,6 +125,19 @@ pub(super) async fn read(
     }
 }
 
+/// A line of ours among those of an instance.
+pub(super) fn remark(text: &str, now_us: i64) -> Log<'static> {
+    Log {
+        time: now_us,
+        level: Level::Warn,
+        message: text.to_owned().into(),
+        source: "serin".into(),
+        trace_id: None,
+        dropped: 0,
+        fields: Map::new(),
+    }
+}
+
 /// Reads a pipe to its end and keeps its last lines.
 pub(crate) async fn read_tail(pipe: impl AsyncRead + Unpin, tail: Tail, mask: Arc<Mask>) {
     let mut reader = BufReader::new(pipe);

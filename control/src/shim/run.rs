@@ -358,6 +358,7 @@ impl Connection {
             ));
         }
         if let Some(err) = child.stderr.take() {
+            let (tail, lines) = (tail.clone(), lines.clone());
             reading.spawn(output::read(err, "stderr", tail, mask, lines, now_us));
         }
         let subject = subject::log(&self.service, &launch.version, &launch.instance);
@@ -367,9 +368,10 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let ending = wait(child, processes, launch.stop_signal, stopped, now_us);
-            let mut exit = ending.await;
+            let (mut exit, outlived) = ending.await;
             shared.orphans.ended(&launch.instance);
-            strays::end(Marks::of(&launch).as_ref(), group.as_ref()).await;
+            let marks = Marks::of(&launch);
+            let strays = strays::end(marks.as_ref(), group.as_ref(), processes).await;
             shared.orphans.end().await;
             exit.was_out_of_memory = group.as_ref().is_some_and(Group::was_out_of_memory);
             drop(group);
@@ -378,9 +380,35 @@ impl Connection {
             if tokio::time::timeout(READ_WITHIN, all_read).await.is_err() {
                 reading.detach_all();
             }
+            for text in remarks(outlived, strays) {
+                tail.push(&text);
+                if lines.try_send(output::remark(&text, now_us())).is_err() {
+                    tracing::debug!(text, "no room for a line of ours");
+                }
+            }
             ended(&shared, &launch.instance, exit);
         });
     }
+}
+
+/// What is said of an end, beside how it ended: that it was not by itself, and what went with it.
+fn remarks(outlived: Option<Duration>, strays: usize) -> impl Iterator<Item = String> {
+    let outlived = outlived.map(|grace| {
+        let grace_s = grace.as_secs_f64();
+        format!(
+            "it had not ended {grace_s} s after it was asked to (`stop_within`), and was killed"
+        )
+    });
+    let strays = match strays {
+        0 => None,
+        1 => Some(String::from(
+            "1 process that it had started in a group of its own was ended with it",
+        )),
+        count => Some(format!(
+            "{count} processes that it had started in groups of their own were ended with it"
+        )),
+    };
+    outlived.into_iter().chain(strays)
 }
 
 /// That nobody else listens on a port: whoever does would be taken for the instance.

@@ -53,14 +53,33 @@ impl Marks {
     }
 }
 
-/// Kills what is left of an instance, until nothing is; whether there was anything.
-pub(super) async fn end(marks: Option<&Marks>, group: Option<&Group>) -> bool {
-    let ended = kill_until_gone(|| left(marks, group), GONE_WITHIN).await;
-    ended.unwrap_or_else(|_| {
+/// Kills what is left of an instance, until nothing is; how many processes there were, without those of a
+/// process group that is killed already.
+pub(super) async fn end(
+    marks: Option<&Marks>,
+    group: Option<&Group>,
+    killed: Option<Pid>,
+) -> usize {
+    let found = left(marks, group);
+    if found.is_empty() {
+        return 0;
+    }
+    let killed = killed.map(|group| group.as_raw_nonzero().get());
+    let is_killed = |pid: &i32| group_of(*pid).is_some_and(|group| Some(group) == killed);
+    let count = found.iter().filter(|pid| !is_killed(pid)).count();
+    if kill_until_gone(|| left(marks, group), GONE_WITHIN)
+        .await
+        .is_err()
+    {
         let instance = marks.map(|marks| &marks.instance);
         tracing::warn!(instance, "processes of an instance do not end");
-        true
-    })
+    }
+    count
+}
+
+/// The process group of a process; none of one that has gone.
+fn group_of(pid: i32) -> Option<i32> {
+    Some(Process::new(pid).ok()?.stat().ok()?.pgrp)
 }
 
 /// Kills the processes that are `left` until there are none; whether there were any, or those that there

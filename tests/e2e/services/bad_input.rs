@@ -114,6 +114,19 @@ async fn who_does_not_listen_to_sigterm_is_killed_after_its_time() -> Result<()>
             .all(|one| one["exit"] == "signal 9")
             .then_some(()))
     })
+    .await?;
+    let said = "it had not ended 0.3 s after it was asked to (`stop_within`), and was killed";
+    until_said(&serin, "deaf", said, 2).await
+}
+
+/// Waits until Serin has said something in the log of a service so often.
+async fn until_said(serin: &Serin, name: &str, said: &str, times: i64) -> Result<()> {
+    let sql = format!(
+        "SELECT count(*) FROM logs WHERE service = '{name}' AND source = 'serin' AND message = '{said}'"
+    );
+    until(&format!("it is said that {said}"), SOON, async || {
+        Ok((serin.sql_number(&sql).await? == times).then_some(()))
+    })
     .await
 }
 
@@ -146,7 +159,9 @@ async fn children_go_with_their_instance_wherever_they_went() -> Result<()> {
     until("nothing is left", SOON, async || {
         Ok((processes_of("parent-v1-2")? == 0).then_some(()))
     })
-    .await
+    .await?;
+    let said = "3 processes that it had started in groups of their own were ended with it";
+    until_said(&serin, "parent", said, 2).await
 }
 
 /// Processes that were started with an argument, and are not zombies.
