@@ -4,7 +4,8 @@
 //! are made up from their numbers alone and committed in flushes of a million; each panel is asked
 //! as SQL through a worker process (the one of `SERIN_BIN`, as users get it), as SQL in process, and
 //! as a KPI, five times, taking turns with DuckDB on two threads; then the files are merged and all
-//! is asked again. Answers are compared too. `SERIN_BENCH_DIR` keeps the (merged) lake for
+//! is asked again. Then each KPI is asked as an open dashboard asks it, a few seconds later each time,
+//! by an engine that keeps what it found. Answers are compared too. `SERIN_BENCH_DIR` keeps the (merged) lake for
 //! the next run; an argument picks panels by part of their name. A row is SQL over DuckDB, and the
 //! medians of each.
 
@@ -41,6 +42,8 @@ const END_US: i64 = START_US + 7 * DAY;
 const FLUSH_ROWS: u64 = 1_000_000;
 const BATCH_ROWS: u64 = 8192;
 const RUNS: usize = 5;
+/// How far a window slides from one refresh to the next.
+const REFRESH_US: i64 = 5_000_000;
 /// A panel may take so many times what DuckDB takes.
 const RATIO_MAX: f64 = 1.2;
 
@@ -379,6 +382,8 @@ struct Bench {
     engine: Engine,
     /// Runs them itself.
     inner: Engine,
+    /// Keeps what it found for the next refresh.
+    keeping: Engine,
     has_worker: bool,
     duck: Duck,
     catalog: Catalog,
@@ -403,9 +408,9 @@ impl Bench {
         }
     }
 
-    fn kpi(&self, panel: &Panel) -> Answer {
+    fn kpi(&self, engine: &Engine, panel: &Panel, range: Range) -> Answer {
         let request = KpiRequest {
-            range: range(panel),
+            range,
             step_us: panel.step_us,
             by: panel.by.map(str::to_owned).into_iter().collect(),
             filters: vec![],
@@ -413,9 +418,7 @@ impl Bench {
             series_max: panel.series_max,
         };
         let begun = Instant::now();
-        let asked = self
-            .engine
-            .kpi(&self.snapshot, &self.catalog[panel.kpi], &request);
+        let asked = engine.kpi(&self.snapshot, &self.catalog[panel.kpi], &request);
         let answer: KpiAnswer = self.threads.block_on(asked).unwrap();
         let seconds = begun.elapsed().as_secs_f64();
         let points = || answer.series.iter().flat_map(|series| &series.points);
@@ -441,7 +444,7 @@ impl Bench {
             let answers = [
                 self.sql(&self.engine, panel),
                 self.sql(&self.inner, panel),
-                self.kpi(panel),
+                self.kpi(&self.engine, panel, range(panel)),
                 self.duck(panel),
             ];
             let duck = answers[3];
@@ -473,6 +476,42 @@ impl Bench {
             panel.name,
             sql / duck,
             if sql <= duck * RATIO_MAX { "yes" } else { "no" }
+        );
+    }
+
+    /// Asks a KPI as an open dashboard does, checks each answer, and prints what a refresh costs.
+    fn refresh(&self, panel: &Panel, files: &str) {
+        let (mut first, mut later) = (Vec::new(), Vec::new());
+        // The second look is the one from which on parts are kept of a range without steps.
+        for look in 0..RUNS + 2 {
+            let back_us = (RUNS + 1 - look) as i64 * REFRESH_US;
+            let Range { from_us, to_us } = range(panel);
+            let range = Range {
+                from_us: from_us - back_us,
+                to_us: to_us - back_us,
+            };
+            let answers =
+                [&self.keeping, &self.engine].map(|engine| self.kpi(engine, panel, range));
+            let [kept, anew] = answers;
+            let apart = (kept.sum - anew.sum).abs() / anew.sum.abs().max(1.0);
+            assert!(
+                kept.rows == anew.rows && apart <= panel.tolerance.max(1e-9),
+                "{}: {} rows, sum {}; anew {} rows, sum {}",
+                panel.name,
+                kept.rows,
+                kept.sum,
+                anew.rows,
+                anew.sum
+            );
+            first.push(anew.seconds);
+            if look > 1 {
+                later.push(kept.seconds);
+            }
+        }
+        let [first, later] = [first, later].map(median_ms);
+        println!(
+            "serin-bench | refresh after 5 s: {}; {files} | {later:.1} ms, read anew {first:.1} ms | - |",
+            panel.name
         );
     }
 }
@@ -511,6 +550,7 @@ fn measure_all(lake: &Lake, spill: &Path) {
         has_worker: worker.is_some(),
         engine: Engine::new(limits.clone(), spill.to_owned(), worker, lake.store()),
         inner: Engine::new(limits, spill.to_owned(), None, lake.store()),
+        keeping: Engine::new(Limits::default(), spill.to_owned(), None, lake.store()),
         duck: Duck::start(&snapshot),
         snapshot,
         catalog: catalog(),
@@ -520,6 +560,7 @@ fn measure_all(lake: &Lake, spill: &Path) {
     let is_asked = |panel: &&Panel| only.as_ref().is_none_or(|only| panel.name.contains(only));
     for panel in PANELS.iter().filter(is_asked) {
         bench.measure(panel, &files);
+        bench.refresh(panel, &files);
     }
 }
 
