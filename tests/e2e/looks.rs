@@ -24,6 +24,8 @@ panels:
   paid: {kpi: paid, by: service, draw: line, compare: 1h}
   small: {kpi: small, by: service, draw: line}
   country: {kpi: paid, by: country, draw: line, compare: 1h}
+  total: {kpi: paid, draw: stat, thresholds: [{above: 1, color: red}]}
+  ranked: {kpi: paid, by: country, draw: bar, thresholds: [{above: 1, color: orange}]}
 ";
 const PANELS: [&str; 3] = ["paid", "small", "country"];
 /// Who paid, where, and how much.
@@ -76,6 +78,7 @@ async fn a_series_has_one_color_on_pages_and_in_pictures() -> Result<()> {
             let before = first.entry(panel).or_insert_with(|| page.clone());
             assert_eq!(&page, before, "{panel}, after a restart");
         }
+        crossed_bounds(&serin, &mut browser).await?;
         browser.is_faultless().await?;
     }
     // The same in each panel, and what it was an hour earlier.
@@ -95,6 +98,28 @@ async fn a_series_has_one_color_on_pages_and_in_pictures() -> Result<()> {
     assert_eq!(different.len(), 3, "{first:?}");
     assert_eq!(first["country"]["de, 1h before"], first["country"]["de"]);
     Ok(())
+}
+
+/// What crosses a bound has its colour: the line below a number, and a bar.
+async fn crossed_bounds(serin: &Serin, browser: &mut Browser) -> Result<()> {
+    let line = "document.querySelector('[data-panel=total] .spark-line').getAttribute('stroke')";
+    let line = browser.tell(line).await?;
+    let line = line.as_str().context("a color")?.to_lowercase();
+    let svg = picture(serin, "total").await?.to_lowercase();
+    ensure!(svg.contains(&format!("stroke=\"{line}\"")), "{line}: {svg}");
+    let bar = "getComputedStyle(document.querySelector('[data-panel=ranked] .bar')).backgroundColor
+        .match(/\\d+/g).slice(0, 3).map((part) => Number(part).toString(16).padStart(2, '0')).join('')";
+    let bar = browser.tell(bar).await?;
+    let bar = format!("fill=\"#{}\"", bar.as_str().context("a color")?);
+    let svg = picture(serin, "ranked").await?.to_lowercase();
+    ensure!(svg.contains(&bar), "{bar}: {svg}");
+    Ok(())
+}
+
+async fn picture(serin: &Serin, panel: &str) -> Result<String> {
+    let path = format!("/d/looks/{panel}.svg");
+    let svg = serin.request(Method::GET, &path).send().await?;
+    Ok(svg.error_for_status()?.text().await?)
 }
 
 /// Series and their colours, as the legend of a panel has them.
@@ -119,10 +144,7 @@ async fn in_the_picture(serin: &Serin, panel: &str) -> Result<Colors> {
         .iter()
         .filter_map(|one| one["name"].as_str())
         .collect();
-    let path = format!("/d/looks/{panel}.svg");
-    let svg = serin.request(Method::GET, &path).send().await?;
-    let svg = svg.error_for_status()?.text().await?;
-    Ok(in_legends(&svg, &names))
+    Ok(in_legends(&picture(serin, panel).await?, &names))
 }
 
 /// The colours of these names, each with a sample before it.

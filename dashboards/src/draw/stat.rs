@@ -54,7 +54,8 @@ where
     let top = area.y + font.size * 1.3;
     let spark_area = area.inset(0.0, top - area.y, 0.0, 0.0);
     if spark_area.h >= 12.0 {
-        sparkline(canvas, spark, spark_area)?;
+        let color = threshold.map_or(canvas.theme.series(0), |_| color);
+        sparkline(canvas, spark, color, spark_area)?;
         marks(canvas, panel, spark, spark_area)?;
     }
     Ok(())
@@ -103,6 +104,7 @@ where
 fn sparkline<B: DrawingBackend>(
     canvas: &Canvas<'_, B>,
     spark: &[Point],
+    color: Color,
     area: Area,
 ) -> Result<(), DrawError>
 where
@@ -113,7 +115,6 @@ where
     if high <= low || spark.len() < 2 {
         return Ok(());
     }
-    let color = canvas.theme.series(0);
     let x = |index: usize| area.x + area.w * index as f64 / (spark.len() - 1) as f64;
     let y = |value: f64| area.bottom() - area.h * (value - low) / (high - low);
     let runs = spark

@@ -4,7 +4,8 @@ import { fill, h } from '../dom';
 import { formatValue } from '../format/value';
 import { summarise } from '../panel/summary';
 import type { Chart, Frame } from './chart';
-import { seriesColor, withAlpha } from './palette';
+import { namedColor, seriesColor, withAlpha } from './palette';
+import { crossed } from './threshold';
 
 export function barsChart(): Chart {
   const list = h('ol', { class: 'bar-list' });
@@ -21,9 +22,13 @@ function draw(element: HTMLElement, list: HTMLElement, panel: PanelData, frame: 
   const { bars, others } = panel.data;
   const longest = Math.max(0, ...bars.map(({ value }) => Math.abs(value ?? 0)));
   element.setAttribute('aria-label', summarise(panel));
-  const color = withAlpha(seriesColor(0, frame.dark), frame.dark ? 0.3 : 0.16);
-  const items = bars.map(({ label, value }) => row(label, value, longest, color, panel.unit, ''));
-  if (typeof others === 'number') items.push(row('others', others, 0, color, panel.unit, ' others'));
+  // The label lies on its bar and must be read.
+  const color = (value: number | null): string => {
+    const threshold = crossed(panel.thresholds, value);
+    return withAlpha(threshold ? namedColor(threshold.color, frame.dark) : seriesColor(0, frame.dark), frame.dark ? 0.3 : 0.16);
+  };
+  const items = bars.map(({ label, value }) => row(label, value, longest, color(value), panel.unit, ''));
+  if (typeof others === 'number') items.push(row('others', others, 0, color(null), panel.unit, ' others'));
   fill(list, ...items);
 }
 
