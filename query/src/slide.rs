@@ -256,6 +256,10 @@ impl Slide {
         let is_part = asked.span.step_us.is_none();
         let from_us = asked.span.range.from_us;
         for (cells, to) in read.into_iter().zip(to) {
+            if to.is_empty() && !is_part {
+                *to = cells;
+                continue;
+            }
             for (key, steps) in cells {
                 // The first part is as short as the range has it, and no earlier.
                 let at = |at: i64| if is_part { at.max(from_us) } else { at };

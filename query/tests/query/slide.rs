@@ -231,6 +231,81 @@ async fn what_is_kept_changes_no_answer() {
     }
 }
 
+/// A change of the table between two looks at its first two hours.
+type Change = fn(&mut World);
+
+fn row(minute: i64, amount: f64) -> Row {
+    (minute, "pay", Some("ann"), Some(amount))
+}
+
+/// However rows come and go, the steps that they are in are read again.
+#[tokio::test]
+async fn whatever_changes_is_read_again() {
+    let changes: [(&str, &str, &[&str], Change); 7] = [
+        ("a late row is hot", "orders", &[], |world| {
+            world.hot.push(row(20, 1.0));
+        }),
+        ("a late row is in a file", "orders", &[], |world| {
+            world.hot.push(row(20, 1.0));
+            world.flush();
+        }),
+        ("rows are expired", "orders", &[], |world| {
+            world.files.remove(0);
+        }),
+        (
+            "rows that were hot are flushed and expired",
+            "orders",
+            &[],
+            |world| {
+                world.flush();
+                world.files.pop();
+            },
+        ),
+        ("rows are merged with a late one", "revenue", &[], |world| {
+            world.hot.push(row(20, 1.0));
+            world.flush();
+            while world.files.len() > 1 {
+                world.merge();
+            }
+        }),
+        ("a column has widened", "orders", &["amount"], |world| {
+            world.is_int = false;
+        }),
+        (
+            "a level before the range holds in it",
+            "level",
+            &[],
+            |world| {
+                world.hot.push(row(-5, 3.0));
+                world.flush();
+            },
+        ),
+    ];
+    let plans = catalog();
+    for (what, kpi, by, change) in changes {
+        let mut world = World::new(0);
+        for minute in [30, 50, 80, 90] {
+            world.hot.push(row(minute, 1.0));
+            world.flush();
+        }
+        world.hot.extend([row(115, 2.0), row(119, 1.0)]);
+        world.now = 120;
+        let (kept, bare) = (world.engine(32 << 20), world.engine(0));
+        let asked = request(0, 120, Some(10 * MINUTE), by, 0);
+        let ask = async |engine: &Engine, snapshot| {
+            engine.kpi(snapshot, &plans[kpi], &asked).await.unwrap()
+        };
+        let snapshot = world.snapshot();
+        let before = ask(&kept, &snapshot).await;
+        change(&mut world);
+        world.version += 1;
+        let snapshot = world.snapshot();
+        let after = ask(&bare, &snapshot).await;
+        assert_ne!(before, after, "{what}: a change that changes nothing");
+        assert_eq!(ask(&kept, &snapshot).await, after, "{what}");
+    }
+}
+
 /// A minute later an hour of minutes reads the minute that came, and those that were hot.
 #[tokio::test]
 async fn only_the_new_slice_is_read() {
