@@ -19,14 +19,15 @@ use super::hear::Heard;
 use super::probe;
 use super::reconcile::RuntimeOptions;
 use crate::service::{Port, Ready, Service};
-use crate::shim::{Client, Exit, Launch, ShimError, Status, forgotten};
+use crate::shim::{Client, END_WITHIN_MAX, Exit, Launch, ShimError, Status, forgotten};
 
 /// How long a shim may take to open its socket.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Ends that wait to be looked at.
 const ENDS_QUEUE: usize = 256;
-/// The grace period when everything ends, and how long the shims may take with it.
+/// The grace period when everything ends, of who has none of its own; how long services wait for each
+/// other, and how long the shims may take beside it.
 const END_GRACE: Duration = Duration::from_secs(10);
 
 /// The shims.
@@ -240,6 +241,7 @@ impl Shims {
             port,
             limits: service.limits,
             stop_signal: service.stop_signal,
+            stop_within_ms: Some(service.stop_within_ms),
         };
         let status = client.start(launch).await?;
         self.hear(&service.name, status.clone());
@@ -368,10 +370,8 @@ impl Shims {
         if tokio::time::timeout(END_GRACE, in_order).await.is_err() {
             self.ask_to_end(&all).await;
         }
-        if tokio::time::timeout(2 * END_GRACE, self.gone(&all))
-            .await
-            .is_err()
-        {
+        let within = END_WITHIN_MAX + END_GRACE;
+        if tokio::time::timeout(within, self.gone(&all)).await.is_err() {
             tracing::error!("not all services ended");
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Instance {
     pub(super) tail: Tail,
     /// Asks the task that waits for it to end it: the grace period.
     pub(super) stop: watch::Sender<Option<Duration>>,
+    /// The one of its own.
+    pub(super) stop_within: Option<Duration>,
     /// By what its processes are known.
     pub(super) marks: Option<Marks>,
 }

@@ -12,10 +12,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::END_WITHIN_MAX;
 use super::client::Client;
 use super::strays::{self, Marks};
 
-/// The grace period of instances that a killed Serin left, and how long their shims may take with it.
+/// The grace period of instances that a killed Serin left and that have none of their own, and how
+/// long their shims may take beside it.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// An instance as the file names it.
@@ -104,7 +106,8 @@ async fn end_of(socket: &Path) -> bool {
         // The connection ends with its process.
         Ok(()) => {
             let gone = async { while ended.recv().await.is_some() {} };
-            if tokio::time::timeout(2 * GRACE, gone).await.is_err() {
+            let within = END_WITHIN_MAX + GRACE;
+            if tokio::time::timeout(within, gone).await.is_err() {
                 tracing::error!(%service, "a service did not end");
             }
         }

@@ -27,6 +27,7 @@ pub(crate) use mask::Mask;
 pub(crate) use output::{Tail, read_tail};
 pub(crate) use protocol::forgotten;
 pub use protocol::{Exit, Launch, Status};
+pub(crate) use run::END_WITHIN_MAX;
 pub use run::{ShimOptions, run};
 pub use stop_signal::StopSignal;
 pub(crate) use sweep::BY_HAND;

@@ -40,7 +40,7 @@ pub(super) enum What {
     Ready { instance: String },
     /// The last lines one wrote.
     Tail { instance: String },
-    /// Stops all and ends.
+    /// Stops all and ends; the grace period is for those that have none of their own.
     End { grace_ms: u64 },
 }
 
@@ -85,6 +85,9 @@ pub struct Launch {
     /// What asks it to end.
     #[serde(default)]
     pub stop_signal: StopSignal,
+    /// How long that may take; an older Serin says it with the question only.
+    #[serde(default)]
+    pub stop_within_ms: Option<u64>,
 }
 
 /// How an instance is.

@@ -39,8 +39,11 @@ const IDLE: Duration = Duration::from_secs(5);
 /// How long the last lines of an instance that has ended may take.
 const READ_WITHIN: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The grace period of instances when the shim itself is told to end.
+/// The grace period of instances that have none of their own when the shim itself is told to end.
 const END_GRACE: Duration = Duration::from_secs(10);
+/// An instance's own grace period is no longer than that when all end: nobody waits for ever for a
+/// machine to go down, and systemd no more than 90 s for Serin.
+pub(crate) const END_WITHIN_MAX: Duration = Duration::from_secs(30);
 
 /// What a shim is told at its start.
 #[derive(Debug, Clone)]
@@ -174,7 +177,8 @@ async fn end_all(shared: &Shared, grace: Duration) {
     shared.orphans.trace();
     for instance in shared.instances().values_mut() {
         instance.status.is_stopping = true;
-        instance.stop.send_replace(Some(grace));
+        let own = instance.stop_within.unwrap_or(grace);
+        instance.stop.send_replace(Some(own.min(END_WITHIN_MAX)));
     }
     while !shared.running().is_empty() {
         if let Err(broadcast::error::RecvError::Closed) = ends.recv().await {
@@ -324,6 +328,7 @@ impl Connection {
             status: status.clone(),
             tail: tail.clone(),
             stop,
+            stop_within: launch.stop_within_ms.map(Duration::from_millis),
             marks,
         };
         self.shared.instances().insert(launch.instance.clone(), one);
@@ -395,9 +400,7 @@ impl Connection {
 fn remarks(outlived: Option<Duration>, strays: usize) -> impl Iterator<Item = String> {
     let outlived = outlived.map(|grace| {
         let grace_s = grace.as_secs_f64();
-        format!(
-            "it had not ended {grace_s} s after it was asked to (`stop_within`), and was killed"
-        )
+        format!("it had not ended {grace_s} s after it was asked to, and was killed")
     });
     let strays = match strays {
         0 => None,

@@ -16,8 +16,8 @@ use crate::client::Client;
 use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, sockets_dir};
 
 /// How long the server may take: requests at its doors and at the gateway may have 10 s each, services
-/// their grace, and then all is committed and the bus stopped.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// 10 s in which they wait for each other and 30 s of grace, and then all is committed and the bus stopped.
+const STOP_DEADLINE: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(global: &Global, down: &Down) -> Result<()> {

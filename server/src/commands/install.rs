@@ -200,7 +200,7 @@ fn unit(wanted: &Wanted) -> String {
         "Restart=on-failure\n\
          RestartSec=1\n\
          KillMode=process\n\
-         TimeoutStopSec=60\n\
+         TimeoutStopSec=90\n\
          LimitNOFILE=16384\n",
     );
     if wanted.delegates {
