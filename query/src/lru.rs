@@ -56,7 +56,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Lru<K, V> {
         }
         let value = value();
         kept.put(key, bytes, value.clone());
-        kept.shrink(self.bytes_max);
+        kept.shrink(key, self.bytes_max);
         value
     }
 
@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Lru<K, V> {
     pub(crate) fn put(&self, key: &K, bytes: usize, value: V) {
         let mut kept = self.kept();
         kept.put(key, bytes, value);
-        kept.shrink(self.bytes_max);
+        kept.shrink(key, self.bytes_max);
     }
 
     /// Says how many bytes a value takes by now, unless it has gone meanwhile.
@@ -75,7 +75,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Lru<K, V> {
         };
         let before = std::mem::replace(&mut entry.bytes, bytes);
         kept.bytes = kept.bytes - before + bytes;
-        kept.shrink(self.bytes_max);
+        kept.shrink(key, self.bytes_max);
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept<K, V>> {
@@ -96,23 +96,31 @@ impl<K: Clone + Eq + Hash, V: Clone> Kept<K, V> {
     fn put(&mut self, key: &K, bytes: usize, value: V) {
         self.uses += 1;
         let used = self.uses;
+        self.remove(key);
         let entry = Entry { value, used, bytes };
-        if let Some(before) = self.entries.insert(key.clone(), entry) {
-            self.by_use.remove(&before.used);
-            self.bytes -= before.bytes;
-        }
+        self.entries.insert(key.clone(), entry);
         self.by_use.insert(used, key.clone());
         self.bytes += bytes;
     }
 
-    fn shrink(&mut self, bytes_max: usize) {
+    /// Makes room after a value has changed; one that leaves none for others goes itself.
+    fn shrink(&mut self, changed: &K, bytes_max: usize) {
+        let entry = self.entries.get(changed);
+        if entry.is_some_and(|entry| entry.bytes > bytes_max) {
+            self.remove(changed);
+        }
         while self.bytes > bytes_max {
-            let Some((_, key)) = self.by_use.pop_first() else {
+            let Some(key) = self.by_use.values().next().cloned() else {
                 return;
             };
-            if let Some(entry) = self.entries.remove(&key) {
-                self.bytes -= entry.bytes;
-            }
+            self.remove(&key);
+        }
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.by_use.remove(&entry.used);
+            self.bytes -= entry.bytes;
         }
     }
 }
@@ -146,9 +154,11 @@ mod tests {
         lru.weigh(&99, 500);
         assert_eq!((lru.get(&99), lru.get_or_put(&99, 1, || 8)), (Some(7), 7));
         check(&lru, 1_000);
-        // What is larger than everything is given out, but not kept.
+        // What is larger than everything is given out, but not kept, and nobody goes for it.
         assert_eq!(lru.get_or_put(&200, 2_000, || 9), 9);
-        assert_eq!(lru.get(&200), None);
+        assert_eq!((lru.get(&200), lru.get(&99)), (None, Some(7)));
+        lru.weigh(&98, 2_000);
+        assert_eq!((lru.get(&98), lru.get(&99)), (None, Some(7)));
         check(&lru, 1_000);
     }
 }

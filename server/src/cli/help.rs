@@ -29,8 +29,8 @@ Examples:
   serin stop cart
   serin deploy cart    starts it again
 
-Instances finish what they have within the `stop_within` of service.yaml. The service stays known, and \
-stays stopped when Serin is started again.";
+Instances finish what they have within the `stop_within` of service.yaml, and that is waited for. The \
+service stays known, and stays stopped when Serin is started again.";
 
 pub(super) const RM: &str = "\
 Examples:

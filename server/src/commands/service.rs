@@ -1,5 +1,7 @@
 //! `serin deploy`, `rollback`, `stop`, `rm`: commands about one service.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
 use reqwest::Method;
@@ -11,6 +13,21 @@ use tokio_util::io::StreamReader;
 use super::{print, remark};
 use crate::cli::{Deploy, Global, Named};
 use crate::client::Client;
+
+/// How often it is looked whether a service has stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A service, as far as it is asked for here.
+#[derive(Debug, Deserialize)]
+struct Service {
+    instances: Vec<Instance>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Instance {
+    exit: Option<String>,
+    is_by_hand: bool,
+}
 
 /// How far a deploy is, as the server tells it.
 #[derive(Debug, Deserialize)]
@@ -141,11 +158,26 @@ fn tell(name: &str, stage: &Stage) {
     }
 }
 
+/// Stops a service and waits until its instances have ended; those started by hand are not Serin's.
 pub(crate) async fn stop(global: &Global, named: &Named) -> Result<()> {
     let client = Client::find(global)?;
-    client
-        .post(&format!("/api/v1/services/{}/stop", named.name))
-        .await
+    let path = format!("/api/v1/services/{}", named.name);
+    client.post(&format!("{path}/stop")).await?;
+    let mut told = 0;
+    loop {
+        let service: Service = client.get(&path, &[]).await?;
+        let instances = service.instances.iter();
+        let left = instances.filter(|one| !one.is_by_hand && one.exit.is_none());
+        match left.count() {
+            0 => return Ok(()),
+            left if left != told => {
+                remark(&format!("{left} to end"));
+                told = left;
+            }
+            _ => {}
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 pub(crate) async fn remove(global: &Global, named: &Named) -> Result<()> {
