@@ -127,7 +127,7 @@ struct Seen {
 
 /// How one scan is done: what is taken over, and what must be read.
 pub(crate) struct Slide {
-    sources: usize,
+    question: Question,
     step_us: Option<i64>,
     kept: Option<(Arc<Sheet>, Range)>,
     reads: Vec<Span>,
@@ -156,7 +156,8 @@ impl Slides {
     /// What of a scan is known already.
     pub(crate) fn begin(&self, asked: &Asked<'_>) -> Slide {
         let span = asked.span;
-        let sheet = self.sheet(asked);
+        let question = Question::of(asked);
+        let sheet = self.sheet(&question);
         let step_us = span
             .step_us
             .or_else(|| part_us(asked, sheet.as_ref()?.groups));
@@ -194,7 +195,7 @@ impl Slides {
             self.steps_read.fetch_add(read, Relaxed);
         }
         Slide {
-            sources: asked.scan.addresses().len(),
+            question,
             step_us,
             kept,
             reads,
@@ -202,12 +203,12 @@ impl Slides {
     }
 
     /// The sheet of the window that this one slid on from.
-    fn sheet(&self, asked: &Asked<'_>) -> Option<Arc<Sheet>> {
+    fn sheet(&self, question: &Question) -> Option<Arc<Sheet>> {
         let sheets = self.sheets.as_ref()?;
-        let mut question = Question::of(asked);
-        let entry = sheets.get(&question).or_else(|| {
-            question.lane -= 1;
-            sheets.get(&question)
+        let entry = sheets.get(question).or_else(|| {
+            let mut before = question.clone();
+            before.lane -= 1;
+            sheets.get(&before)
         });
         entry.map(|entry| entry.sheet)
     }
@@ -233,7 +234,7 @@ impl Slides {
             sheet: Arc::new(sheet),
             _plan: asked.plan.clone(),
         };
-        sheets.put(&Question::of(asked), bytes, entry);
+        sheets.put(&slide.question, bytes, entry);
     }
 }
 
@@ -246,7 +247,7 @@ impl Slide {
     /// What is taken over, by source.
     pub(crate) fn kept(&self) -> Vec<Cells> {
         match &self.kept {
-            None => vec![Cells::new(); self.sources],
+            None => vec![Cells::new(); self.question.addresses.len()],
             Some((sheet, range)) => sheet.cells.iter().map(|cells| cut(cells, *range)).collect(),
         }
     }

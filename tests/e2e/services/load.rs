@@ -103,12 +103,7 @@ async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
         fs::write(&page, format!("{text}<!-- {round} -->\n"))?;
         serin.run(&["deploy", "page"]).await?;
     }
-    until("only the last version runs", SOON, async || {
-        let ready = instances(&serin, "page", "ready").await?;
-        let draining = instances(&serin, "page", "draining").await?;
-        Ok((ready.len() == 2 && draining.is_empty()).then_some(()))
-    })
-    .await?;
+    only_the_last_version_runs(&serin, "page").await?;
     let (victim, pid) = instances(&serin, "page", "ready")
         .await?
         .pop_first()
@@ -121,6 +116,15 @@ async fn no_visitor_notices_deploys_and_deaths() -> Result<()> {
     .await?;
     visitors.more(100).await?;
     visitors.all_were_served().await
+}
+
+async fn only_the_last_version_runs(serin: &Serin, name: &str) -> Result<()> {
+    until("only the last version runs", SOON, async || {
+        let ready = instances(serin, name, "ready").await?;
+        let draining = instances(serin, name, "draining").await?;
+        Ok((ready.len() == 2 && draining.is_empty()).then_some(()))
+    })
+    .await
 }
 
 /// An unmodified program, which knows nothing of requests under way and ends at SIGTERM at once.
@@ -155,12 +159,7 @@ async fn no_visitor_notices_deploys_of_a_program_without_our_sdk() -> Result<()>
         write_python(&serin, "plain", &more(round), PLAIN)?;
         serin.run(&["deploy", "plain"]).await?;
     }
-    until("only the last version runs", SOON, async || {
-        let ready = instances(&serin, "plain", "ready").await?;
-        let draining = instances(&serin, "plain", "draining").await?;
-        Ok((ready.len() == 2 && draining.is_empty()).then_some(()))
-    })
-    .await?;
+    only_the_last_version_runs(&serin, "plain").await?;
     visitors.more(50).await?;
     visitors.all_were_served().await
 }
