@@ -25,10 +25,20 @@ page.on("console", (message) => {
   }
 });
 
+/** Whether an expression in a page is true. While the page gives way to the next one nothing is. */
+async function isTrue(page, expression) {
+  try {
+    return await page.evaluate(expression);
+  } catch (error) {
+    if (/context was destroyed|Cannot find context/.test(error.message)) return false;
+    throw error;
+  }
+}
+
 /** Returns once an expression in a page is true. Asked from outside: pages forbid eval. */
 async function holds(page, expression) {
   const start = performance.now();
-  while (!(await page.evaluate(expression))) {
+  while (!(await isTrue(page, expression))) {
     if (performance.now() - start > DEADLINE_MS) {
       const text = await page.evaluate("document.body.innerText.slice(0, 1500)");
       throw new Error(`waited in vain; the page says: ${text}`);
