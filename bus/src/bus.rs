@@ -40,7 +40,7 @@ const RESTART_PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// How long the server may take to take its configuration over; measured are 5 ms.
 const RELOAD_WITHIN: Duration = Duration::from_secs(5);
-/// How often JetStream is asked whether it is there, and how many silences make a restart.
+/// How often the server is asked for its health, and how many silences of JetStream make a restart.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const SILENCES_MAX: u32 = 5;
 /// What the server's health says of a stream that it froze.
@@ -452,12 +452,8 @@ impl Watch {
             let lived = tokio::time::Instant::now();
             tokio::select! {
                 () = process.ended() => tracing::warn!("nats-server ended; starting it again"),
-                () = self.lost_jetstream() => {
-                    tracing::warn!("nats-server lost JetStream; starting it again");
-                    stop(&mut process).await;
-                }
-                () = self.frozen() => {
-                    tracing::warn!("the disk has room again, and a stream is frozen since it had none; starting nats-server again");
+                fault = self.fault() => {
+                    tracing::warn!("{fault}; starting nats-server again");
                     stop(&mut process).await;
                 }
                 changed = stopped.changed() => {
@@ -504,35 +500,32 @@ impl Watch {
         Ok(process)
     }
 
-    /// Returns when a write to a stream failed and the disk could take one now: the server freezes
+    /// Returns with what only another start mends: JetStream has not answered for a while though the
+    /// server does, or a write to a stream failed and the disk could take one now. The server freezes
     /// such a stream until it is started again, so that nothing is stored out of order.
-    async fn frozen(&self) {
+    async fn fault(&self) -> &'static str {
         let Start {
             files, settings, ..
         } = &self.start;
-        loop {
-            tokio::time::sleep(PROBE_EVERY).await;
-            let health = services::page(settings.monitor_port, "/healthz").await;
-            let error = health.map(|health| health["error"].to_string());
-            let has_failed = error.is_ok_and(|error| error.contains(WRITE_ERROR));
-            if has_failed && free_bytes(&files.folder) > FREE_BYTES_MIN {
-                return;
-            }
-        }
-    }
-
-    /// Returns when the server answers but JetStream has not for a while.
-    async fn lost_jetstream(&self) {
         let mut silences = 0;
         while silences < SILENCES_MAX {
             tokio::time::sleep(PROBE_EVERY).await;
-            let is_connected = self.client.connection_state() == State::Connected;
-            if is_connected && !has_jetstream(&self.client).await {
-                silences += 1;
-            } else {
+            let page = services::page(settings.monitor_port, "/healthz");
+            let health = tokio::time::timeout(CONNECT_TIMEOUT, page).await;
+            let health = health.ok().and_then(Result::ok).unwrap_or_default();
+            if health["status"] == "ok" {
                 silences = 0;
+                continue;
             }
+            let has_failed = health["error"].to_string().contains(WRITE_ERROR);
+            if has_failed && free_bytes(&files.folder) > FREE_BYTES_MIN {
+                return "the disk has room again, and a stream is frozen since it had none";
+            }
+            let is_connected = self.client.connection_state() == State::Connected;
+            let is_silent = is_connected && !has_jetstream(&self.client).await;
+            silences = if is_silent { silences + 1 } else { 0 };
         }
+        "nats-server lost JetStream"
     }
 }
 

@@ -345,6 +345,11 @@ impl Post {
         }
     }
 
+    /// Whether a number waits for [`Post::fill_holes`].
+    pub(crate) fn has_holes(&self) -> bool {
+        !self.numbers.holes().is_empty()
+    }
+
     /// What the door seals at this moment.
     pub(crate) fn sealed(&self) -> Sealed {
         self.numbers.sealed(|| self.edge.now_us())

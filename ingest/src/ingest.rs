@@ -105,6 +105,7 @@ impl Ingest {
             stopping,
             ticks: 0,
             events_before: 0,
+            moved: (Progress::default(), 0),
         };
         let messages = reader.resume().await?;
         let messages = Reader::of_events(messages);

@@ -30,6 +30,8 @@ use crate::stats::add;
 const TICK: Duration = Duration::from_millis(250);
 /// Ticks between looks at the lag, the rate and the door's holes.
 const TICKS_PER_LOOK: u64 = 4;
+/// As many while nothing moves: who asks wakes the bus too.
+const STILL_TICKS_PER_LOOK: u64 = 20;
 
 /// The part of the buffer's memory beyond which no telemetry is taken, so that events still are while
 /// the other half is flushed.
@@ -44,7 +46,7 @@ pub(crate) struct Request {
 }
 
 /// How far the loop has come.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) taken: Position,
     pub(crate) committed: Position,
@@ -85,6 +87,8 @@ pub(crate) struct Loop {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) ticks: u64,
     pub(crate) events_before: u64,
+    /// How far we were when something last moved, and at which tick.
+    pub(crate) moved: (Progress, u64),
 }
 
 impl Loop {
@@ -201,9 +205,20 @@ impl Loop {
         {
             tracing::warn!(%error, "a purge broke");
         }
-        if self.purging.is_none() {
+        if self.purging.is_none() && self.is_look_due() {
             self.look();
         }
+    }
+
+    /// Whether something moved a moment ago; else only every few seconds. A hole is closed at once.
+    fn is_look_due(&mut self) -> bool {
+        let progress = *self.progress.borrow();
+        if progress != self.moved.0 {
+            self.moved = (progress, self.ticks);
+        }
+        self.ticks - self.moved.1 <= STILL_TICKS_PER_LOOK
+            || self.ticks.is_multiple_of(STILL_TICKS_PER_LOOK)
+            || self.door.has_holes()
     }
 
     /// Asks for the lag, closes the door's holes and purges, beside the loop.

@@ -119,7 +119,7 @@ impl Lake {
         }
         let result = inner.commit(&flush);
         if matches!(result, Err(CommitError::Durability { .. })) {
-            inner.is_poisoned.store(true, Ordering::Release);
+            inner.poison();
         }
         result
     }

@@ -116,7 +116,7 @@ impl Lake {
             _ => false,
         };
         if is_unknown {
-            inner.is_poisoned.store(true, Ordering::Release);
+            inner.poison();
         }
         result
     }

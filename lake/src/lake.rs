@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::catalogue::{Catalogue, CatalogueError, Retired};
 use crate::checked::CheckedStore;
@@ -78,7 +79,8 @@ pub(crate) struct Inner {
     pub(crate) next_catalog_id: AtomicU64,
     /// Files that are not what was written; compaction leaves them as they are.
     pub(crate) damaged: Mutex<BTreeSet<u64>>,
-    pub(crate) is_poisoned: AtomicBool,
+    /// True once a sync failed or a commit's outcome is unknown.
+    pub(crate) poisoned: watch::Sender<bool>,
     /// The times heard of: nothing is deleted by one that cannot be believed.
     pub(crate) clock: Mutex<Clock>,
     /// Keeps other writers out as long as the lake lives.
@@ -185,7 +187,7 @@ impl Lake {
             next_file_id: AtomicU64::new(loaded.next_file_id),
             next_catalog_id: AtomicU64::new(loaded.next_catalog_id),
             damaged: Mutex::new(damaged),
-            is_poisoned: AtomicBool::new(false),
+            poisoned: watch::Sender::new(false),
             clock: Mutex::new(clock),
             _lock: lock,
         };
@@ -249,7 +251,14 @@ impl Lake {
 
     /// Whether a sync failed, so that the process has to end.
     pub fn is_poisoned(&self) -> bool {
-        self.inner.is_poisoned.load(Ordering::Acquire)
+        *self.inner.poisoned.borrow()
+    }
+
+    /// Returns once the process has to end: a flush, a merge, an expiry or a token may find that a sync failed.
+    pub async fn poisoned(&self) {
+        let mut poisoned = self.inner.poisoned.subscribe();
+        let waited = poisoned.wait_for(|is_poisoned| *is_poisoned).await;
+        debug_assert!(waited.is_ok(), "the lake outlives who waits");
     }
 }
 
@@ -259,9 +268,14 @@ impl Inner {
         if let Err(LakeError::Catalogue(error)) = &result
             && error.is_durability()
         {
-            self.is_poisoned.store(true, Ordering::Release);
+            self.poison();
         }
         result
+    }
+
+    /// Gives the lake up.
+    pub(crate) fn poison(&self) {
+        self.poisoned.send_replace(true);
     }
 }
 

@@ -3,8 +3,6 @@
 //! The lake does not know what is in it; `control` does. Rows of our own in the catalogue's file, so
 //! that a copy of one file has both what was seen and what was wanted.
 
-use std::sync::atomic::Ordering;
-
 use crate::catalogue::CatalogueError;
 use crate::lake::{Lake, LakeError, locked};
 
@@ -18,7 +16,7 @@ impl Lake {
     pub fn keep_service(&self, name: &str, text: Option<&str>) -> Result<(), LakeError> {
         let kept = locked(&self.inner.catalogue).keep_service(name, text);
         if kept.as_ref().is_err_and(CatalogueError::is_durability) {
-            self.inner.is_poisoned.store(true, Ordering::Release);
+            self.inner.poison();
         }
         Ok(kept?)
     }

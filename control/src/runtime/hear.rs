@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
+use async_nats::connection::State as Link;
 use bytes::Bytes;
 use futures::StreamExt;
 use serin_wire::{Beat, Routes, State, subject};
@@ -17,6 +18,8 @@ use super::idempotent::{self, Names};
 
 /// Without any sign for this long it is the bus that is silent, not the instances.
 const BUS_SILENT_US: i64 = 1_000_000;
+/// After so long without a pulse of anybody we send ourselves a message: if that comes, the bus is there.
+const ECHO_AFTER: Duration = Duration::from_millis(500);
 /// An SDK beats so often; only its pulses come oftener.
 const BEAT_EVERY_US: i64 = 1_000_000;
 /// Whoever was silent for so long has ended.
@@ -39,7 +42,7 @@ pub(super) struct Heard {
 #[derive(Debug, Default)]
 struct Inner {
     instances: BTreeMap<String, Voice>,
-    /// The last sign of any instance's own.
+    /// The last sign of any instance's own, or of the bus.
     last_us: i64,
     /// Since when such signs come without a pause.
     since_us: i64,
@@ -93,16 +96,23 @@ impl Inner {
         if !self.instances.contains_key(instance) {
             self.forget(now_us);
         }
+        if is_own {
+            self.sign(now_us);
+        }
         let voice = self.instances.entry(instance.to_owned()).or_default();
         voice.told_us = now_us;
         if is_own {
             voice.own_us = Some(now_us);
-            if now_us - self.last_us > BUS_SILENT_US {
-                self.since_us = now_us;
-            }
-            self.last_us = now_us;
         }
         voice
+    }
+
+    /// The bus brought something.
+    fn sign(&mut self, now_us: i64) {
+        if now_us - self.last_us > BUS_SILENT_US {
+            self.since_us = now_us;
+        }
+        self.last_us = now_us;
     }
 
     /// Forgets who was not heard of for long.
@@ -122,24 +132,46 @@ impl Heard {
         }
     }
 
-    /// Listens until it is dropped.
-    pub(super) async fn listen(&self, now_us: fn() -> i64) {
-        tokio::join!(self.pulses(now_us), self.beats(now_us), self.answers());
+    /// Listens until it is dropped. While anybody is there the bus is heard too, by itself where need be:
+    /// who hangs alone is silent on a bus that is not.
+    pub(super) async fn listen(&self, now_us: fn() -> i64, is_anybody_there: impl Fn() -> bool) {
+        tokio::join!(
+            self.pulses(now_us, is_anybody_there),
+            self.beats(now_us),
+            self.answers()
+        );
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn pulses(&self, now_us: fn() -> i64) {
-        let Ok(mut messages) = self.client.subscribe(subject::PULSES).await else {
+    async fn pulses(&self, now_us: fn() -> i64, is_anybody_there: impl Fn() -> bool) {
+        let (client, echo) = (&self.client, self.client.new_inbox());
+        let Ok(mut pulses) = client.subscribe(subject::PULSES).await else {
             return;
         };
-        while let Some(message) = messages.next().await {
-            let Some((_, _, instance)) = subject::parse_pulse(&message.subject) else {
-                continue;
-            };
-            self.inner().voice(instance, true, now_us());
+        let Ok(mut echoes) = client.subscribe(echo.clone()).await else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                pulse = pulses.next() => {
+                    let Some(pulse) = pulse else { return };
+                    if let Some((_, _, instance)) = subject::parse_pulse(&pulse.subject) {
+                        self.inner().voice(instance, true, now_us());
+                    }
+                }
+                Some(_) = echoes.next() => self.inner().sign(now_us()),
+                () = tokio::time::sleep(ECHO_AFTER), if is_anybody_there() => {
+                    // What is sent while the bus is away would only come late.
+                    if client.connection_state() == Link::Connected
+                        && let Err(error) = client.publish(echo.clone(), Bytes::new()).await
+                    {
+                        tracing::debug!(%error, "cannot ask the bus whether it is there");
+                    }
+                }
+            }
         }
     }
 

@@ -34,6 +34,8 @@ use crate::shim::ShimError;
 const TICK: Duration = Duration::from_millis(100);
 /// How often while nothing is: an instance falls silent for seconds before it is replaced.
 const SETTLED_TICK: Duration = Duration::from_millis(500);
+/// How often while there is no service at all: the first one is told of.
+const EMPTY_TICK: Duration = Duration::from_secs(5);
 /// How long the bus may take to take over routes before it is said that it has not.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// The pause before a bus that did not take them over is asked again.
@@ -168,15 +170,13 @@ impl Runtime {
 
     /// Looks, plans and acts until the task is dropped. Services live on.
     pub async fn run(self: Arc<Runtime>) {
-        let hearing = self.heard.listen(self.options.now_us);
+        let is_anybody_there = || !self.members.borrow().is_empty();
+        let hearing = self.heard.listen(self.options.now_us, is_anybody_there);
         let answering = self.heard.answer_routes(self.routes());
         let spreading = self.spread();
         let reconciling = async {
             loop {
-                let pause = match self.reconcile().await {
-                    true => SETTLED_TICK,
-                    false => TICK,
-                };
+                let pause = self.reconcile().await;
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = self.kept.changed() => {}
@@ -271,26 +271,30 @@ impl Runtime {
         }
     }
 
-    /// One look and what follows from it; whether nothing is under way.
-    async fn reconcile(self: &Arc<Runtime>) -> bool {
+    /// One look and what follows from it; when to look again.
+    async fn reconcile(self: &Arc<Runtime>) -> Duration {
         self.shims.connect_lost(&self.options).await;
         let seen = self.seen();
         self.mark_ready(&seen);
         self.look_at_guests(&self.heard);
         let now_us = (self.options.now_us)();
         self.remove_left(&seen);
-        let (actions, is_settled) = {
+        let (actions, pause) = {
             let wanted = self.kept.all();
             let wanted = self.as_run(&wanted);
             let actions = plan(&wanted, &seen, now_us);
-            let is_settled = actions.is_empty() && is_settled(&wanted, &seen);
-            (actions, is_settled && self.guests().is_empty())
+            let pause = match self.guests().is_empty() {
+                true if wanted.is_empty() && seen.instances.is_empty() => EMPTY_TICK,
+                true if actions.is_empty() && is_settled(&wanted, &seen) => SETTLED_TICK,
+                _ => TICK,
+            };
+            (actions, pause)
         };
         // Before what may take a moment: requests at an instance that ended wait for us to say so.
         self.show_seen(&seen);
         self.admit(&seen, &actions).await;
         if actions.is_empty() {
-            return is_settled;
+            return pause;
         }
         for action in actions {
             if let Err(error) = self.act(&action).await {
@@ -302,7 +306,7 @@ impl Runtime {
             }
         }
         self.show();
-        false
+        TICK
     }
 
     /// What is wanted as this Serin runs it.

@@ -17,8 +17,9 @@ use crate::clock;
 use crate::shared::Shared;
 use crate::usage::{self, CpuShare};
 
-const BEAT_EVERY: Duration = Duration::from_secs(1);
 const PULSE_EVERY: Duration = Duration::from_millis(250);
+/// A beat goes out with every fourth pulse, so that it wakes nobody once more.
+const PULSES_PER_BEAT: u32 = 4;
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(200);
 
 /// Sends beats and pulses until the sender is done, then a last beat.
@@ -26,19 +27,31 @@ pub(crate) async fn run(shared: Arc<Shared>, client: Client, mut finished: watch
     let beat_subject = shared.subject(subject::beat);
     let pulse_subject = shared.subject(subject::pulse);
     let mut beats = Beats::new();
-    let mut pulses = tokio::time::interval(PULSE_EVERY);
-    pulses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut ticks = tokio::time::interval(BEAT_EVERY);
+    let has_pulses = shared.options.pulses;
+    let (every, ticks_per_beat) = match has_pulses {
+        true => (PULSE_EVERY, PULSES_PER_BEAT),
+        false => (PULSE_EVERY * PULSES_PER_BEAT, 1),
+    };
+    let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks_to_beat = 0;
     while !*finished.borrow() {
         tokio::select! {
             biased;
-            _ = ticks.tick() => beats.send(&client, &beat_subject, &shared).await,
             () = shared.beat_now.notified() => {
                 beats.send(&client, &beat_subject, &shared).await;
-                ticks.reset();
+                ticks_to_beat = ticks_per_beat;
             }
-            _ = pulses.tick() => send(&client, &pulse_subject, Bytes::new()).await,
+            _ = ticks.tick() => {
+                if ticks_to_beat == 0 {
+                    beats.send(&client, &beat_subject, &shared).await;
+                    ticks_to_beat = ticks_per_beat;
+                }
+                if has_pulses {
+                    send(&client, &pulse_subject, Bytes::new()).await;
+                }
+                ticks_to_beat -= 1;
+            }
             changed = finished.changed() => if changed.is_err() { break },
         }
     }

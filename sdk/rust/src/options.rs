@@ -38,6 +38,9 @@ pub struct Options {
     pub drain_deadline: Duration,
     /// Whether event types starting with `serin.` may be emitted; for Serin's own process alone.
     pub emits_own_types: bool,
+    /// Whether four pulses a second tell between the beats that it lives. Without them nobody runs it
+    /// who would replace it as soon as it hangs: Serin's own process, a job that ends by itself.
+    pub pulses: bool,
 }
 
 /// Why a service cannot connect. A bus that is away is no reason: events wait for it.
@@ -75,6 +78,7 @@ impl Options {
             spill_bytes_max: SPILL_BYTES_MAX,
             drain_deadline: DRAIN_DEADLINE,
             emits_own_types: false,
+            pulses: true,
         }
     }
 

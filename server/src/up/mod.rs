@@ -50,8 +50,6 @@ use start::{Bound, Start};
 
 /// How long our own last events may take.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
-/// How often it is looked whether the lake had to be given up.
-const GIVEN_UP_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// File descriptors wanted: five thousand connections and the files of queries.
 const FILES_WANTED: u64 = 16_384;
 
@@ -322,19 +320,12 @@ async fn until_told(
     tokio::select! {
         () = signals.next() => Ok(()),
         () = stop.cancelled() => Ok(()),
-        () = given_up(&running.lake) => Err(anyhow::anyhow!(
+        () = running.lake.poisoned() => Err(anyhow::anyhow!(
             "Serin must end: a sync of the lake failed; what was acknowledged is safe and is read again by the next `serin up`",
         )),
         error = running.ingest.failed() => Err(anyhow::Error::new(error).context(
             "Serin must end: what was acknowledged is safe on the bus and is read again by the next `serin up`",
         )),
-    }
-}
-
-/// Returns once a sync of the lake failed: a flush, a merge, an expiry or a token may find it.
-async fn given_up(lake: &Lake) {
-    while !lake.is_poisoned() {
-        tokio::time::sleep(GIVEN_UP_LOOK_EVERY).await;
     }
 }
 

@@ -18,12 +18,9 @@ use serin_translate::prometheus::{self, Asked};
 use serin_translate::{Increases, Translated};
 use serin_wire::{Metric, MetricKind, call, subject};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 
 use crate::edge;
 
-/// How often is looked whose time has come.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// An endpoint may take so long; an interval of a second allows no more.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// An answer has at most so many bytes: some 50,000 series.
@@ -75,20 +72,7 @@ pub(super) async fn run(runtime: Arc<Runtime>, door: Arc<dyn AcceptTelemetry>) {
     let mut due: BTreeMap<Target, i64> = BTreeMap::new();
     let mut reading: JoinSet<(String, bool)> = JoinSet::new();
     let mut silent: BTreeSet<String> = BTreeSet::new();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            Some(read) = reading.join_next() => {
-                match read {
-                    Ok((instance, true)) => drop(silent.remove(&instance)),
-                    Ok((instance, false)) => drop(silent.insert(instance)),
-                    Err(error) => tracing::warn!(%error, "a reading of metrics broke"),
-                }
-                continue;
-            }
-        }
         let now_us = edge::now_us();
         let targets: Vec<Target> = views.borrow_and_update().iter().flat_map(targets).collect();
         due.retain(|target, _| targets.contains(target));
@@ -102,6 +86,18 @@ pub(super) async fn run(runtime: Arc<Runtime>, door: Arc<dyn AcceptTelemetry>) {
                 let scraper = Arc::clone(&scraper);
                 reading.spawn(async move { scraper.visit(target, was_silent).await });
             }
+        }
+        let next_us = due.values().min().filter(|_| reading.len() < READING_MAX);
+        let pause =
+            next_us.map(|at_us| Duration::from_micros((at_us - now_us).max(0).unsigned_abs()));
+        tokio::select! {
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            changed = views.changed() => if changed.is_err() { return },
+            Some(read) = reading.join_next() => match read {
+                Ok((instance, true)) => drop(silent.remove(&instance)),
+                Ok((instance, false)) => drop(silent.insert(instance)),
+                Err(error) => tracing::warn!(%error, "a reading of metrics broke"),
+            },
         }
     }
 }

@@ -318,6 +318,7 @@ fn own_telemetry(bus: &str, data: &Path, ingest: &Arc<Ingest>) -> Result<Serin> 
         spill_dir: Some(data.join("spill")),
         drain_deadline: DRAIN_DEADLINE,
         emits_own_types: true,
+        pulses: false,
         // A few events a minute and decisions: a busy service needs thirty times this.
         queue_bytes_max: 1 << 20,
         ..serin_sdk::Options::new(bus, who.service)

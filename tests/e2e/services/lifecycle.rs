@@ -277,7 +277,8 @@ async fn a_job_runs_once_and_says_how_it_ended() -> Result<()> {
 #[tokio::test]
 async fn an_instance_that_falls_silent_is_replaced() -> Result<()> {
     let serin = Serin::start().await?;
-    let yaml = "run: serin serve\ninstances: 1\nhang_after: 1s\n";
+    // It is the only one, so that nobody else is heard for these seconds.
+    let yaml = "run: serin serve\ninstances: 1\nhang_after: 4s\n";
     write(&serin, "still", yaml)?;
     let script = serin.dir().join("services/still/main.rhai");
     fs::write(script, "fn on_greet(data) { #{} }\n")?;

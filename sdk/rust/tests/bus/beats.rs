@@ -89,3 +89,21 @@ async fn beats_go_on_under_a_flood_and_seal_only_what_is_stored() {
     drop(serin);
     bus.stop().await;
 }
+
+#[tokio::test]
+async fn who_wants_no_pulses_sends_only_beats() {
+    let folder = Folder::new();
+    let bus = folder.start().await;
+    let mut told = bus.client().subscribe("tel.>").await.expect("listening");
+    bus.client().flush().await.expect("subscribed");
+    let options = serin_sdk::Options {
+        pulses: false,
+        ..folder.options(&bus)
+    };
+    let _serin = Serin::connect(options).expect("connected");
+    for _ in 0..3 {
+        let next = tokio::time::timeout(PATIENCE, told.next()).await;
+        let message = next.expect("in time").expect("a message");
+        assert_eq!(message.subject.as_str(), "tel.beat.cart.v3.cart-v3-1");
+    }
+}
