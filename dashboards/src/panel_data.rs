@@ -147,21 +147,24 @@ pub struct NamedSeries {
     pub points: Vec<Point>,
 }
 
-/// Hands out places among the colours in the order of the chart. What others are compared with has the
-/// place of what it was earlier.
+/// Hands out places among the colours by the values of dimensions and not by size: the same series look
+/// the same in every chart, and after every refresh. Those without dimensions follow the order of the
+/// chart. What others are compared with has the place of what it was earlier.
 pub(crate) fn place_looks(series: &mut [NamedSeries]) {
-    for at in 0..series.len() {
-        let (before, one) = series.split_at(at);
-        let is_now = |now: &&NamedSeries| {
-            let rest = one[0].name.strip_prefix(&now.name);
-            !now.dashed && rest.is_some_and(|rest| rest.starts_with(", "))
+    let (mut now, earlier): (Vec<usize>, Vec<usize>) =
+        (0..series.len()).partition(|&at| !series[at].dashed);
+    now.sort_by(|&a, &b| series[a].by.cmp(&series[b].by));
+    for (place, &at) in now.iter().enumerate() {
+        series[at].look = place;
+    }
+    for at in earlier {
+        let is_same = |now: &&NamedSeries| {
+            let rest = series[at].name.strip_prefix(&now.name);
+            rest.is_some_and(|rest| rest.starts_with(", "))
         };
-        let now = before.iter().filter(is_now);
+        let now = now.iter().map(|&at| &series[at]).filter(is_same);
         let now = now.max_by_key(|now| now.name.len());
-        series[at].look = match now {
-            Some(now) if one[0].dashed => now.look,
-            _ => at,
-        };
+        series[at].look = now.map_or(at, |now| now.look);
     }
 }
 
@@ -212,3 +215,51 @@ pub struct Mark {
 
 /// What stands for a dimension that an event had no value for.
 pub const NO_VALUE: &str = "(none)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, by: &[(&str, &str)], dashed: bool) -> NamedSeries {
+        let by = by.iter();
+        NamedSeries {
+            name: name.to_owned(),
+            by: by
+                .map(|&(name, value)| (name.to_owned(), Some(value.to_owned())))
+                .collect(),
+            dashed,
+            look: 0,
+            points: Vec::new(),
+        }
+    }
+
+    fn looks(mut series: Vec<NamedSeries>) -> Vec<(String, usize)> {
+        place_looks(&mut series);
+        let looks = series.into_iter().map(|one| (one.name, one.look));
+        looks.collect()
+    }
+
+    #[test]
+    fn the_order_of_the_chart_changes_no_colour() {
+        let lines = || ["b", "c", "a"].map(|name| line(name, &[("instance", name)], false));
+        let mut once = looks(lines().to_vec());
+        let mut again = looks(lines().into_iter().rev().collect());
+        once.sort();
+        again.sort();
+        let by_name = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(once, by_name.into_iter().zip(0..).collect::<Vec<_>>());
+        assert_eq!(once, again);
+    }
+
+    #[test]
+    fn measures_keep_their_order_and_earlier_ones_look_like_those_of_now() {
+        let lines = vec![
+            line("p95", &[], false),
+            line("p50", &[], false),
+            line("p50, 1d earlier", &[], true),
+            line("gone, 1d earlier", &[], true),
+        ];
+        let looks: Vec<usize> = looks(lines).into_iter().map(|one| one.1).collect();
+        assert_eq!(looks, [0, 1, 1, 3]);
+    }
+}

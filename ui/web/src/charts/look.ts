@@ -1,7 +1,7 @@
 // How a series is told from others: its colour, and a pattern where there are more of them than colours.
 //
 // The server says the place of each among the colours, so that pictures look the same: a service has one
-// of its own everywhere, other series follow their order in the chart. Start at `seriesLook`.
+// of its own everywhere, other series follow the values of their dimensions. Start at `seriesLook`.
 import type { Series } from '../api/types';
 import { namedColor, palette } from './palette';
 
