@@ -40,7 +40,8 @@ pub(crate) async fn run(shared: Arc<Shared>, client: Client, mut finished: watch
             biased;
             () = shared.beat_now.notified() => {
                 beats.send(&client, &beat_subject, &shared).await;
-                ticks_to_beat = ticks_per_beat;
+                // The next tick is a part of the second already.
+                ticks_to_beat = ticks_per_beat - 1;
             }
             _ = ticks.tick() => {
                 if ticks_to_beat == 0 {

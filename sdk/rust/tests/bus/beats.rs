@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use serde_json::json;
 use serin_sdk::Serin;
-use serin_wire::Beat;
+use serin_wire::{Beat, State};
 
 use crate::folder::Folder;
 use crate::{Found, PATIENCE, emit_numbers, flush, stream};
@@ -100,10 +100,20 @@ async fn who_wants_no_pulses_sends_only_beats() {
         pulses: false,
         ..folder.options(&bus)
     };
-    let _serin = Serin::connect(options).expect("connected");
-    for _ in 0..3 {
+    let serin = Serin::connect(options).expect("connected");
+    let mut beat = async || {
         let next = tokio::time::timeout(PATIENCE, told.next()).await;
         let message = next.expect("in time").expect("a message");
         assert_eq!(message.subject.as_str(), "tel.beat.cart.v3.cart-v3-1");
+        serde_json::from_slice::<Beat>(&message.payload).expect("a beat")
+    };
+    for _ in 0..3 {
+        beat().await;
     }
+    // One out of turn, right after another, puts the next one off by no more than a second.
+    serin.set_state(State::Draining);
+    let (at_once, next) = (beat().await, beat().await);
+    assert_eq!(at_once.state, State::Draining);
+    let gap_us = next.time_us - at_once.time_us;
+    assert!(gap_us < 1_500_000, "{gap_us}");
 }
