@@ -50,6 +50,8 @@ use start::{Bound, Start};
 
 /// How long our own last events may take.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the ingester may take to say why it ends with the lake.
+const LAST_WORD_WITHIN: Duration = Duration::from_millis(500);
 /// File descriptors wanted: five thousand connections and the files of queries.
 const FILES_WANTED: u64 = 16_384;
 
@@ -320,13 +322,20 @@ async fn until_told(
     tokio::select! {
         () = signals.next() => Ok(()),
         () = stop.cancelled() => Ok(()),
-        () = running.lake.poisoned() => Err(anyhow::anyhow!(
+        () = given_up(&running.lake) => Err(anyhow::anyhow!(
             "Serin must end: a sync of the lake failed; what was acknowledged is safe and is read again by the next `serin up`",
         )),
         error = running.ingest.failed() => Err(anyhow::Error::new(error).context(
             "Serin must end: what was acknowledged is safe on the bus and is read again by the next `serin up`",
         )),
     }
+}
+
+/// Returns once a sync of the lake failed. Where a flush found it the ingester fails too, and says why:
+/// that is the better last word, and it has a moment for it.
+async fn given_up(lake: &Lake) {
+    lake.poisoned().await;
+    tokio::time::sleep(LAST_WORD_WITHIN).await;
 }
 
 impl Running {
