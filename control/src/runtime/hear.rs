@@ -14,6 +14,7 @@ use futures::StreamExt;
 use serin_wire::{Beat, Routes, State, subject};
 use tokio::sync::watch;
 
+use super::access::Member;
 use super::idempotent::{self, Names};
 
 /// Without any sign for this long it is the bus that is silent, not the instances.
@@ -134,9 +135,9 @@ impl Heard {
 
     /// Listens until it is dropped. While anybody is there the bus is heard too, by itself where need be:
     /// who hangs alone is silent on a bus that is not.
-    pub(super) async fn listen(&self, now_us: fn() -> i64, is_anybody_there: impl Fn() -> bool) {
+    pub(super) async fn listen(&self, now_us: fn() -> i64, there: watch::Receiver<Vec<Member>>) {
         tokio::join!(
-            self.pulses(now_us, is_anybody_there),
+            self.pulses(now_us, there),
             self.beats(now_us),
             self.answers()
         );
@@ -146,7 +147,7 @@ impl Heard {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn pulses(&self, now_us: fn() -> i64, is_anybody_there: impl Fn() -> bool) {
+    async fn pulses(&self, now_us: fn() -> i64, mut there: watch::Receiver<Vec<Member>>) {
         let (client, echo) = (&self.client, self.client.new_inbox());
         let Ok(mut pulses) = client.subscribe(subject::PULSES).await else {
             return;
@@ -155,7 +156,10 @@ impl Heard {
             return;
         };
         loop {
+            let is_anybody_there = !there.borrow_and_update().is_empty();
             tokio::select! {
+                // Who hangs before its first pulse comes in by this alone.
+                Ok(()) = there.changed() => {}
                 pulse = pulses.next() => {
                     let Some(pulse) = pulse else { return };
                     if let Some((_, _, instance)) = subject::parse_pulse(&pulse.subject) {
@@ -163,7 +167,7 @@ impl Heard {
                     }
                 }
                 Some(_) = echoes.next() => self.inner().sign(now_us()),
-                () = tokio::time::sleep(ECHO_AFTER), if is_anybody_there() => {
+                () = tokio::time::sleep(ECHO_AFTER), if is_anybody_there => {
                     // What is sent while the bus is away would only come late.
                     if client.connection_state() == Link::Connected
                         && let Err(error) = client.publish(echo.clone(), Bytes::new()).await

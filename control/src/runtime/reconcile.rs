@@ -170,8 +170,8 @@ impl Runtime {
 
     /// Looks, plans and acts until the task is dropped. Services live on.
     pub async fn run(self: Arc<Runtime>) {
-        let is_anybody_there = || !self.members.borrow().is_empty();
-        let hearing = self.heard.listen(self.options.now_us, is_anybody_there);
+        let there = self.members.subscribe();
+        let hearing = self.heard.listen(self.options.now_us, there);
         let answering = self.heard.answer_routes(self.routes());
         let spreading = self.spread();
         let reconciling = async {
