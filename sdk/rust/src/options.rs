@@ -38,8 +38,8 @@ pub struct Options {
     pub drain_deadline: Duration,
     /// Whether event types starting with `serin.` may be emitted; for Serin's own process alone.
     pub emits_own_types: bool,
-    /// Whether four pulses a second tell between the beats that it lives. Without them nobody runs it
-    /// who would replace it as soon as it hangs: Serin's own process, a job that ends by itself.
+    /// Whether four pulses a second tell that it lives, beside the beats. Who runs an instance goes by
+    /// them; a process that nobody would replace as soon as it hangs needs none, as Serin's own.
     pub pulses: bool,
 }
 
