@@ -1,7 +1,7 @@
 //! Runs commands in steps and says which step is under way and how long it took.
 //!
-//! Output of a command goes straight through; a failing one ends the run with the command in the
-//! message. Nothing here knows what a step is for. Start at [`run`].
+//! Output of a command goes straight through; a failing one fails its step, and the message has both.
+//! Nothing here knows what a step is for. Start at [`run`].
 
 use std::fmt::Write;
 use std::path::Path;
@@ -14,9 +14,25 @@ use anyhow::{Context, Result, bail};
 pub(crate) fn step<T>(what: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     println!("── {what}");
     let start = Instant::now();
-    let done = body()?;
+    let done = body().with_context(|| what.to_owned())?;
     println!("   {what}: {:.1} s", start.elapsed().as_secs_f64());
     Ok(done)
+}
+
+/// Has every one of these done, also behind a failed one, so that one run tells of all that fail.
+pub(crate) fn each<T>(
+    things: impl IntoIterator<Item = T>,
+    mut body: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let failed: Vec<String> = things
+        .into_iter()
+        .filter_map(|thing| body(thing).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
 }
 
 /// Says a fact in passing.

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::project::{Project, cargo};
-use crate::steps::{note, on_path, run, step};
+use crate::steps::{each, note, on_path, run, step};
 use crate::{bundle, dist, postgres, system, tidy, tools, up};
 
 /// Folders with Python tests (`*_test.py`, `test_*.py`), and the packages from PyPI that they need.
@@ -28,8 +28,8 @@ pub(crate) fn check(project: &Project) -> Result<()> {
     format(project)?;
     bundle::build(project)?;
     clippy(project)?;
-    let mut parts = Parts::without_browser(project)?;
-    step("quick tests", || rust_tests(project, &mut parts, true, &[]))
+    let parts = Parts::without_browser(project)?;
+    step("quick tests", || rust_tests(project, &parts, true, &[]))
 }
 
 /// Everything.
@@ -43,17 +43,19 @@ pub(crate) fn test(project: &Project, args: &[String]) -> Result<()> {
         dist::pack(project, &project.target.join("debug/serin"))
     })?;
     parts.name_archive(archive);
-    npm_tests(project, &parts)?;
-    step("Rust, browser and fault tests", || {
-        rust_tests(project, &mut parts, false, args)
-    })?;
-    step("examples in the documentation of the crates", || {
-        let doc = ["test", "--doc", "--workspace", "--locked"];
-        run(parts.give_to(Command::new(cargo()).args(doc).current_dir(&project.root)))
-    })?;
-    python_tests(project, &parts)?;
+    let groups: [&dyn Fn() -> Result<()>; 4] = [
+        &|| npm_tests(project, &parts),
+        &|| {
+            step("Rust, browser and fault tests", || {
+                rust_tests(project, &parts, false, args)
+            })
+        },
+        &|| doc_tests(project, &parts),
+        &|| python_tests(project, &parts),
+    ];
+    let tested = each(groups, |group| group());
     skipped.tell();
-    Ok(())
+    tested
 }
 
 /// The binaries, with nats-server beside them as `cargo xtask up` leaves it.
@@ -180,12 +182,7 @@ impl Parts {
 }
 
 /// Runs the Rust tests by nextest, or by cargo itself where nextest is not installed.
-pub(crate) fn rust_tests(
-    project: &Project,
-    parts: &mut Parts,
-    quick: bool,
-    args: &[String],
-) -> Result<()> {
+fn rust_tests(project: &Project, parts: &Parts, quick: bool, args: &[String]) -> Result<()> {
     let mut command = Command::new(cargo());
     command.current_dir(&project.root);
     parts.give_to(&mut command);
@@ -217,26 +214,32 @@ pub(crate) fn rust_tests(
     run(command.args(args))
 }
 
+fn doc_tests(project: &Project, parts: &Parts) -> Result<()> {
+    step("examples in the documentation of the crates", || {
+        let doc = ["test", "--doc", "--workspace", "--locked"];
+        run(parts.give_to(Command::new(cargo()).args(doc).current_dir(&project.root)))
+    })
+}
+
 /// `npm test` of the browser application, and of every folder that has one.
 fn npm_tests(project: &Project, parts: &Parts) -> Result<()> {
-    for name in NPM_TESTS {
+    each(NPM_TESTS, |name| {
         let folder = project.root.join(name);
         if !folder.join("package.json").is_file() {
-            continue;
+            return Ok(());
         }
         bundle::packages(project, &folder)?;
         step(&format!("npm test in {name}"), || {
             let mut command = Command::new("npm");
             command.args(["test", "--silent"]).current_dir(&folder);
             run(parts.give_to(&mut command))
-        })?;
-    }
-    Ok(())
+        })
+    })
 }
 
 /// Python's own tests, of every folder that has some.
 fn python_tests(project: &Project, parts: &Parts) -> Result<()> {
-    for (name, packages) in PYTHON_TESTS {
+    each(PYTHON_TESTS, |(name, packages)| {
         let folder = project.root.join(name);
         let mut python = parts.python.clone();
         if !packages.is_empty() {
@@ -248,20 +251,19 @@ fn python_tests(project: &Project, parts: &Parts) -> Result<()> {
         let what = format!("Python tests in {name}");
         step(&what, || python_tests_of(&folder, parts, &python))?;
         if name != PYTHON_SDK {
-            continue;
+            return Ok(());
         }
         let Some(program) = tools::python_of(PYTHON_OLDEST) else {
             note(&format!(
                 "SKIPPED: {what} with Python {PYTHON_OLDEST}, which is not here"
             ));
-            continue;
+            return Ok(());
         };
         python.program = program;
         step(&format!("{what} with Python {PYTHON_OLDEST}"), || {
             python_tests_of(&folder, parts, &python)
-        })?;
-    }
-    Ok(())
+        })
+    })
 }
 
 fn python_tests_of(folder: &Path, parts: &Parts, python: &tools::Python) -> Result<()> {

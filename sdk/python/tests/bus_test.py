@@ -50,9 +50,6 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         ids = [event["id"] for event in found]
         self.assertEqual(ids, sorted(set(ids)))
 
-    def segments(self) -> List[Path]:
-        return list(self.fixture.spill.rglob("*.seg"))
-
     async def flush(self, app: serin.Serin) -> None:
         self.assertTrue(await app.flush(PATIENCE_S), app.counts())
 
@@ -101,10 +98,10 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         earlier = await self.connect()
         emit_numbers(earlier, 0, 5000)
         self.assertFalse(await earlier.drain(0.1))
-        self.assertTrue(self.segments())
+        self.assertTrue(self.fixture.segments())
         await self.fixture.start()
         later = await self.connect()
-        await until(lambda: not self.segments())
+        await until(lambda: not self.fixture.segments())
         later.emit("order.paid", n=5000)
         await self.flush(later)
         found = await self.fixture.events()
@@ -117,7 +114,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         earlier = await self.connect()
         emit_numbers(earlier, 0, 5000)
         self.assertFalse(await earlier.drain(0.1))
-        (segment,) = self.segments()
+        (segment,) = self.fixture.segments()
         with open(segment, "r+b") as file:
             file.seek(segment.stat().st_size // 2)
             file.write(bytes(4))
@@ -137,7 +134,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(later.counts()["dropped"], {})
         unreadable.rmdir()
         last = await self.connect()
-        await until(lambda: not self.segments())
+        await until(lambda: not self.fixture.segments())
         lost = last.counts()["dropped"]["spill-lost"]
         self.assertTrue(0 < lost < 2000, lost)
         self.assertEqual(len(await self.fixture.events()) + lost, 5001)
@@ -161,7 +158,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
             emitted += 100
             self.assertLess(emitted, 1_000_000)
             await asyncio.sleep(0)
-        self.assertLessEqual(sum(path.stat().st_size for path in self.segments()), 2 << 20)
+        self.assertLessEqual(sum(path.stat().st_size for path in self.fixture.segments()), 2 << 20)
         await self.fixture.start()
         await self.flush(app)
         counts = app.counts()
@@ -318,7 +315,7 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
             """
         )
         self.assertEqual(await self.end(program), 143)
-        self.assertTrue(self.segments())
+        self.assertTrue(self.fixture.segments())
 
     async def has_events(self) -> bool:
         return bool(await self.fixture.events())

@@ -446,7 +446,7 @@ class Runner:
         await self.fixture.set_stream(step["set"])
 
     async def do_spilled(self, step: Json) -> None:
-        await until(lambda: bool(list(self.fixture.spill.rglob("*.seg"))) == step["is"])
+        await until(lambda: bool(self.fixture.segments()) == step["is"])
 
     async def do_drain(self, step: Json) -> bool:
         return await self.handles[step["handle"]].app.drain(step["deadline_ms"] / 1000)

@@ -140,6 +140,14 @@ class Fixture:
             await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
             self._process = None
 
+    def segments(self) -> List[Path]:
+        """Files in which events wait; looks again where a folder went meanwhile."""
+        while True:
+            try:
+                return list(self.spill.rglob("*.seg"))
+            except FileNotFoundError:
+                continue
+
     async def close(self) -> None:
         """Ends the server and removes the folder."""
         await self.stop()

@@ -126,19 +126,31 @@ export class Fixture {
   }
 
   spilledBytes(): number {
-    return this.segments().reduce((sum, path) => sum + statSync(path).size, 0);
+    const bytes = this.#ofSegments((path) => statSync(path).size);
+    return bytes.reduce((sum, size) => sum + size, 0);
   }
 
   spilledEvents(): number {
-    const batches = this.segments().flatMap((path) => read(readFileSync(path), 0).whole);
+    const batches = this.#ofSegments((path) => read(readFileSync(path), 0).whole).flat();
     return batches.reduce((sum, { events }) => sum + events, 0);
   }
 
   /** Files in which events wait. */
   segments(): string[] {
-    if (!existsSync(this.spill)) return [];
-    const names = readdirSync(this.spill, { recursive: true }).map(String);
-    return names.filter((name) => name.endsWith(".seg")).map((name) => join(this.spill, name));
+    return this.#ofSegments((path) => path);
+  }
+
+  /** What each file in which events wait has; looks again where one, or its folder, went meanwhile. */
+  #ofSegments<T>(of: (path: string) => T): T[] {
+    while (existsSync(this.spill)) {
+      try {
+        const names = readdirSync(this.spill, { recursive: true }).map(String);
+        return names.filter((name) => name.endsWith(".seg")).map((name) => of(join(this.spill, name)));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      }
+    }
+    return [];
   }
 
   /** Every event in the stream, in the stream's order, with its message's number. */
