@@ -32,6 +32,8 @@ use crate::stream::{self, EventStream};
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a left server that is alive may take to answer before it is replaced.
 const ADOPT_DEADLINE: Duration = Duration::from_secs(10);
+/// How often free ports are looked for, where somebody takes one before the server does.
+const PORTS_TRIED: u32 = 3;
 const CONNECT_EVERY: Duration = Duration::from_millis(20);
 /// The pause before a restart doubles from the first to the last, so that a server that cannot
 /// start (its port is taken, its disk is full) does not spin.
@@ -369,22 +371,29 @@ impl Start {
                 return Err(BusError::PortTaken(port));
             }
         }
-        if !settings::is_free(self.settings.port) || !settings::is_free(self.settings.monitor_port)
-        {
-            let kept = self.settings.port;
-            self.settings.move_ports(port)?;
-            tracing::warn!(
-                kept,
-                port = self.settings.port,
-                "the bus had to move to another port"
-            );
-        }
-        let mut process = self.spawn(&binary).await?;
-        match self.ready(&mut process).await {
-            Ok(connection) => Ok((process, connection)),
-            Err(error) => {
-                process.stop().await?;
-                Err(error)
+        let mut tries = 1;
+        loop {
+            if !self.settings.are_free() {
+                let kept = self.settings.port;
+                self.settings.move_ports(port)?;
+                tracing::warn!(
+                    kept,
+                    port = self.settings.port,
+                    "the bus had to move to another port"
+                );
+            }
+            let mut process = self.spawn(&binary).await?;
+            match self.ready(&mut process).await {
+                Ok(connection) => return Ok((process, connection)),
+                Err(error) => {
+                    process.stop().await?;
+                    // Somebody may have taken a port since we looked.
+                    let is_named = port.is_some_and(|port| !settings::is_free(port));
+                    if is_named || self.settings.are_free() || tries == PORTS_TRIED {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
             }
         }
     }

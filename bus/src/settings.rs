@@ -130,6 +130,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether both ports could be listened on now.
+    pub(crate) fn are_free(&self) -> bool {
+        is_free(self.port) && is_free(self.monitor_port)
+    }
+
     pub(crate) fn store(&self, files: &Files) -> Result<(), BusError> {
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
         write_private(&files.settings(), &text)

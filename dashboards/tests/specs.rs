@@ -16,6 +16,8 @@ use serin_dashboards::{check, check_with};
 const REFUSED_WITHIN: Duration =
     Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 100 });
 
+const TRIES: u32 = 3;
+
 fn specs(folder: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("specs")
@@ -48,6 +50,13 @@ fn said(text: &str) -> String {
         .iter()
         .map(|problem| format!("{problem} [{}]\n", problem.code))
         .collect()
+}
+
+fn time_of(text: &str) -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "bombs are about time")]
+    let started = Instant::now();
+    said(text);
+    started.elapsed()
 }
 
 #[test]
@@ -139,12 +148,11 @@ fn bombs_are_refused_at_once() {
         ("documents", "---\n".repeat(60_000)),
     ];
     for (name, text) in bombs {
-        #[expect(clippy::disallowed_methods, reason = "this test is about time")]
-        let started = Instant::now();
         let told = said(&text);
         assert!(!told.is_empty(), "{name} was taken");
         assert!(told.len() < 2_000, "{name}: {told}");
-        let took = started.elapsed();
+        // Whatever else the machine does, a bomb is slow each time.
+        let took = (0..TRIES).map(|_| time_of(&text)).min().unwrap_or_default();
         assert!(took < REFUSED_WITHIN, "{name} took {took:?}");
     }
 }

@@ -1,10 +1,14 @@
 //! What is said of what is not there, or not yet: a table, a name, a header, an empty object.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use serin_tests::Serin;
+use serin_tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(30);
 
 const KPIS: &str = "
 kpis:
@@ -30,6 +34,11 @@ async fn shop() -> Result<Serin> {
     let paid =
         json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12.5, "country": "de"}});
     serin.give(paid.to_string()).await?;
+    until("it is visible", SOON, async || {
+        let count = serin.sql_number("SELECT count(*) FROM order.paid").await;
+        Ok((count.ok() == Some(1)).then_some(()))
+    })
+    .await?;
     Ok(serin)
 }
 

@@ -18,17 +18,22 @@ const SOON: Duration = Duration::from_secs(60);
 const TILLS: &str = "run: sh -c 'exec python3 -m http.server $PORT --bind 127.0.0.1'\n\
                      port: auto\nweb: /tills\n";
 
-/// The line about the gateway.
-fn web_line(serin: &Serin) -> Result<String> {
-    let said = serin.said();
-    let line = said.lines().rfind(|line| line.starts_with("  web  "));
-    Ok(line.with_context(|| said.clone())?.to_owned())
+/// The line about the gateway of the start of this number; it is said a little after all answers.
+async fn web_line(serin: &Serin, start: usize) -> Result<String> {
+    until("it is said where the web is", SOON, async || {
+        let said = serin.said();
+        let since = said.split("Serin is ready after").nth(start);
+        let mut lines = since.unwrap_or_default().lines();
+        let line = lines.find(|line| line.starts_with("  web  "));
+        Ok(line.map(str::to_owned))
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_path_is_shown_that_is_there() -> Result<()> {
     let mut serin = Serin::start().await?;
-    let line = web_line(&serin)?;
+    let line = web_line(&serin, 1).await?;
     ensure!(
         line.ends_with("(services with a path: none has one yet)"),
         "{line}"
@@ -37,7 +42,7 @@ async fn a_path_is_shown_that_is_there() -> Result<()> {
     serin.run(&["deploy", "tills"]).await?;
     serin.stop().await?;
     serin.start_again().await?;
-    let line = web_line(&serin)?;
+    let line = web_line(&serin, 2).await?;
     let path = format!("{}/tills)", serin.gateway());
     ensure!(line.ends_with(&path), "{line}");
     Ok(())

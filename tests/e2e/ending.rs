@@ -96,9 +96,13 @@ async fn a_second_signal_ends_at_once() -> Result<()> {
 async fn a_start_that_fails_ends_what_it_began_and_nothing_else() -> Result<()> {
     let mut serin = Serin::start().await?;
     let data = serin.dir().join(".serin");
-    serin.kill()?;
     // Where the SDKs are unpacked, which is done once the bus and the ingester run.
     let sdk = data.join("sdk");
+    until("nobody writes there any more", SOON, async || {
+        Ok(sdk.join("python/compiled").exists().then_some(()))
+    })
+    .await?;
+    serin.kill()?;
     fs::remove_dir_all(&sdk)?;
     fs::write(&sdk, "no folder")?;
     let fails = async |serin: &mut Serin| -> Result<()> {

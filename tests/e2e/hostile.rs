@@ -16,7 +16,7 @@ use corpus::statements;
 #[path = "../../query/tests/query/corpus.rs"]
 mod corpus;
 
-const SETTINGS: &str = "query: {deadline_s: 2, memory_mib: 256, spill_mib_max: 64}\n";
+const SETTINGS: &str = "query: {deadline_s: 5, memory_mib: 256, spill_mib_max: 64}\n";
 const KPIS: &str = "kpis:\n  paid: {event: order.paid, measure: count()}\n";
 /// What errors of statements have: those of the statement itself, and those of its limits.
 const CODES: [&str; 2] = ["SER-SQL-", "SER-QRY-"];

@@ -10,7 +10,7 @@ use serin_tests::wait::until;
 /// Low, so that each is met soon; but a sort must hold enough to write more aside than it may.
 const SETTINGS: &str = "
 ingest: {types_max: 2, columns_per_type_max: 2, string_kib_max: 1, event_kib_max: 2, skew_future_s: 60}
-query: {deadline_s: 8, memory_mib: 256, spill_mib_max: 16, result_mib_max: 1, sql_kib_max: 1, rows_max: 1000, points_max: 1000, running_max: 1, queued_max: 1}
+query: {deadline_s: 120, memory_mib: 256, spill_mib_max: 16, result_mib_max: 1, sql_kib_max: 1, rows_max: 1000, points_max: 1000, running_max: 1, queued_max: 1}
 ";
 const KPIS: &str = "kpis:\n  rows: {event: big.row, measure: count()}\n";
 const ROWS: usize = 5_000;
@@ -18,9 +18,13 @@ const SEEN_DEADLINE: Duration = Duration::from_secs(30);
 const ENDLESS: &str =
     "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
 
+/// What needs too much memory may write aside what it likes, else either limit could come first.
+const MEMORY_SETTINGS: &str = "query: {deadline_s: 120, memory_mib: 256}\n";
+const ENDLESS_SETTINGS: &str = "query: {deadline_s: 4, running_max: 1, queued_max: 1}\n";
+
 /// A Serin with rows of some 200 bytes, no two alike.
-async fn filled() -> Result<Serin> {
-    let files = [("serin.yaml", SETTINGS), ("kpis/rows.yaml", KPIS)];
+async fn filled(settings: &str) -> Result<Serin> {
+    let files = [("serin.yaml", settings), ("kpis/rows.yaml", KPIS)];
     let serin = Serin::start_with_files(&files).await?;
     let line =
         |n| json!({"type": "big.row", "data": {"n": n, "t": format!("{n:06}{}", "x".repeat(200))}});
@@ -49,16 +53,10 @@ fn names(said: &str, limit: &str, code: &str) -> Result<()> {
 
 #[tokio::test]
 async fn each_limit_of_questions_is_named_with_its_setting() -> Result<()> {
-    let serin = filled().await?;
+    let serin = filled(SETTINGS).await?;
     let long = format!("SELECT '{}'", "x".repeat(1100));
     for (sql, limit, code) in [
         (&*long, "query.sql_kib_max", "SER-SQL-002"),
-        (ENDLESS, "query.deadline_s", "SER-QRY-001"),
-        (
-            "SELECT count(DISTINCT a.t || b.t), count(DISTINCT a.n + b.n) FROM big.row a, big.row b",
-            "query.memory_mib",
-            "SER-QRY-002",
-        ),
         (
             "SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY a.t || b.t) AS n \
              FROM big.row a, big.row b)",
@@ -80,6 +78,25 @@ async fn each_limit_of_questions_is_named_with_its_setting() -> Result<()> {
         &serin.refused(&kpi).await?,
         "query.points_max",
         "SER-QRY-005",
+    )?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_needs_too_much_memory_is_told_so() -> Result<()> {
+    let serin = filled(MEMORY_SETTINGS).await?;
+    let sql =
+        "SELECT count(DISTINCT a.t || b.t), count(DISTINCT a.n + b.n) FROM big.row a, big.row b";
+    names(&said(&serin, sql).await?, "query.memory_mib", "SER-QRY-002")
+}
+
+#[tokio::test]
+async fn what_has_no_end_is_ended_and_who_comes_meanwhile_is_told() -> Result<()> {
+    let serin = Serin::start_set(ENDLESS_SETTINGS).await?;
+    names(
+        &said(&serin, ENDLESS).await?,
+        "query.deadline_s",
+        "SER-QRY-001",
     )?;
     // One runs, one waits, and who comes then is told at once.
     let all = futures::future::join_all((0..4).map(|_| said(&serin, ENDLESS))).await;

@@ -72,12 +72,15 @@ async fn an_exporter_tries_again_while_the_bus_is_away() -> Result<()> {
     python
         .arg(&export)
         .args(["http/protobuf", &heard_at(&serin, "otlp_http")?])
-        .args(["patient", "patient"])
+        .arg("patient")
+        .arg(serin.dir().join("begin"))
         // Its tries end by then.
         .env("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
         .env("PYTHONUNBUFFERED", "1");
-    process::send(bus, Signal::STOP)?;
     let mut exporter = Beside::output_of(python)?;
+    exporter.says(&["ready to tell"], SEEN_DEADLINE).await?;
+    process::send(bus, Signal::STOP)?;
+    serin.write("begin", "")?;
     let refused = exporter.says(&["retrying"], SEEN_DEADLINE).await;
     process::send(bus, Signal::CONT)?;
     refused.context("the exporter was never refused")?;
@@ -259,8 +262,10 @@ async fn a_prometheus_endpoint_is_read_again_and_again() -> Result<()> {
     assert!((rows[0][0].as_f64().context("a number")? - 2.0 / 3.0).abs() < 1e-9);
     let up =
         "SELECT count(*) FROM metrics WHERE name = 'up' AND value = 1 AND service = 'counting'";
-    ensure!(serin.sql_number(up).await? >= 6);
-    Ok(())
+    until("each look is told", SEEN_DEADLINE, async || {
+        Ok((serin.sql_number(up).await? >= 6).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

@@ -263,18 +263,14 @@ const DASHBOARD: &str = "dashboard: slow
 title: Slow
 range: 15m
 panels:
-  took: {kpi: took, draw: line, by: service, step: 1d}
+  took: {kpi: took, draw: line, by: service, step: 365d}
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_point_of_a_chart_leads_to_its_traces() -> Result<()> {
     let serin = visited().await?;
     serin.write("kpis/slow.yaml", KPI)?;
-    serin.write("dashboards/slow.yaml", DASHBOARD)?;
-    until("the dashboard is there", SOON, async || {
-        Ok(serin.get("/api/v1/dashboards/slow").await.ok())
-    })
-    .await?;
+    serin.write_dashboard("slow", DASHBOARD).await?;
     let mut browser = signed_in(&serin).await?;
     browser
         .dashboard(&format!("{}/d/slow", serin.url()))

@@ -18,6 +18,8 @@ use tempfile::TempDir;
 use crate::audit::{self, Audited};
 use crate::writers::{self, Writers};
 
+/// The ways in that are used in each cycle, by the beginning of their keys.
+const WAYS: [&str; 3] = ["h-", "b-", "s-"];
 const HOLD_DEADLINE: Duration = Duration::from_secs(20);
 /// What the name of a disk's folder begins with; the process that made it follows.
 const FOLDER: &str = "serin-disk-";
@@ -49,6 +51,7 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
     let (mut total, mut flushes) = (0, 0);
     for cycle in 0..cycles {
         let writers = Writers::start(&serin, cycle);
+        writers.all_begun(&WAYS).await?;
         // The point of time is the input of this test, not a wait for something.
         tokio::time::sleep(Duration::from_millis(300 + random.below(2_000))).await;
         let bus = serin.bus_pid()?;
@@ -68,7 +71,7 @@ async fn cuts(kind: &str, mkfs: &[&str]) -> Result<()> {
                 serin.said()
             )
         };
-        writers::all_wrote(&acknowledged, &["h-", "b-", "s-"]).with_context(named)?;
+        writers::all_wrote(&acknowledged, &WAYS).with_context(named)?;
         let recounted = writers::recount(&serin, &acknowledged).await;
         recounted.with_context(named)?;
         audited.again(&serin).await.with_context(named)?;

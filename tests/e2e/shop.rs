@@ -27,17 +27,24 @@ const SKETCH_ERROR_MAX: f64 = 0.03;
 /// Requests that an instance had in hand when it was killed.
 const IN_FLIGHT_MAX: i64 = 6;
 
-/// More visitors than usual, who are given up sooner, and the same ones each time.
+/// More visitors than usual, who are given up sooner, and the same ones each time. Stages have the time of
+/// a machine that does much else: what is late is none of these tests' business.
 fn hurried(dir: &Path) -> Result<()> {
     for (file, from, to) in [
-        ("load", "PEAK: 2", "PEAK: 6"),
-        ("load", "SEED: 0", "SEED: 11"),
-        ("cart", "ABANDONED_AFTER_S: 45", "ABANDONED_AFTER_S: 4"),
+        ("load/service.yaml", "PEAK: 2", "PEAK: 6"),
+        ("load/service.yaml", "SEED: 0", "SEED: 11"),
+        (
+            "cart/service.yaml",
+            "ABANDONED_AFTER_S: 45",
+            "ABANDONED_AFTER_S: 4",
+        ),
         // Unoptimised: the test waits for it.
-        ("tax", "build --release", "build"),
-        ("tax", "target/release", "target/debug"),
+        ("tax/service.yaml", "build --release", "build"),
+        ("tax/service.yaml", "target/release", "target/debug"),
+        ("front/main.ts", "timeoutMs: 500", "timeoutMs: 2500"),
+        ("checkout/main.py", "timeout=1.0", "timeout=5.0"),
     ] {
-        let file = dir.join(format!("services/{file}/service.yaml"));
+        let file = dir.join("services").join(file);
         let text = fs::read_to_string(&file)?;
         ensure!(text.contains(from), "{} has no {from}", file.display());
         fs::write(&file, text.replace(from, to))?;

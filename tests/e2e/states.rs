@@ -132,13 +132,15 @@ async fn a_panel_that_fails_says_why_and_the_others_go_on() -> Result<()> {
     let serin = Serin::start().await?;
     let event = json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12}});
     serin.give(event.to_string()).await?;
-    serin.write(
-        "dashboards/two.yaml",
-        "dashboard: two\nrange: 1h\npanels:\n  \
+    serin
+        .write_dashboard(
+            "two",
+            "dashboard: two\nrange: 1h\npanels:\n  \
          good: {sql: 'SELECT sum(amount) AS paid FROM \"order.paid\"', draw: table}\n  \
          bad: {sql: 'SELECT amuont FROM \"order.paid\"', draw: table}\n\
          layout:\n  - {good: 1, bad: 1}\n",
-    )?;
+        )
+        .await?;
     let mut browser = Browser::start()?;
     browser.dashboard(&at(&serin, "/d/two").await?).await?;
     browser
@@ -164,11 +166,11 @@ async fn young_data_fill_the_page_and_the_dashboards_own_range_is_a_click_away()
     let serin = Serin::start().await?;
     let event = json!({"type": "order.paid", "source": "/shop", "data": {"amount": 12}});
     serin.give(event.to_string()).await?;
-    serin.write(
-        "dashboards/young.yaml",
+    serin.write_dashboard(
+        "young",
         "dashboard: young\nrange: 6h\npanels:\n  \
          paid: {sql: 'SELECT sum(amount) AS paid FROM \"order.paid\" WHERE $__range', draw: table}\n",
-    )?;
+    ).await?;
     let mut browser = Browser::start()?;
     browser.dashboard(&at(&serin, "/d/young").await?).await?;
     let shown = "document.querySelector('.range-name').textContent";

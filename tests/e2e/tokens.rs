@@ -1,9 +1,9 @@
 //! Tokens that outlive a start: good after a crash and an end in order, nowhere kept in clear, refused
 //! once they are removed or past their time.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -31,19 +31,34 @@ async fn elsewhere(serin: &Serin, token: &str, args: &[&str]) -> Result<std::pro
     Ok(command.output().await?)
 }
 
-/// The files below a folder in which a text stands.
+/// The files below a folder in which a text stands; what goes while it is looked at is none.
 fn files_with(folder: &Path, text: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    let Some(entries) = if_there(fs::read_dir(folder))? else {
+        return Ok(found);
+    };
+    for entry in entries {
         let path = entry?.path();
-        let kind = fs::symlink_metadata(&path)?.file_type();
-        if kind.is_dir() {
+        let Some(metadata) = if_there(fs::symlink_metadata(&path))? else {
+            continue;
+        };
+        if metadata.is_dir() {
             found.extend(files_with(&path, text)?);
-        } else if kind.is_file() && String::from_utf8_lossy(&fs::read(&path)?).contains(text) {
+        } else if metadata.is_file()
+            && let Some(bytes) = if_there(fs::read(&path))?
+            && String::from_utf8_lossy(&bytes).contains(text)
+        {
             found.push(path.display().to_string());
         }
     }
     Ok(found)
+}
+
+fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(crate) const TYPES: [&str; 4] = ["crash.one", "crash.two", "crash.three", "c
 pub(crate) const SETTINGS: &str = "ingest: {flush_age_s: 1}\n";
 /// How long it may take until everything acknowledged is in files.
 const STORED_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the first answers may take.
+const BEGUN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where the writers send to; a crash test changes it when a restart moved it.
 #[derive(Debug, Clone)]
@@ -132,6 +134,21 @@ impl Writers {
     /// Tells where Serin is after a restart.
     pub(crate) fn moved(&self, serin: &Serin) {
         self.target.send_replace(target_of(serin));
+    }
+
+    /// Waits until the reader has looked and something was acknowledged at each of these ways in.
+    pub(crate) async fn all_begun(&self, ways: &[&str]) -> Result<()> {
+        until(
+            "all writers and the reader have begun",
+            BEGUN_WITHIN,
+            async || {
+                let keys = self.desk.locked();
+                let is_used = |way: &&str| keys.iter().any(|key| key.starts_with(way));
+                let have_begun = self.desk.looks.load(Relaxed) > 0 && ways.iter().all(is_used);
+                Ok(have_begun.then_some(()))
+            },
+        )
+        .await
     }
 
     /// Whether a flush that somebody asked for is under way.

@@ -10,31 +10,40 @@ const { username: user, password: pass, host } = new URL(bus);
 const connection = await connect({ servers: host, user, pass, inboxPrefix: `_INBOX.${user}` });
 const discovery = connection.services.client({ strategy: "jitterTimer", jitter: 500, maxWait: 5_000 });
 const { encode, decode } = JSONCodec();
+const PATIENCE_MS = 20_000;
+/** Of each service. */
+const INSTANCES = 2;
 
-/** All that answer, by the names of their instances. */
-async function all(answers) {
-  const found = [];
-  for await (const answer of await answers) found.push(answer);
-  return found.sort((a, b) => a.id.localeCompare(b.id));
+/**
+ * All that answer, by the names of their instances; asked again for a while where that is not enough: who is
+ * slow to answer is not heard, and a request is counted after its answer.
+ */
+async function all(ask, isEnough) {
+  for (const untilMs = Date.now() + PATIENCE_MS; ; ) {
+    const found = [];
+    for await (const answer of await ask()) found.push(answer);
+    if (isEnough(found) || Date.now() > untilMs) return found.sort((a, b) => a.id.localeCompare(b.id));
+  }
 }
 
 const told = {};
-const everyone = await all(discovery.ping());
+const everyone = await all(() => discovery.ping(), ({ length }) => length >= services.length * INSTANCES);
 for (const service of services) {
-  const pinged = await all(discovery.ping(service));
-  const described = await all(discovery.info(service));
+  const both = ({ length }) => length >= INSTANCES;
+  const pinged = await all(() => discovery.ping(service), both);
+  const described = await all(() => discovery.info(service), both);
   const greet = described[0].endpoints.find(({ name }) => name === "greet");
   const answer = await connection.request(greet.subject, encode({ name: "Ada" }));
-  const counted = (await all(discovery.stats(service))).flatMap(({ endpoints }) => endpoints);
-  const sum = (key) => counted.reduce((total, endpoint) => total + endpoint[key], 0);
+  const sum = (found, key) => found.flatMap(({ endpoints }) => endpoints).reduce((total, one) => total + one[key], 0);
+  const counted = await all(() => discovery.stats(service), (found) => both(found) && sum(found, "num_requests") > 0);
   told[service] = {
     among_all: everyone.filter(({ name }) => name === service).map(({ id }) => id),
     pinged: pinged.map(({ id, version }) => `${id} ${version}`),
     described: described.map(({ id }) => id),
     queue_group: greet.queue_group,
     answer: decode(answer.data),
-    requests: sum("num_requests"),
-    took_ns: sum("processing_time"),
+    requests: sum(counted, "num_requests"),
+    took_ns: sum(counted, "processing_time"),
   };
 }
 console.log(JSON.stringify(told));

@@ -1,12 +1,15 @@
 """The official Python exporters tell a checkout: spans, a log record, metrics; run by tests/e2e/otlp.rs.
 
-    export.py grpc|http/protobuf ENDPOINT SERVICE [patient]
+    export.py grpc|http/protobuf ENDPOINT SERVICE [BEGIN]
 
-With ``patient`` it may have to try again, and prints that it does.
+With ``BEGIN`` it tells nothing before there is a file of that name, may have to try again, and prints that
+it does.
 """
 
 import logging
+import os
 import sys
+import time
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
@@ -61,6 +64,11 @@ metrics = MeterProvider(
     metric_readers=[PeriodicExportingMetricReader(exporter(OTLPMetricExporter, "metrics"), 3_600_000)],
     views=[View(instrument_name="sizes", aggregation=ExponentialBucketHistogramAggregation())],
 )
+
+if more:
+    print("ready to tell")
+    while not os.path.exists(more[0]):
+        time.sleep(0.02)
 
 tracer = tracing.get_tracer("shop")
 with tracer.start_as_current_span(

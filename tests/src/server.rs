@@ -18,6 +18,8 @@ use crate::{place, process};
 
 /// A cold start in a debug build beside other tests.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a file that was written may go unnoticed.
+const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A Serin that was started; it may have been killed since.
 #[derive(Debug)]
@@ -135,6 +137,16 @@ impl Serin {
         let path = self.dir.join(file);
         fs::create_dir_all(path.parent().unwrap_or(&self.dir))?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Writes a dashboard, and waits until it has been noticed.
+    pub async fn write_dashboard(&self, name: &str, yaml: &str) -> Result<()> {
+        self.write(&format!("dashboards/{name}.yaml"), yaml)?;
+        until("the dashboard is there", NOTICED_WITHIN, async || {
+            Ok(self.get(&format!("/api/v1/dashboards/{name}")).await.ok())
+        })
+        .await?;
+        Ok(())
     }
 
     /// Gives the next starts a variable of the environment.

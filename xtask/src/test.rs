@@ -187,13 +187,13 @@ fn rust_tests(project: &Project, parts: &Parts, quick: bool, args: &[String]) ->
     command.current_dir(&project.root);
     parts.give_to(&mut command);
     if on_path("cargo-nextest") {
-        command.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--locked",
-            "--no-fail-fast",
-        ]);
+        let nextest = ["nextest", "run", "--workspace", "--locked"];
+        let mut build = Command::new(cargo());
+        build.args(nextest).arg("--no-run");
+        run(build.current_dir(&project.root))?;
+        // Else the first tests wait for a disk that is busy with the build.
+        run(&mut Command::new("sync"))?;
+        command.args(nextest).arg("--no-fail-fast");
         if quick {
             command.args(["--profile", "quick"]);
         }

@@ -147,6 +147,9 @@ impl Runtime {
         tokio::spawn(async move {
             if let Err(error) = runtime.deploy_stages(&name, cause, &stages).await {
                 let why = sentence(&error);
+                let now_us = (runtime.options.now_us)();
+                runtime.deploying.fails(&name, &error, &why, now_us);
+                runtime.show();
                 runtime.tell_act(&name, Act::Fails(None, &why));
                 let failed = Stage::Failed {
                     version: None,
@@ -187,7 +190,9 @@ impl Runtime {
         // and a copy of which nothing is wanted yet would be taken for one that was left.
         let copying = self.copying.of(name).lock_owned().await;
         let hash = self.copied(&folder, &service, stages).await?;
-        let version = match self.add(service, &hash, cause)? {
+        let added = self.add(service, &hash, cause);
+        self.deploying.ends(name);
+        let version = match added? {
             Added::New(version) => version,
             Added::Kept(version) => {
                 tell(stages, Stage::Unchanged { version }).await;
@@ -239,6 +244,8 @@ impl Runtime {
         if let Some((aside, copy)) = made {
             if service.build.is_some() {
                 tell(stages, Stage::Building).await;
+                (self.deploying).builds(&service.name, (self.options.now_us)());
+                self.show();
                 let built = {
                     let _place = self.builds.acquire().await;
                     build::run(service, &self.options.build_env, &aside).await

@@ -8,6 +8,7 @@ mod access;
 mod act;
 mod build;
 mod deploy;
+mod deploying;
 mod folder;
 mod forward;
 mod guest;
@@ -30,6 +31,7 @@ mod wanted;
 
 pub use access::{Access, Member};
 pub use deploy::DeployError;
+pub use deploying::Deploying;
 pub use guest::{GuestError, Held, Pass, Wish};
 pub use kill::{KillError, Replaced};
 pub use plan::{Action, plan};

@@ -58,7 +58,15 @@ impl Runtime {
 
     /// Forgets a service; its instances end, its folder stays.
     pub fn remove(&self, name: &str) -> Result<(), RuntimeError> {
-        self.kept.remove(name)?;
+        let has_failed = self.deploying.forget_failed(name);
+        match self.kept.remove(name) {
+            // Nothing was ever wanted of it.
+            Err(RuntimeError::Unknown { .. }) if has_failed => {
+                self.show();
+                return Ok(());
+            }
+            removed => removed?,
+        }
         self.left().insert(name.to_owned());
         self.tell_act(name, Act::IsRemoved);
         Ok(())

@@ -27,9 +27,11 @@ impl Runtime {
                 number,
                 replaces,
             } => {
+                // One that failed a moment ago, by the same plan, is not tried once more.
                 let of = self.kept.all().get(service).and_then(|wanted| {
-                    let version = wanted.version(version)?;
-                    Some((version.service.clone(), version.hash.clone()))
+                    let of = wanted.version(version).filter(|_| !wanted.is_stopped)?;
+                    let is_run = matches!(of.phase, Phase::Starting | Phase::Serving);
+                    is_run.then(|| (of.service.clone(), of.hash.clone()))
                 });
                 let Some((of, hash)) = of else { return Ok(()) };
                 let member = member(service, version, *number);

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::access::{Access, Member, spread_weights};
 use super::act::Shims;
 use super::deploy::Copying;
+use super::deploying::AllDeploying;
 use super::forward::forward;
 use super::guest::Guest;
 use super::hear::Heard;
@@ -111,6 +112,7 @@ pub struct Runtime {
     /// Wakes whoever reconciles for a guest; what is wanted wakes by itself.
     pub(super) guest_changed: Notify,
     pub(super) copying: Copying,
+    pub(super) deploying: AllDeploying,
     /// Services that were removed and whose copies are still there.
     pub(super) left: Mutex<BTreeSet<String>>,
     /// Builds that run at a time: each takes what cores there are by itself.
@@ -140,6 +142,7 @@ impl Runtime {
             heard,
             guest_changed: Notify::new(),
             copying: Copying::default(),
+            deploying: AllDeploying::default(),
             left: Mutex::new(left),
             builds: Semaphore::new(BUILDS_MAX),
             members: watch::Sender::default(),
@@ -398,8 +401,17 @@ impl Runtime {
             services.insert(one.name.clone(), view.route.clone());
             views.push(view);
         }
+        let deploying = self.deploying.all();
+        // So may be what is built for the first time, or could not be; nobody calls it.
+        let unknown = deploying
+            .keys()
+            .filter(|name| !services.contains_key(*name));
+        views.extend(unknown.map(|name| ServiceView::of(&Wanted::new(name), seen, &[])));
+        for view in &mut views {
+            view.show_deploy(deploying.get(&view.name));
+        }
         views.sort_by(|a, b| a.name.cmp(&b.name));
-        drop(guests);
+        drop((guests, deploying));
         // What is wanted is held until all is shown: else this could be shown after what follows it, and
         // who has just started a version again would see it retired.
         // Routes first: who sees a version serve waits for routes that have it.

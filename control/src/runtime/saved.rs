@@ -59,8 +59,9 @@ impl Runtime {
             return;
         }
         loop {
-            notices.follow();
+            let begins = notices.follow();
             match notices.are_given() {
+                true if begins => {}
                 true => wake.notified().await,
                 false => tokio::time::sleep(LOOK_EVERY).await,
             }
@@ -150,10 +151,12 @@ impl Notices {
         }
     }
 
-    /// Watches `services/`, where it is there and is not watched yet.
-    fn follow(&mut self) {
+    /// Watches `services/`, where it is there and is not watched yet; whether this begins now, so that
+    /// nobody told of what was written there before.
+    fn follow(&mut self) -> bool {
+        let was_followed = self.is_followed;
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return false;
         };
         if !self.services.is_dir() {
             self.is_followed = false;
@@ -164,6 +167,7 @@ impl Notices {
             }
             self.is_followed = followed.is_ok();
         }
+        self.is_followed && !was_followed
     }
 
     /// Whether a change will be told.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serin_wire::Route;
 
+use super::deploying::Deploying;
 use super::guest::{Guest, with_guests};
 use super::seen::{Seen, SeenInstance};
 use super::wanted::{Phase, Version, Wanted};
@@ -27,6 +28,9 @@ pub struct ServiceView {
     pub body_bytes_max: Option<u64>,
     /// Who is called, and how much.
     pub route: Route,
+    /// A deploy of it that is no version yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<Deploying>,
     /// Its versions, newest first.
     pub versions: Vec<VersionView>,
     /// Its instances, those that run and the last that ended.
@@ -117,9 +121,19 @@ impl ServiceView {
             answer_within_ms: service.map(|service| service.answer_within_ms),
             body_bytes_max: service.map(|service| service.body_bytes_max),
             route,
+            deploy: None,
             versions: wanted.versions.iter().rev().map(VersionView::of).collect(),
             instances: instances.chain(by_hand).collect(),
         }
+    }
+
+    /// Shows how far a deploy of it is that is no version yet.
+    pub(super) fn show_deploy(&mut self, deploy: Option<&Deploying>) {
+        let is_first = self.versions.is_empty() && self.instances.is_empty();
+        if is_first && deploy.is_some_and(|deploy| deploy.why.is_none()) {
+            self.state = "starting";
+        }
+        self.deploy = deploy.cloned();
     }
 }
 

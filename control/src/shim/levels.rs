@@ -8,6 +8,8 @@ use serin_wire::Level;
 
 /// Lines that may belong to one; what is indented without end is no traceback.
 const LINES_MAX: usize = 1_000;
+/// What of a line is looked at: a line may be long, and is one of many.
+const HEAD_BYTES: usize = 256;
 /// Words of a plain line among which its level is looked for.
 const WORDS: usize = 12;
 /// Lines that stand within an interpreter's report without being indented.
@@ -31,7 +33,8 @@ pub(super) struct Block {
 impl Block {
     /// The level of the next line.
     pub(super) fn level(&mut self, text: &str) -> Level {
-        let own = level_in(text);
+        let head = &text[..text.floor_char_boundary(HEAD_BYTES)];
+        let own = level_in(head);
         self.lines += 1;
         let is_indented = text.starts_with([' ', '\t']);
         let is_of_it = is_indented || self.is_announced(text);
@@ -43,7 +46,7 @@ impl Block {
         *self = Block {
             level: own.unwrap_or_default(),
             has_last: text.starts_with("Traceback")
-                || text.contains("panicked at") && text.ends_with(':'),
+                || head.contains("panicked at") && text.ends_with(':'),
             lines: 1,
         };
         self.level

@@ -27,6 +27,9 @@ const GATHER: Duration = Duration::from_millis(100);
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// An instance whose own pulse is younger tells its own beats: some missed pulses of 250 ms.
 const OWN_PULSE_US: i64 = 3_000_000;
+/// How long the first lines wait for the bus, which may just be told of us.
+const FIRST_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(200);
 
 /// A connection to the bus that never holds anyone up.
@@ -36,7 +39,7 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// Connects in the background; what is told before is dropped.
+    /// Connects in the background; of what is told before, lines alone are kept, and for a while.
     pub(super) async fn connect(bus: &str) -> Result<Teller, async_nats::ConnectError> {
         let client = Connector::new(bus, "serin shim")?.in_background().await?;
         Ok(Teller { client })
@@ -64,8 +67,20 @@ impl Teller {
         }
     }
 
+    /// Returns once we have been let onto the bus, or after a while.
+    async fn first_connected(&self) {
+        let connected = async {
+            while self.client.connection_state() != Connection::Connected {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let is_there = tokio::time::timeout(FIRST_WITHIN, connected).await.is_ok();
+        tracing::debug!(is_there, "the first lines are told");
+    }
+
     /// Tells the lines of one instance until its pipes are closed.
     pub(super) async fn lines(self, subject: String, mut lines: mpsc::Receiver<Log<'static>>) {
+        self.first_connected().await;
         let mut gathered = Vec::with_capacity(LINES_PER_MESSAGE);
         let mut dropped = 0;
         while lines.recv_many(&mut gathered, LINES_PER_MESSAGE).await > 0 {

@@ -14,8 +14,8 @@ use crate::kit::{ALL_V1, Asked, Fixture, One, PATIENCE, service, until};
 const MS: Duration = Duration::from_millis(1);
 static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
 
-async fn fixture() -> Fixture {
-    Fixture::with(|options| options.taken_within = 300 * MS).await
+async fn fixture(taken_within: Duration) -> Fixture {
+    Fixture::with(|options| options.taken_within = taken_within).await
 }
 
 /// Reads the head of a request, and nothing more.
@@ -85,7 +85,7 @@ async fn visitor(fixture: &Fixture, path: &str) -> BufReader<TcpStream> {
 
 #[tokio::test]
 async fn a_visitor_who_stops_reading_gives_its_place_back() {
-    let fixture = fixture().await;
+    let fixture = fixture(300 * MS).await;
     let port = One::on_port("shop", "v1", 1, floods).await;
     let bus = fixture.on_bus("cart", "v1", 1, floods_the_bus).await;
     let shop = service("shop", &ALL_V1, &[&port]);
@@ -106,13 +106,13 @@ async fn a_visitor_who_stops_reading_gives_its_place_back() {
 
 #[tokio::test]
 async fn a_visitor_who_reads_slowly_is_served() {
-    let fixture = fixture().await;
+    let fixture = fixture(1_000 * MS).await;
     let one = One::on_port("shop", "v1", 1, floods).await;
     fixture.tell([service("shop", &ALL_V1, &[&one])]).await;
     let mut slow = visitor(&fixture, "/shop").await;
     let mut piece = vec![0; 1 << 20];
     // Thrice as long as it might take nothing.
-    for _ in 0..30 {
+    for _ in 0..100 {
         slow.read_exact(&mut piece).await.expect("it goes on");
         tokio::time::sleep(30 * MS).await;
     }
@@ -121,7 +121,7 @@ async fn a_visitor_who_reads_slowly_is_served() {
 
 #[tokio::test]
 async fn a_stream_on_which_nothing_happens_stays() {
-    let fixture = fixture().await;
+    let fixture = fixture(300 * MS).await;
     let one = One::on_port("shop", "v1", 1, tells_seldom).await;
     fixture.tell([service("shop", &ALL_V1, &[&one])]).await;
     let mut lines = visitor(&fixture, "/shop").await.lines();
@@ -140,7 +140,7 @@ async fn a_stream_on_which_nothing_happens_stays() {
 
 #[tokio::test]
 async fn an_instance_that_stops_reading_fails_its_request_alone() {
-    let fixture = fixture().await;
+    let fixture = fixture(300 * MS).await;
     let one = One::on_port("shop", "v1", 1, takes_nothing).await;
     let mut shop = service("shop", &ALL_V1, &[&one]);
     shop.body_bytes_max = 1 << 30;

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serin_wire::{Request, Span, call, span};
 
-use crate::kit::{Asked, Fixture, PATIENCE, service};
+use crate::kit::{Asked, Fixture, PATIENCE, service, until};
 
 fn answers(asked: Asked) -> BoxFuture<'static, ()> {
     Box::pin(async move {
@@ -167,12 +167,9 @@ async fn a_client_that_leaves_is_told_as_such() {
         .tell([service("cart", &crate::kit::ALL_V1, &[&one])])
         .await;
     let mut rows = hear(&fixture, "tel.req.>").await;
-    let left = fixture
-        .http
-        .get(fixture.at("/cart"))
-        .timeout(Duration::from_millis(300))
-        .send();
-    assert!(left.await.is_err());
+    let asking = tokio::spawn(fixture.http.get(fixture.at("/cart")).send());
+    until("it is asked", async || one.asked() == 1).await;
+    asking.abort();
     let found = lines(&mut rows).await;
     let row: Request<'_> = serde_json::from_str(&found[0].1).expect("a row");
     assert_eq!(row.status, 499);

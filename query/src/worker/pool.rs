@@ -35,6 +35,9 @@ const LAST_WORDS_BYTES: u64 = 4 << 10;
 /// It has read files and knows them, and holds memory for that.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
+/// How often it is tried to remove what a worker wrote aside.
+const REMOVAL_TRIES: u32 = 100;
+
 /// The workers of one engine.
 pub(crate) struct Pool {
     command: WorkerCommand,
@@ -79,8 +82,15 @@ struct SpillDir(PathBuf);
 
 impl Drop for SpillDir {
     fn drop(&mut self) {
-        // Nothing was spilled most of the time, and then it was never made.
-        drop(std::fs::remove_dir_all(&self.0));
+        // Nothing was spilled most of the time, and then it was never made. The worker was killed a
+        // moment ago, and the last thing it does may be to make one more file.
+        for _ in 0..REMOVAL_TRIES {
+            let removed = std::fs::remove_dir_all(&self.0);
+            if !removed.is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+                return;
+            }
+        }
+        warn!(folder = %self.0.display(), "cannot remove what a worker wrote aside");
     }
 }
 

@@ -192,13 +192,14 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
             pass
         told = [json.loads((await beats.next_msg(PATIENCE_S)).data)]
         # The loop of the service stands still, and so would anything in it.
-        busy_until = time.monotonic() + 2.2
+        busy_until = time.monotonic() + 3.2
         while time.monotonic() < busy_until:
             emit_numbers(app, 0, 50)
+        were_busy_until_us = time.time() * 1e6
         for _ in range(2):
             told.append(json.loads((await beats.next_msg(PATIENCE_S)).data))
         self.assertEqual([beat["number"] for beat in told], [1, 2, 3])
-        self.assertLess(told[2]["time_us"] - told[0]["time_us"], 2_600_000)
+        self.assertLess(told[2]["time_us"], were_busy_until_us)
         self.assertEqual(told[2]["gauges"], {"queue.depth": 7.0})
         self.assertEqual(told[2]["dropped"], {"bad-type": 1})
         self.assertEqual(sum(beat["requests"]["count"] for beat in told), 1)
@@ -237,8 +238,10 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         answer = await asyncio.get_running_loop().run_in_executor(None, work)
         self.assertEqual(answer, (True, 42))
         self.check_all(await self.fixture.events(), 10)
+        app = sync.connect(self.fixture.options())
+        self.addCleanup(app.drain, 0.1)
         with self.assertRaisesRegex(RuntimeError, "use the same name of `serin` with `await`"):
-            sync.connect(self.fixture.options()).call("cart", "double", 1)
+            app.call("cart", "double", 1)
 
     async def tell_routes(self, message: Any) -> None:
         versions = [{"version": "v3", "weight": 10_000}]
@@ -265,8 +268,9 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
     async def test_the_end_of_a_program_drains(self) -> None:
         program = await self.run_program(
             """
-            import serin
-            app = serin.connect()
+            import dataclasses, serin
+            usual = serin.Options.from_env()
+            app = serin.connect(dataclasses.replace(usual, drain_deadline_s=30))
             for n in range(500):
                 app.emit("order.paid", n=n)
             """
@@ -307,10 +311,16 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         await self.fixture.stop()
         program = await self.run_program(
             """
-            import os, signal, threading, serin
+            import os, signal, threading, time, serin
+
+            def end():
+                while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGTERM)
+
             app = serin.service()
             app.emit("order.paid", n=0)
-            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            threading.Thread(target=end).start()
             app.run(drain_deadline=0.5)
             """
         )
@@ -332,16 +342,21 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_service_is_quick_to_be_seen(self) -> None:
         beats = await self.fixture.client.subscribe("tel.beat.>")
         await self.fixture.client.flush()
-        took_s = []
+        took_s, bare_s = [], []
         for _ in range(3):
             began = time.monotonic()
+            await self.end(await self.run_program("import serin"))
+            bare_s.append(time.monotonic() - began)
+            began, began_us = time.monotonic(), time.time() * 1e6
             program = await self.run_program("import serin; serin.service().run()")
-            await beats.next_msg(PATIENCE_S)
+            # The one before may have told one more.
+            while json.loads((await beats.next_msg(PATIENCE_S)).data)["started_us"] < began_us:
+                pass
             took_s.append(time.monotonic() - began)
             program.kill()
             program.wait()
-        # 0.3 s on a quiet machine; here only what would be a fault is one.
-        self.assertLess(min(took_s), 2.0, took_s)
+        # Little more than Python itself; here only what would be a fault is one.
+        self.assertLess(min(took_s) - min(bare_s), 2.0, (took_s, bare_s))
 
 
 if __name__ == "__main__":

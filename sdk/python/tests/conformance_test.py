@@ -298,6 +298,7 @@ class Runner:
         self.revision = max(self.revision, step["revision"])
         for handle in self.handles.values():
             link = await handle.app.core.link()
+            await link.bus.connected()
             await link.bus.flush()
             await until(lambda link=link: link.revision >= self.revision)
 

@@ -76,7 +76,7 @@ class Fixture:
         self._port = int(said["nats"][0].rpartition(":")[2])
         self.client = nats.NATS()
         await self.client.connect(self.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
-        js = self.client.jetstream()
+        js = self.client.jetstream(timeout=PATIENCE_S)
         await js.add_stream(
             StreamConfig(
                 name="EVENTS",
@@ -155,7 +155,7 @@ class Fixture:
 
     async def events(self) -> List[Dict[str, Any]]:
         """Every event in the stream, in the stream's order, with its message's number."""
-        js = self.client.jetstream()
+        js = self.client.jetstream(timeout=PATIENCE_S)
         state = (await js.stream_info("EVENTS")).state
         found = []
         for sequence in range(state.first_seq or 1, state.last_seq + 1):

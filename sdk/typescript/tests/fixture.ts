@@ -144,8 +144,9 @@ export class Fixture {
   #ofSegments<T>(of: (path: string) => T): T[] {
     while (existsSync(this.spill)) {
       try {
-        const names = readdirSync(this.spill, { recursive: true }).map(String);
-        return names.filter((name) => name.endsWith(".seg")).map((name) => of(join(this.spill, name)));
+        // With types, for else a folder that goes meanwhile would be passed over in silence.
+        const entries = readdirSync(this.spill, { recursive: true, withFileTypes: true });
+        return entries.filter(({ name }) => name.endsWith(".seg")).map(({ parentPath, name }) => of(join(parentPath, name)));
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
       }

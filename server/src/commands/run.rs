@@ -72,6 +72,9 @@ pub(crate) async fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         true => command.stdin(Stdio::inherit()),
         false => command.process_group(0),
     };
+    // Heard before there is an instance that would outlive us.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let child = command.kill_on_drop(true).spawn();
     let mut child = child.with_context(|| format!("cannot start {:?}", pass.command[0]))?;
     let process = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
@@ -83,8 +86,6 @@ pub(crate) async fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         true => "what you type, Ctrl-C too, goes to it",
         false => "Ctrl-C ends it",
     };
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     say(global, run, &pass, "started").await;
     remark(&format!(
         "{} runs beside the deployed instances of {}; {how}",

@@ -80,7 +80,7 @@ pub(crate) async fn run(global: &Global, asked: &Status) -> Result<()> {
     if asked.all {
         print(&format!("\n{}", ended_table(&ended(&services)).trim_end()));
     }
-    for line in not_held(&services) {
+    for line in deploying(&services).into_iter().chain(not_held(&services)) {
         print(&format!("\n{line}"));
     }
     if let Some(link) = client.sign_in_link("/").await? {
@@ -112,6 +112,22 @@ fn ended_table(ended: &[&Value]) -> String {
         ]);
     }
     table.to_text()
+}
+
+/// Deploys that are no version yet, and those that came to nothing.
+fn deploying(services: &Value) -> Vec<String> {
+    let services = services["services"].as_array().into_iter().flatten();
+    let lines = services.filter_map(|service| {
+        let (name, since_us) = (
+            service["name"].as_str()?,
+            service["deploy"]["since_us"].as_i64()?,
+        );
+        Some(match service["deploy"]["why"].as_str() {
+            Some(why) => format!("the last deploy of {name} failed: {why}"),
+            None => format!("{name} is being built since {}", to_rfc3339(since_us)),
+        })
+    });
+    lines.collect()
 }
 
 /// Limits that this machine does not hold, a line for each service.

@@ -216,6 +216,7 @@ mod tests {
             answer_within_ms: None,
             body_bytes_max: None,
             route: Route::default(),
+            deploy: None,
             versions: vec![version("v1", Phase::Serving)],
             instances: instances.iter().map(instance).collect(),
         }

@@ -96,10 +96,10 @@ async fn who_waits_for_whom_is_checked_and_said() -> Result<()> {
 #[tokio::test]
 async fn a_build_that_hangs_is_ended_and_leaves_nothing() -> Result<()> {
     let serin = Serin::start().await?;
-    let yaml = format!("{TICKS}build: sh -c 'echo compiling; sleep 1000'\nbuild_within: 500ms\n");
+    let yaml = format!("{TICKS}build: sh -c 'echo compiling; sleep 1000'\nbuild_within: 3s\n");
     write(&serin, "slow", &yaml)?;
     let said = serin.refused(&["deploy", "slow"]).await?;
-    assert!(said.contains("it was ended after 0.5 s"), "{said}");
+    assert!(said.contains("it was ended after 3 s"), "{said}");
     assert!(said.contains("compiling"), "{said}");
     let copies = fs::read_dir(serin.dir().join(".serin/versions/slow"))?;
     assert_eq!(copies.count(), 0, "half a copy is left");
@@ -149,7 +149,7 @@ async fn secrets_reach_the_instance_and_its_question_and_nobody_else() -> Result
 #[tokio::test]
 async fn what_was_seen_instead_of_readiness_is_said() -> Result<()> {
     let serin = Serin::start().await?;
-    let slow = |ready: &str| format!("run: sleep 1000\ninstances: 1\nready_within: 1s\n{ready}");
+    let slow = |ready: &str| format!("run: sleep 1000\ninstances: 1\nready_within: 4s\n{ready}");
     for (ready, saw) in [
         (
             "ready: {run: 'false'}\n",
@@ -167,7 +167,7 @@ async fn what_was_seen_instead_of_readiness_is_said() -> Result<()> {
 #[tokio::test]
 async fn what_is_deployed_already_is_had_run_or_said_not_to() -> Result<()> {
     let serin = Serin::start().await?;
-    let yaml = "run: sleep 1000\ninstances: 1\nready_within: 1s\n\
+    let yaml = "run: sleep 1000\ninstances: 1\nready_within: 5s\n\
                 ready: {run: \"sh -c '! test -e $SERIN_DATA/broken'\"}\n";
     write(&serin, "same", yaml)?;
     serin.run(&["deploy", "same"]).await?;

@@ -16,12 +16,12 @@ use super::{SOON, TICKS, instances, write, write_python};
 const LATER: Duration = Duration::from_secs(120);
 
 /// Processes that have an instance's name in their environment.
-fn processes_of(instance: &str) -> Result<usize> {
+fn processes_of(instance: &str) -> Result<Vec<u32>> {
     let mark = format!("SERIN_INSTANCE={instance}");
     let all = process::all()?.into_iter();
     Ok(all
         .filter(|pid| process::environment(*pid).contains(&mark))
-        .count())
+        .collect())
 }
 
 #[tokio::test]
@@ -137,6 +137,22 @@ async fn until_said(serin: &Serin, name: &str, said: &str, times: i64) -> Result
     .await
 }
 
+/// Waits until an instance has all its children, three of them in groups of their own; its process.
+async fn grown(instance: &str) -> Result<u32> {
+    until(&format!("{instance} has its children"), SOON, async || {
+        let all = processes_of(instance)?;
+        let group = |pid: &u32| process::stat(*pid)?.get(2)?.parse::<u32>().ok();
+        // Two are in the group that the instance leads.
+        let led = |leader: &&u32| {
+            let of = all.iter().filter(|pid| group(pid) == Some(**leader));
+            process::parent(**leader).is_some_and(|parent| !all.contains(&parent))
+                && of.count() == 2
+        };
+        Ok(all.iter().find(led).copied().filter(|_| all.len() == 5))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn children_go_with_their_instance_wherever_they_went() -> Result<()> {
     let serin = Serin::start().await?;
@@ -144,27 +160,15 @@ async fn children_go_with_their_instance_wherever_they_went() -> Result<()> {
                 ready: started\ninstances: 1\n";
     write(&serin, "parent", yaml)?;
     serin.run(&["deploy", "parent"]).await?;
-    until("it has its children", SOON, async || {
-        Ok((processes_of("parent-v1-1")? == 5).then_some(()))
-    })
-    .await?;
-    let (name, pid) = instances(&serin, "parent", "ready")
-        .await?
-        .pop_first()
-        .context("one")?;
-    process::kill(pid)?;
-    until("the next one is there", SOON, async || {
-        let ready = instances(&serin, "parent", "ready").await?;
-        Ok(ready.iter().any(|(other, _)| *other != name).then_some(()))
-    })
-    .await?;
+    process::kill(grown("parent-v1-1").await?)?;
     until("no child is left", SOON, async || {
-        Ok((processes_of(&name)? == 0).then_some(()))
+        Ok(processes_of("parent-v1-1")?.is_empty().then_some(()))
     })
     .await?;
+    grown("parent-v1-2").await?;
     serin.run(&["stop", "parent"]).await?;
     until("nothing is left", SOON, async || {
-        Ok((processes_of("parent-v1-2")? == 0).then_some(()))
+        Ok(processes_of("parent-v1-2")?.is_empty().then_some(()))
     })
     .await?;
     let said = "3 processes that it had started in groups of their own were ended with it";
@@ -256,7 +260,7 @@ async fn children_of_a_killed_shim_go_too() -> Result<()> {
     write(&serin, "orphan", yaml)?;
     serin.run(&["deploy", "orphan"]).await?;
     until("it has its children", SOON, async || {
-        Ok((processes_of("orphan-v1-1")? == 3).then_some(()))
+        Ok((processes_of("orphan-v1-1")?.len() == 3).then_some(()))
     })
     .await?;
     let (_, before) = instances(&serin, "orphan", "ready")
@@ -268,16 +272,16 @@ async fn children_of_a_killed_shim_go_too() -> Result<()> {
     let after = until("another one is there with its children", SOON, async || {
         let ready = instances(&serin, "orphan", "ready").await?.pop_first();
         let other = ready.filter(|(_, pid)| *pid != before);
-        Ok(other.filter(|(name, _)| processes_of(name).is_ok_and(|count| count == 3)))
+        Ok(other.filter(|(name, _)| processes_of(name).is_ok_and(|all| all.len() == 3)))
     })
     .await?;
-    assert_eq!(processes_of("orphan-v1-1")?, 0, "children are left");
+    assert!(processes_of("orphan-v1-1")?.is_empty(), "children are left");
     // So it is where nobody follows the shim, since Serin is killed too.
     let shim = process::parent(after.1).context("its shim")?;
     serin.kill()?;
     process::kill(shim)?;
     serin.run(&["down"]).await?;
-    assert_eq!(processes_of(&after.0)?, 0, "children are left");
+    assert!(processes_of(&after.0)?.is_empty(), "children are left");
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
 use serde_json::{Value, json};
 use serin_tests::wait::until;
-use serin_tests::{Serin, process};
+use serin_tests::{Serin, bus, process};
 
 use super::scaffolds::ask;
 use super::{SOON, instances, write_python};
@@ -65,15 +66,23 @@ app.run()
 #[tokio::test]
 async fn what_its_code_calls_idempotent_is_asked_for_again() -> Result<()> {
     let serin = Serin::start().await?;
+    let bus = bus::connect(serin.bus()).await?;
+    let mut routes = bus.subscribe("ctl.routes").await?;
     for (name, text) in [("cart", CART), ("shop", SHOP)] {
         write_python(&serin, name, "", text)?;
         serin.run(&["deploy", name]).await?;
     }
-    until("the route says so", SOON, async || {
-        let cart = serin.get("/api/v1/services/cart").await?;
-        Ok((cart["route"]["idempotent"] == json!(["look"])).then_some(()))
-    })
-    .await?;
+    // Callers hear it before what is asked of them after it.
+    let told = async {
+        while let Some(message) = routes.next().await {
+            let told: Value = serde_json::from_slice(&message.payload)?;
+            if told["services"]["cart"]["idempotent"] == json!(["look"]) {
+                return Ok(());
+            }
+        }
+        bail!("the bus went away")
+    };
+    tokio::time::timeout(SOON, told).await??;
     for (name, expected) in [
         ("look", json!({"answer": "seen"})),
         ("add", json!({"code": 408, "may_have_run": true})),

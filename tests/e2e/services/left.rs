@@ -75,8 +75,13 @@ async fn down_leaves_nothing_whenever_serin_was_killed() -> Result<()> {
             process::kill(serin.pid().context("it was started")?)?;
             shims.into_iter().try_for_each(process::kill)?;
         }
+        let has_begun = dir.join(".serin/up.lock").exists();
+        if !has_begun {
+            // Nothing waits for it but this.
+            serin.kill()?;
+        }
         let named = || format!("round {round} of SERIN_SEED={seed}: {}", serin.said());
-        if dir.join(".serin/up.lock").exists() {
+        if has_begun {
             serin.run(&["down"]).await.with_context(named)?;
         }
         let left = processes_of(&dir)?;

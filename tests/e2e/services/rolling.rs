@@ -5,15 +5,17 @@
 //! requests a second for a minute, three deploys, twenty kills.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use async_nats::{Client, RequestErrorKind};
 use reqwest::Method;
 use serin_tests::report::{judged, quantile};
 use serin_tests::wait::until;
-use serin_tests::{Serin, place, process};
+use serin_tests::{Serin, bus, place, process};
 
 use super::{SOON, instances};
 
@@ -21,6 +23,8 @@ use super::{SOON, instances};
 const CLIENTS: u64 = 32;
 /// Each tenth request may not run twice.
 const POST_EVERY: u64 = 10;
+/// How long an answer is waited for, of who may be gone.
+const PING_WITHIN: Duration = Duration::from_millis(50);
 /// Of the rate asked for, so much must be reached, or nothing was measured.
 const RATE_SHARE_MIN: f64 = 0.8;
 
@@ -92,21 +96,33 @@ async fn client(url: String, period: Duration, phase: Duration, stop: Arc<Atomic
     got
 }
 
-/// Kills an instance that takes requests; when.
-async fn kill_one(serin: &Serin, round: u64) -> Result<Instant> {
+/// Kills an instance that takes requests; from when to when the bus may have given it one that it does not
+/// answer: until the bus knows that it is gone.
+async fn kill_one(serin: &Serin, bus: &Client, round: u64) -> Result<RangeInclusive<Instant>> {
     let ready = until("an instance takes requests", SOON, async || {
         let ready = instances(serin, "page", "ready").await?;
         Ok((!ready.is_empty()).then_some(ready))
     })
     .await?;
     let nth = usize::try_from(round)? % ready.len();
-    let (_, pid) = ready.into_iter().nth(nth).context("one of them")?;
+    let (name, pid) = ready.into_iter().nth(nth).context("one of them")?;
+    let from = Instant::now();
     process::kill(pid)?;
-    Ok(Instant::now())
+    let ping = format!("$SRV.PING.page.{name}");
+    until("the bus knows that it is gone", SOON, async || {
+        let asked = bus.request(ping.clone(), "".into());
+        let Ok(Err(error)) = tokio::time::timeout(PING_WITHIN, asked).await else {
+            return Ok(None);
+        };
+        Ok((error.kind() == RequestErrorKind::NoResponders).then_some(()))
+    })
+    .await?;
+    Ok(from..=Instant::now())
 }
 
 /// Deploys and kills, spread over the time; when the kills were.
-async fn disturb(serin: &Serin, plan: &Plan) -> Result<Vec<Instant>> {
+async fn disturb(serin: &Serin, plan: &Plan) -> Result<Vec<RangeInclusive<Instant>>> {
+    let bus = bus::connect(serin.bus()).await?;
     let start = tokio::time::Instant::now();
     let page = serin.dir().join("services/page/page.html");
     let killing = async {
@@ -114,7 +130,7 @@ async fn disturb(serin: &Serin, plan: &Plan) -> Result<Vec<Instant>> {
         let pause = Duration::from_secs(plan.seconds) / u32::try_from(plan.kills + 1)?;
         for round in 1..=plan.kills {
             tokio::time::sleep_until(start + pause * u32::try_from(round)?).await;
-            kills.push(kill_one(serin, round).await?);
+            kills.push(kill_one(serin, &bus, round).await?);
         }
         anyhow::Ok(kills)
     };
@@ -162,8 +178,10 @@ async fn at_a_steady_rate_only_what_was_at_a_killed_process_fails() -> Result<()
     all.latencies_ms.sort_by(f64::total_cmp);
     let rate = all.latencies_ms.len() as f64 / took_s;
     let was_at_a_kill = |failed: &&Failed| {
-        let is_within = |kill: &Instant| (failed.from..=failed.to).contains(kill);
-        failed.is_post && kills.iter().any(is_within)
+        let overlaps = |kill: &RangeInclusive<Instant>| {
+            failed.from <= *kill.end() && *kill.start() <= failed.to
+        };
+        failed.is_post && kills.iter().any(overlaps)
     };
     let at_kills = all.failed.iter().filter(was_at_a_kill).count();
     let other = all.failed.iter().filter(|one| !was_at_a_kill(one));

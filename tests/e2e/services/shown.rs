@@ -1,5 +1,6 @@
 //! What is shown of instances: one that is stopped in its tracks is silent, long before anything is done
-//! about it; those of the version before drain, and are gone from the lists once they have ended.
+//! about it; those of the version before drain, and are gone from the lists once they have ended. What is
+//! built for the first time, or could not be, is shown though it has none.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serin_tests::report::judged;
 use serin_tests::wait::until;
 use serin_tests::{Serin, process};
 
-use super::{SOON, becomes, instances, write};
+use super::{SOON, TICKS, becomes, instances, write};
 
 /// From its last sign to what is shown.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
@@ -82,6 +83,50 @@ async fn those_that_drain_are_told_apart_and_those_that_ended_are_left_out() -> 
     ensure!(
         all.contains("slow-v1-1") && all.contains("signal 9"),
         "{all}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_built_for_the_first_time_is_shown_and_why_it_could_not_be() -> Result<()> {
+    let serin = Serin::start().await?;
+    let gate = serin.dir().join("gate");
+    let build = format!(
+        "build: sh -c 'while [ ! -e {0} ]; do sleep 0.05; done; cat {0}; exit 3'\n",
+        gate.display()
+    );
+    write(&serin, "slow", &format!("{build}{TICKS}"))?;
+    let look = async {
+        until("it is shown", SOON, async || {
+            let said = serin.run(&["status"]).await?;
+            Ok(said.contains("slow is being built since ").then_some(()))
+        })
+        .await?;
+        becomes(&serin, "slow", "starting").await?;
+        serin.run(&["logs", "slow"]).await?;
+        serin.write("gate", "no such header")
+    };
+    tokio::try_join!(serin.refused(&["deploy", "slow"]), look)?;
+    becomes(&serin, "slow", "down").await?;
+    let said = serin.run(&["status"]).await?;
+    ensure!(
+        said.contains("the last deploy of slow failed: the build of slow failed"),
+        "{said}"
+    );
+    ensure!(said.contains("no such header"), "{said}");
+    // A service that runs goes on, and says so as well.
+    write(&serin, "slow", TICKS)?;
+    serin.run(&["deploy", "slow"]).await?;
+    let is_told = async || {
+        let service = serin.get("/api/v1/services/slow").await?;
+        anyhow::Ok(service["deploy"].is_object())
+    };
+    ensure!(!is_told().await?);
+    write(&serin, "slow", "run: [")?;
+    let wrong = serin.refused(&["deploy", "slow"]).await?;
+    ensure!(
+        is_told().await? && instances(&serin, "slow", "ready").await?.len() == 2,
+        "{wrong}"
     );
     Ok(())
 }

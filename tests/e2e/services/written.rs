@@ -107,16 +107,20 @@ async fn lines_become_rows_and_are_followed_as_one_asks_for_them() -> Result<()>
     follow.says(&[&later], SOON).await?;
 
     // What came long ago is not of the last second; what is asked for by a range is of that.
-    let last = serin.run(&["logs", "writes", "--last", "1s"]).await?;
-    assert!(
-        last.contains("number") && !last.contains("plain text"),
-        "{last}"
-    );
+    until("the last second is told", SOON, async || {
+        let last = serin.run(&["logs", "writes", "--last", "1s"]).await?;
+        assert!(!last.contains("plain text"), "{last}");
+        Ok(last.contains("number").then_some(()))
+    })
+    .await?;
     let range = [
         "logs", "writes", "--from", "now-1h", "--to", "now", "--text", "plain",
     ];
-    let range = serin.run(&range).await?;
-    assert_eq!(range.lines().count(), 2, "one of each instance: {range}");
+    until("there is one of each instance", SOON, async || {
+        let range = serin.run(&range).await?;
+        Ok((range.lines().count() == 2).then_some(()))
+    })
+    .await?;
     let early = ["logs", "writes", "--from", "now-2h", "--to", "now-1h"];
     assert_eq!(serin.run(&early).await?, "");
     Ok(())

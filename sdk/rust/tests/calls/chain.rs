@@ -32,7 +32,7 @@ async fn enhancers(fixture: &Fixture) -> Running {
                     Ok(json!({"seen": packet.data.len(), "stage": packet.stage}))
                 })
                 .endpoint("slow", |_, _: Value| async move {
-                    tokio::time::sleep(Duration::from_millis(700)).await;
+                    tokio::time::sleep(Duration::from_secs(2)).await;
                     Ok(json!({"slow": true}))
                 })
                 .endpoint("fail", |_, _: Value| async move {
@@ -100,14 +100,14 @@ async fn optional_ones_may_be_late_absent_or_failed() {
     let fixture = Fixture::new().await;
     let telling = fixture.tell_routes(1, "shop", &[("v1", 10_000)], &[]).await;
     let shop = enhancers(&fixture).await;
-    let web = fixture.join("web", "v1", 1);
+    let web = fixture.caller("web").await;
     let stage = Stage::new()
         .optional("shop.slow")
         .optional("nobody.here")
         .optional("shop.fail")
         .optional("shop.text")
         .enhance("shop.stock")
-        .within(Duration::from_millis(300));
+        .within(Duration::from_secs(1));
     let page = web
         .chain("page")
         .stage(stage)

@@ -152,6 +152,19 @@ impl Fixture {
         })
     }
 
+    /// One that calls, connected and with the routes that were told, so that a call's time is its own.
+    pub(crate) async fn caller(&self, service: &str) -> Serin {
+        let app = self.join(service, "v1", 1);
+        let knowing = async {
+            while app.routes_revision().await < Some(1) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let known = tokio::time::timeout(PATIENCE, knowing).await;
+        known.expect("the routes are told");
+        app
+    }
+
     /// Returns once the server has taken what this client said before.
     pub(crate) async fn round_trip(&self) {
         use futures::StreamExt;

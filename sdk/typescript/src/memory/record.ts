@@ -48,7 +48,7 @@ export function writeEvent(shared: Shared, ulids: Ulids, entry: Entry, now: () =
   const at = ring.reserve(length);
   if (at < 0) return false;
   const out = ring.bytes;
-  const timeUs = shared.beginEmit(now());
+  const timeUs = shared.beginEmit(now);
   out[at] = (trace ? HAS_TRACE : 0) | (arm === undefined ? 0 : HAS_ARM);
   out.writeUInt32LE(timeUs % TWO_POW_32, at + TIME_AT);
   out.writeInt32LE(Math.floor(timeUs / TWO_POW_32), at + TIME_AT + 4);

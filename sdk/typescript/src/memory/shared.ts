@@ -83,10 +83,14 @@ export class Shared {
 
   // -- Time: no event comes with a time at or before one that was promised ------------------------
 
-  /** Starts writing an event; the time it gets. */
-  beginEmit(nowUs: number): number {
+  /**
+   * Starts writing an event; the time it gets. The clock is read last: a time from before the floor was
+   * raised would be taken for a clock that was set back, however long this thread was not run meanwhile.
+   */
+  beginEmit(now: () => number): number {
     Atomics.store(this.#ints, At.isEmitting, 1);
     const floorUs = Number(Atomics.load(this.#longs, Long.floorUs));
+    const nowUs = now();
     return floorUs - nowUs <= STEP_BACK_US ? Math.max(nowUs, floorUs) : nowUs;
   }
 

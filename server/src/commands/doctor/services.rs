@@ -25,6 +25,19 @@ fn judge(told: &Value, report: &mut Report) {
             continue;
         }
         are_well = false;
+        if let Some(why) = service["deploy"]["why"]
+            .as_str()
+            .filter(|_| state == "down")
+        {
+            let why = why.lines().next().unwrap_or_default();
+            let advice = format!("mend services/{name}, then `serin deploy {name}`");
+            report.warn(
+                "services",
+                format!("{name} is not deployed: {why}"),
+                &advice,
+            );
+            continue;
+        }
         let instances = service["instances"].as_array().into_iter().flatten();
         let ended = instances.filter(|one| one["exit"].is_string());
         let last = ended.max_by_key(|one| one["ended_us"].as_i64());

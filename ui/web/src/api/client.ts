@@ -67,7 +67,12 @@ export async function request<T>(path: string, init: RequestInit = {}): Promise<
     if (init.signal?.aborted) throw cause;
     throw unreachable();
   }
-  const body: unknown = await response.json().catch(() => null);
+  const body: unknown = await response.json().catch((cause: unknown) => {
+    // An answer that was cut off is none; an error may well come without a body of ours.
+    if (init.signal?.aborted) throw cause;
+    if (response.ok) throw unreachable();
+    return null;
+  });
   if (response.status === 401) tellSignedOut();
   if (!response.ok) throw errorOf(response.status, body);
   return body as T;

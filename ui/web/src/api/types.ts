@@ -193,6 +193,8 @@ export interface Service {
   name: string;
   state: 'serving' | 'starting' | 'degraded' | 'down' | 'stopped';
   web: string | null;
+  /** A deploy that is no version yet; it failed where it says why. */
+  deploy?: { since_us: number; why: string | null };
   /** Newest first. */
   versions: Version[];
   instances: Instance[];

@@ -105,11 +105,21 @@ function entry(service: Service, { loads, uses }: Numbers): HTMLElement {
         figure('requests', load ? formatRate(load.requests / MINUTE_S) : '–'),
         figure('errors', load && load.requests > 0 ? formatValue(load.failed / load.requests, 'ratio') : '–'),
         figure('p95', load?.p95Ms == null ? '–' : formatValue(load.p95Ms, 'ms')))),
+    deployNote(service),
     failed && service.versions.indexOf(failed) === 0 ? h('p', { class: 'notice bad' }, icon('warning'), h('span', {}, `${failed.name} was not promoted: ${failed.why ?? ''}`)) : null,
     shown.length === 0 ? null : h('div', { class: 'instance-frame' }, h('table', { class: 'instances', 'aria-label': `Instances of ${service.name}` },
       h('thead', {}, h('tr', {}, ...['instance', 'state', 'since', 'CPU', 'memory', 'process'].map((name) => h('th', { scope: 'col' }, name)))),
       h('tbody', {}, ...shown.map((instance) => row(instance, uses.get(instance.name)))))),
   );
+}
+
+/** What is built takes its time, and what cannot be built says why. */
+function deployNote({ deploy }: Service): HTMLElement | null {
+  if (!deploy) return null;
+  const age = formatAge(Date.now() - deploy.since_us / 1000);
+  return deploy.why === null
+    ? h('p', { class: 'notice', 'data-testid': 'deploy' }, icon('clock'), h('span', {}, `being built for ${age}`))
+    : h('p', { class: 'notice bad', 'data-testid': 'deploy' }, icon('warning'), h('span', {}, `The last deploy failed ${age} ago: ${deploy.why}`));
 }
 
 function row(instance: Instance, use: Use | undefined): HTMLElement {
