@@ -11,6 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
+use percent_encoding::percent_decode_str;
 use serin_wire::subject;
 
 /// The pause before a broken connection is tried again doubles from the first to the last.
@@ -36,11 +37,13 @@ impl Connector {
                 let doubled = AGAIN_AFTER[0] * 2_u32.saturating_pow(attempts.min(8) as u32);
                 doubled.min(AGAIN_AFTER[1])
             });
-        let options = match (address.username(), address.password()) {
+        let user = address.username().map(decoded).transpose()?;
+        let password = address.password().map(decoded).transpose()?;
+        let options = match (user, password) {
             (Some(user), Some(password)) => options
-                .custom_inbox_prefix(subject::inbox(user))
-                .user_and_password(user.into(), password.into()),
-            (Some(token), None) => options.token(token.into()),
+                .custom_inbox_prefix(subject::inbox(&user))
+                .user_and_password(user, password),
+            (Some(token), None) => options.token(token),
             _ => options,
         };
         Ok(Connector { address, options })
@@ -72,7 +75,45 @@ impl Connector {
     }
 }
 
+/// A credential as the bus knows it: an address has some of its characters by their numbers, also
+/// where it was written without them.
+fn decoded(encoded: &str) -> io::Result<String> {
+    let decoded = percent_decode_str(encoded).decode_utf8();
+    let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    Ok(decoded.into_owned())
+}
+
 fn is_refusal(error: &ConnectError) -> bool {
     use ConnectErrorKind::{Authentication, AuthorizationViolation};
     matches!(error.kind(), Authentication | AuthorizationViolation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_what_was_meant_however_the_address_has_them() {
+        for (bus, user, password) in [
+            ("nats://cart:p%40ss@host", "cart", Some("p@ss")),
+            ("nats://a%2Fb:x%25y@host", "a/b", Some("x%y")),
+            ("nats://cart:a=b;c^d|e@host", "cart", Some("a=b;c^d|e")),
+            ("nats://c2VjcmV0==@host", "c2VjcmV0==", None),
+            ("nats://100%:50%@host", "100%", Some("50%")),
+        ] {
+            let connector = Connector::new(bus, "test").expect("an address");
+            let address = connector.address;
+            let read = |part: Option<&str>| part.map(|part| decoded(part).expect("text"));
+            assert_eq!(read(address.username()).as_deref(), Some(user), "{bus}");
+            assert_eq!(read(address.password()).as_deref(), password, "{bus}");
+        }
+        assert!(Connector::new("nats://cart:%ff@host", "test").is_err());
+    }
+
+    #[test]
+    fn the_inbox_is_the_users_own_however_the_address_has_its_name() {
+        let connector = Connector::new("nats://cart%2Dv1%2D1:x@host", "test");
+        let shown = format!("{:?}", connector.expect("an address").options);
+        assert!(shown.contains(r#""_INBOX.cart-v1-1""#), "{shown}");
+    }
 }

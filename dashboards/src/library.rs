@@ -33,7 +33,8 @@ pub struct Library {
     pub(crate) origins: BTreeMap<String, (String, Place)>,
 }
 
-/// A file's path below the folder, and its text or why it cannot be read.
+/// A file's path below the folder, and its text or why it cannot be read; a folder that cannot be
+/// listed is there too, its path with a slash at its end.
 pub(crate) type Texts = BTreeMap<String, Result<String, String>>;
 
 /// What was right last time.
@@ -41,6 +42,7 @@ pub(crate) type Texts = BTreeMap<String, Result<String, String>>;
 pub(crate) struct Kept {
     kpi_files: BTreeMap<String, KpiFile>,
     definitions: BTreeMap<String, Definition>,
+    rules: Vec<Rule>,
     dashboards: BTreeMap<String, RawDashboard>,
     resolved: BTreeMap<String, Arc<Dashboard>>,
 }
@@ -56,7 +58,7 @@ struct Filed {
 pub(crate) fn build(texts: &Texts, kept: &mut Kept, revision: u64) -> Library {
     let mut problems = Vec::new();
     let kpi_files = kpi_files(texts, kept, &mut problems);
-    let filed = gather(&kpi_files, &mut problems);
+    let filed = gather(&kpi_files, &kept.definitions, &mut problems);
     let origins = filed
         .iter()
         .filter_map(|(name, filed)| Some((name.clone(), (filed.file.clone()?, filed.placed.place))))
@@ -71,7 +73,7 @@ pub(crate) fn build(texts: &Texts, kept: &mut Kept, revision: u64) -> Library {
         kpis: &kpis,
         broken: &broken,
     };
-    let rules = rules(&kpi_files, &names, &mut problems);
+    let rules = rules(&kpi_files, kept, &names, &mut problems);
     let dashboards = dashboards(texts, kept, &names, &mut problems);
     problems.sort();
     Library {
@@ -83,18 +85,13 @@ pub(crate) fn build(texts: &Texts, kept: &mut Kept, revision: u64) -> Library {
         kpis,
         dashboards,
         problems,
-        files: texts.len(),
+        files: texts.keys().filter(|path| !path.ends_with('/')).count(),
         origins,
     }
 }
 
 fn unreadable(file: &str, reason: &str) -> Problem {
-    Problem::new(
-        file,
-        Place::default(),
-        code::FILE,
-        format!("cannot read the file: {reason}"),
-    )
+    Problem::new(file, Place::default(), code::FILE, reason.to_owned())
 }
 
 fn kpi_files(
@@ -124,9 +121,11 @@ fn kpi_files(
     files
 }
 
-/// All KPIs by name; the folder's own replace built-in ones.
+/// All KPIs by name; the folder's own replace built-in ones. One whose keys do not fit together is
+/// what it was `before`.
 fn gather(
     files: &BTreeMap<String, KpiFile>,
+    before: &BTreeMap<String, Definition>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Filed> {
     let built_in = builtin::kpis().definitions.into_iter();
@@ -150,6 +149,21 @@ fn gather(
                 continue;
             }
             let (file, placed) = (Some(file.clone()), placed.clone());
+            filed.insert(name.clone(), Filed { file, placed });
+        }
+    }
+    for (file, content) in files {
+        for (name, place) in &content.unfit {
+            let is_filed = filed.get(name).is_some_and(|filed| filed.file.is_some());
+            let Some(definition) = before.get(name).filter(|_| !is_filed) else {
+                continue;
+            };
+            let placed = Placed {
+                definition: definition.clone(),
+                place: *place,
+                fields: BTreeMap::new(),
+            };
+            let file = Some(file.clone());
             filed.insert(name.clone(), Filed { file, placed });
         }
     }
@@ -218,8 +232,10 @@ fn kpi_problem(error: &KpiError, filed: &BTreeMap<String, Filed>) -> Problem {
     Problem::new(file, place, code::KPI, message)
 }
 
+/// The rules of all files. One with a fault is what it was before, as long as its KPI is there.
 fn rules(
     files: &BTreeMap<String, KpiFile>,
+    kept: &mut Kept,
     names: &Names<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Rule> {
@@ -231,10 +247,14 @@ fn rules(
                 let hint = String::from("rename one of them");
                 problems.push(Problem::new(file, Place::of(name), code::TWICE, message).hint(hint));
             } else {
-                rules.extend(resolve::rule(file, name, raw, names, problems));
+                let before = || kept.rules.iter().find(|rule| rule.name == name.value);
+                let rule = resolve::rule(file, name, raw, names, problems);
+                rules.extend(rule.or_else(|| before().cloned()));
             }
         }
     }
+    kept.rules = rules.clone();
+    rules.retain(|rule| names.kpis.contains_key(&rule.kpi));
     rules
 }
 

@@ -1,5 +1,6 @@
 //! From answers of the query engine to what a panel shows. Pure.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -199,7 +200,8 @@ fn cells(x: &str, y: &str, values: BTreeMap<(String, String), Option<f64>>) -> D
     }
 }
 
-/// The places of a dimension in order: all of the calendar's, else those found, numbers by size.
+/// The places of a dimension in order: all of the calendar's, else those found, numbers by size and
+/// before texts.
 fn places<'a>(dimension: &str, found: impl Iterator<Item = &'a String>) -> Vec<String> {
     match dimension {
         "hour_of_day" => (0..24).map(|hour| hour.to_string()).collect(),
@@ -207,8 +209,10 @@ fn places<'a>(dimension: &str, found: impl Iterator<Item = &'a String>) -> Vec<S
         _ => {
             let mut places: Vec<String> = found.cloned().collect();
             places.sort_by(|a, b| match (a.parse::<f64>(), b.parse::<f64>()) {
-                (Ok(a), Ok(b)) => a.total_cmp(&b),
-                _ => a.cmp(b),
+                (Ok(x), Ok(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+                (Ok(_), Err(_)) => Ordering::Less,
+                (Err(_), Ok(_)) => Ordering::Greater,
+                (Err(_), Err(_)) => a.cmp(b),
             });
             places.dedup();
             places
@@ -327,7 +331,7 @@ pub(crate) fn of_sql(
     }
 }
 
-/// Series of a statement: one per number column, split by the text columns.
+/// Series of a statement: one per number column, split by the columns of text and of yes or no.
 fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) -> Data {
     let of_kind = |wanted: &[&str]| -> Vec<usize> {
         let fits = |index: &usize| *index != x && wanted.contains(&columns[*index].kind.as_str());
@@ -339,10 +343,8 @@ fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) 
         let by: BTreeMap<String, Option<String>> = groups
             .iter()
             .map(|&index| {
-                (
-                    columns[index].name.clone(),
-                    row[index].as_str().map(str::to_owned),
-                )
+                let value = Some(&row[index]).filter(|value| !value.is_null());
+                (columns[index].name.clone(), value.map(plain))
             })
             .collect();
         for &number in &numbers {
@@ -369,7 +371,9 @@ fn lines(panel: &Panel, columns: &[TableColumn], rows: &[Vec<Value>], x: usize) 
         }
     }
     for series in &mut found {
-        series.points.sort_by(|a, b| a.0.cmp(&b.0));
+        // As texts "00.5Z" would stand before "00Z".
+        let moment = |(time, _): &Point| (parse_time(time), time.clone());
+        series.points.sort_by_cached_key(moment);
     }
     place_looks(&mut found);
     let step_s = found.first().and_then(|series| {
@@ -390,5 +394,89 @@ pub(crate) fn plain(value: &Value) -> String {
         Value::Null => NO_VALUE.to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Source;
+
+    #[test]
+    fn places_of_numbers_and_texts_stand_once_and_in_order() {
+        let found = ["10", "1a", "9", "10", "1a", "9"].map(str::to_owned);
+        assert_eq!(places("size", found.iter()), ["9", "10", "1a"]);
+    }
+
+    fn panel() -> Panel {
+        Panel {
+            name: String::from("it"),
+            title: String::from("It"),
+            description: None,
+            draw: Draw::Line,
+            source: Source::Sql(String::new()),
+            by: Vec::new(),
+            filters: Vec::new(),
+            top: 10,
+            is_stacked: false,
+            compare_us: None,
+            thresholds: Vec::new(),
+            unit: None,
+            units: BTreeMap::new(),
+            x: None,
+            y: None,
+            step_us: None,
+            marks_of: Default::default(),
+            is_built_in: false,
+            place: Default::default(),
+        }
+    }
+
+    /// The series of a statement with such columns and rows: names, times and values.
+    fn drawn(columns: &[(&str, &str)], rows: &[Value]) -> Vec<(String, Vec<Point>)> {
+        let column = |(name, kind): &(&str, &str)| TableColumn {
+            name: (*name).to_owned(),
+            kind: (*kind).to_owned(),
+            unit: None,
+        };
+        let columns = columns.iter().map(column).collect();
+        let rows = rows
+            .iter()
+            .map(|row| row.as_array().expect("a row").clone());
+        match of_sql(&panel(), columns, rows.collect()) {
+            Ok(Data::Series { series, .. }) => {
+                let series = series.into_iter();
+                series.map(|series| (series.name, series.points)).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn yes_and_no_are_two_series_and_nothing_is_a_third() {
+        let columns = [("t", "time"), ("ok", "bool"), ("n", "int")];
+        let time = "2026-01-01T00:00:00Z";
+        let rows = [
+            json!([time, true, 3]),
+            json!([time, false, 1]),
+            json!([time, null, 2]),
+        ];
+        let point = |value| vec![(time.to_owned(), Some(value))];
+        let wanted = [("true", 3.0), ("false", 1.0), (NO_VALUE, 2.0)]
+            .map(|(name, value)| (name.to_owned(), point(value)));
+        assert_eq!(drawn(&columns, &rows), wanted);
+    }
+
+    #[test]
+    fn parts_of_a_second_stand_after_the_second() {
+        let times = [
+            "2026-01-01T00:00:01Z",
+            "2026-01-01T00:00:00.500Z",
+            "2026-01-01T00:00:00Z",
+        ];
+        let rows = times.map(|time| json!([time, 1]));
+        let series = drawn(&[("t", "time"), ("n", "int")], &rows);
+        let shown: Vec<&str> = series[0].1.iter().map(|(time, _)| time.as_str()).collect();
+        assert_eq!(shown, [times[2], times[1], times[0]]);
     }
 }

@@ -44,10 +44,26 @@ pub async fn values(
     variable: &Variable,
     range: Range,
 ) -> Result<Vec<String>, QueryError> {
+    Ok(offered(engine, snapshot, variable, range).await?.values)
+}
+
+#[derive(Default)]
+struct Offered {
+    values: Vec<String>,
+    /// There are more.
+    is_cut: bool,
+}
+
+async fn offered(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    variable: &Variable,
+    range: Range,
+) -> Result<Offered, QueryError> {
     let mut counted = Definition::simple("values", &variable.event, "count()", None);
     counted.by = vec![variable.column.clone()];
     let Ok(catalog) = compile(vec![counted]) else {
-        return Ok(Vec::new());
+        return Ok(Offered::default());
     };
     let request = KpiRequest {
         range,
@@ -57,14 +73,27 @@ pub async fn values(
         shift_us: 0,
         series_max: VALUES_MAX,
     };
-    let mut values = Vec::new();
+    let mut offered = Offered::default();
     for plan in catalog.values() {
         let answer = engine.kpi(snapshot, plan, &request).await?;
         let series = answer.series.into_iter();
-        values.extend(series.filter_map(|series| series.by.into_iter().next()?.1));
+        let values = series.filter_map(|series| series.by.into_iter().next()?.1);
+        offered.values.extend(values);
+        offered.is_cut |= answer.series_dropped > 0;
     }
-    values.sort();
-    Ok(values)
+    offered.values.sort();
+    Ok(offered)
+}
+
+/// What the choices mean for the panels.
+#[derive(Default)]
+struct Choices {
+    /// Narrows KPIs.
+    narrowed: Vec<(String, Vec<String>)>,
+    /// Fills statements: all values where nothing narrows.
+    filled: Chosen,
+    /// Variables that stand for all of more values than a statement can be filled with.
+    unlisted: Vec<String>,
 }
 
 /// The dashboard as it is for these choices.
@@ -79,52 +108,61 @@ pub async fn choose(
     if dashboard.variables.is_empty() {
         return Arc::clone(dashboard);
     }
-    // What narrows KPIs, and what fills statements: all values where nothing narrows.
-    let (mut narrowed, mut filled) = (Vec::new(), Chosen::new());
+    let mut choices = Choices::default();
     for variable in &dashboard.variables {
         let picked = chosen
             .get(&variable.name)
             .filter(|picked| !picked.is_empty());
-        let values = match picked {
-            Some(picked) => picked.clone(),
-            None => match values(engine, snapshot, variable, range).await {
-                Ok(values) => values,
+        let Offered { mut values, is_cut } = match picked {
+            Some(picked) => Offered {
+                values: picked.clone(),
+                is_cut: false,
+            },
+            None => match offered(engine, snapshot, variable, range).await {
+                Ok(offered) => offered,
                 Err(error) => {
                     tracing::debug!(%error, variable = variable.name, "no values to choose from");
-                    Vec::new()
+                    Offered::default()
                 }
             },
         };
-        let most = if variable.is_multi { CHOSEN_MAX } else { 1 };
         let is_all = variable.is_multi && picked.is_none();
-        let values: Vec<String> = values.into_iter().take(most).collect();
-        if !is_all {
-            narrowed.push((variable.column.clone(), values.clone()));
+        if is_all && is_cut {
+            choices.unlisted.push(variable.name.clone());
         }
-        filled.insert(variable.name.clone(), values);
+        if !is_all {
+            values.truncate(if variable.is_multi { CHOSEN_MAX } else { 1 });
+            let narrowed = (variable.column.clone(), values.clone());
+            choices.narrowed.push(narrowed);
+        }
+        choices.filled.insert(variable.name.clone(), values);
     }
     let mut dashboard = Dashboard::clone(dashboard);
     for panel in &mut dashboard.panels {
-        narrow(panel, library, &narrowed, &filled);
+        narrow(panel, library, &choices);
     }
     Arc::new(dashboard)
 }
 
-fn narrow(
-    panel: &mut Panel,
-    library: &Library,
-    narrowed: &[(String, Vec<String>)],
-    filled: &Chosen,
-) {
-    match &mut panel.source {
-        Source::Sql(sql) => *sql = fill_in(sql, filled),
+fn narrow(panel: &mut Panel, library: &Library, choices: &Choices) {
+    match &panel.source {
+        Source::Sql(sql) => {
+            let unlisted = choices.unlisted.iter().find(|name| is_used(name, sql));
+            panel.source = match unlisted {
+                Some(name) => Source::Broken(format!(
+                    "{name:?} has more than {VALUES_MAX} values; choose some"
+                )),
+                None => Source::Sql(fill_in(sql, &choices.filled)),
+            };
+        }
         Source::Kpis(names) => {
             let plans: Vec<_> = names
                 .iter()
                 .filter_map(|name| library.kpis.get(name))
                 .collect();
             let fits = |column: &str| plans.iter().all(|plan| has_dimension(plan, column));
-            panel.filters = narrowed
+            panel.filters = choices
+                .narrowed
                 .iter()
                 .filter(|(column, _)| fits(column))
                 .cloned()
@@ -132,6 +170,11 @@ fn narrow(
         }
         Source::Broken(_) => {}
     }
+}
+
+/// Whether a variable stands in a statement.
+fn is_used(name: &str, sql: &str) -> bool {
+    fill_in(sql, &Chosen::from([(name.to_owned(), Vec::new())])) != sql
 }
 
 /// Whether a KPI is meant to be split by a column.

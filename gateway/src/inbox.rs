@@ -61,6 +61,12 @@ pub(crate) struct Answers {
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) message: Message,
+    held: Held,
+}
+
+/// What is held of a message until its client took it.
+struct Owned {
+    payload: Bytes,
     _held: Held,
 }
 
@@ -132,7 +138,7 @@ impl Inbox {
             return;
         };
         let held = self.budget.hold(message.payload.len());
-        let is_taken = held.is_some_and(|_held| tx.try_send(Chunk { message, _held }).is_ok());
+        let is_taken = held.is_some_and(|held| tx.try_send(Chunk { message, held }).is_ok());
         if !is_taken {
             waiting.remove(&number);
             self.counts.cut_answers.rise();
@@ -173,13 +179,30 @@ pub(crate) async fn run(inbox: Arc<Inbox>, mut answers: Answers, end: Cancellati
     }
 }
 
+impl Chunk {
+    /// What it carries, which counts as held for as long as any of it is kept.
+    pub(crate) fn into_payload(self) -> Bytes {
+        Bytes::from_owner(Owned {
+            payload: self.message.payload,
+            _held: self.held,
+        })
+    }
+}
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
 impl Replies {
     /// Where the answers are to be sent.
     pub(crate) fn subject(&self) -> String {
         format!("{}.{}", self.inbox.prefix, self.number)
     }
 
-    /// The next one; `None` where the client took the earlier ones too slowly.
+    /// The next one; `None` where there was no room for it, or the client took the earlier ones too
+    /// slowly.
     pub(crate) async fn next(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.recv().await?;
         let headers = chunk.message.headers.as_ref();

@@ -34,6 +34,16 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 /// What an instance answered before its end may take so long to come: once through the bus.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
+/// What became of the bus while an answer is awaited.
+struct Cut {
+    /// How often the bus had been found when the request was sent.
+    connects: u64,
+    /// Whether it was away since then.
+    has_been: bool,
+    /// Since when it is away.
+    since: Option<Instant>,
+}
+
 /// Sends a request to an instance.
 pub(crate) async fn attempt(
     shared: &Arc<Shared>,
@@ -65,6 +75,8 @@ pub(crate) async fn attempt(
     }
     match first(shared, asked, peer, &mut replies).await {
         Ok(message) => answer(shared, asked, peer, message, (replies, in_flight)),
+        // The instance did what it should; it is we who have no room.
+        Err(why @ Refusal::NoRoom { .. }) => Attempt::Refused(why),
         Err(why) => Attempt::Lost(why),
     }
 }
@@ -82,23 +94,24 @@ async fn first(
     let deadline = tokio::time::sleep_until(start + after);
     let ended = ended(peer);
     tokio::pin!(deadline, ended);
-    let connects = shared.connects();
+    let mut cut = Cut::new(shared.connects());
     loop {
         tokio::select! {
             biased;
-            chunk = replies.next() => return chunk.ok_or(Refusal::Full),
+            chunk = replies.next() => return chunk.ok_or_else(|| Refusal::NoRoom {
+                service: peer.service.clone(),
+                instance: peer.instance.name.clone(),
+            }),
             () = &mut deadline => return Err(Refusal::TooLate {
                 service: peer.service.clone(),
                 after,
             }),
             () = &mut ended => return Err(peer.broke_off()),
-            _ = look.tick() => {
+            now = look.tick() => {
                 let mut pulses = shared.pulses();
-                // The bus forgets what was on its way when it ended; what the instance answers
-                // later may still come.
-                let is_cut = shared.bus.connection_state() != State::Connected
-                    || shared.connects() != connects;
-                if is_cut && (asked.is_idempotent || start.elapsed() > GIVE_UP_AFTER) {
+                let is_away = shared.bus.connection_state() != State::Connected;
+                cut.look(is_away, shared.connects(), now);
+                if cut.is_lost(asked.is_idempotent, now) {
                     return Err(peer.broke_off());
                 }
                 if !asked.is_idempotent {
@@ -108,6 +121,31 @@ async fn first(
                     return Err(peer.broke_off());
                 }
             }
+        }
+    }
+}
+
+impl Cut {
+    fn new(connects: u64) -> Cut {
+        Cut {
+            connects,
+            has_been: false,
+            since: None,
+        }
+    }
+
+    /// Whether the bus is away at this moment, and how often it was found.
+    fn look(&mut self, is_away: bool, connects: u64, now: Instant) {
+        self.has_been |= is_away || connects != self.connects;
+        self.since = is_away.then(|| self.since.unwrap_or(now));
+    }
+
+    /// Whether the answer is given up. The bus forgets what was on its way when it ended; what the
+    /// instance answers later may still come, which is waited for where the request may not run twice.
+    fn is_lost(&self, is_idempotent: bool, now: Instant) -> bool {
+        match is_idempotent {
+            true => self.has_been,
+            false => self.since.is_some_and(|since| now - since > GIVE_UP_AFTER),
         }
     }
 }
@@ -171,7 +209,7 @@ fn answer(
         let within = (!is_endless).then_some(asked.entry.service.timeout);
         chunks(Arc::clone(shared), Arc::clone(peer), chunk, rest, within)
     } else {
-        let body = Full::new(chunk.message.payload).map_err(|never| match never {});
+        let body = Full::new(chunk.into_payload()).map_err(|never| match never {});
         body.boxed_unsync()
     };
     Attempt::Answer {
@@ -260,7 +298,7 @@ fn chunks(
                 return Err(BodyError::BrokeOff);
             }
             rest.has_more = read(call::WEB_MORE).is_some();
-            Ok(Some((Frame::data(chunk.message.payload), rest)))
+            Ok(Some((Frame::data(chunk.into_payload()), rest)))
         }
     });
     StreamBody::new(pieces).boxed_unsync()
@@ -299,4 +337,30 @@ async fn next(
 async fn ended(peer: &Peer) {
     peer.ended().await;
     tokio::time::sleep(LAST_WORDS).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_run_twice_is_given_up_once_the_bus_was_away_too_long() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut cut = Cut::new(1);
+        cut.look(false, 1, at(20));
+        assert!(!cut.is_lost(true, at(20)) && !cut.is_lost(false, at(20)));
+        cut.look(true, 1, at(21));
+        assert!(cut.is_lost(true, at(21)), "it goes elsewhere at once");
+        cut.look(true, 1, at(26));
+        assert!(!cut.is_lost(false, at(26)), "its age does not matter");
+        cut.look(false, 2, at(27));
+        assert!(cut.is_lost(true, at(27)), "the bus forgot it");
+        cut.look(true, 2, at(28));
+        assert!(!cut.is_lost(false, at(33)), "it was back meanwhile");
+        assert!(cut.is_lost(false, at(34)));
+        let mut unseen = Cut::new(1);
+        unseen.look(false, 2, at(1));
+        assert!(unseen.is_lost(true, at(1)) && !unseen.is_lost(false, at(9)));
+    }
 }

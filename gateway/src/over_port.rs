@@ -229,8 +229,9 @@ fn tunnel(
 ) {
     let (stop, counts) = (shared.stop.clone(), Arc::clone(&shared.counts));
     counts.tunnels.rise();
+    let Upgrade { client, place, .. } = upgrade;
     let talking = async move {
-        let (client, service) = tokio::try_join!(upgrade.client, service)?;
+        let (client, service) = tokio::try_join!(client, service)?;
         let (mut client, mut service) = (TokioIo::new(client), TokioIo::new(service));
         let copied = tokio::io::copy_bidirectional(&mut client, &mut service).await;
         if let Err(error) = copied {
@@ -246,7 +247,7 @@ fn tunnel(
             () = stop.cancelled() => {}
         }
         counts.tunnels.fall();
-        drop(in_flight);
+        drop((in_flight, place));
     });
 }
 

@@ -49,6 +49,8 @@ pub(crate) enum Refusal {
     BodyBroken,
     /// Too many bodies are held at this moment.
     Full,
+    /// Likewise, when the answer came: the request has run.
+    NoRoom { service: String, instance: String },
     /// A method that means something else to a gateway.
     Method,
 }
@@ -96,7 +98,9 @@ impl Refusal {
             Refusal::NoPath { .. } => StatusCode::NOT_FOUND,
             Refusal::NoInstance { .. } | Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TooLate { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Refusal::BrokeOff { .. } | Refusal::BadAnswer { .. } => StatusCode::BAD_GATEWAY,
+            Refusal::BrokeOff { .. } | Refusal::BadAnswer { .. } | Refusal::NoRoom { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
             Refusal::Failed { code, .. } => StatusCode::from_u16(call::web_status(*code))
                 .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -118,6 +122,7 @@ impl Refusal {
             Refusal::BodyTooSlow | Refusal::BodyBroken => "SER-GATE-008",
             Refusal::Full => "SER-GATE-009",
             Refusal::Method => "SER-GATE-010",
+            Refusal::NoRoom { .. } => "SER-GATE-011",
         }
     }
 
@@ -184,6 +189,10 @@ impl Refusal {
             Refusal::Full => {
                 "the gateway holds as many bodies as it may; try again in a moment".into()
             }
+            Refusal::NoRoom { service, instance } => format!(
+                "{instance:?} of {service:?} answered, but the gateway holds as many bodies as it may; \
+                 the request has run, so it was not sent again"
+            ),
             Refusal::Method => "this method is for proxies, which the gateway is not".into(),
         }
     }

@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use serin_wire::event::Trace;
 use serin_wire::route::slot_of;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::access::{AccessRecord, Facts};
@@ -50,6 +51,16 @@ pub(crate) struct Asked {
 pub(crate) struct Upgrade {
     pub(crate) protocol: HeaderValue,
     pub(crate) client: OnUpgrade,
+    /// The connection's, which the tunnel keeps.
+    pub(crate) place: Arc<OwnedSemaphorePermit>,
+}
+
+/// Who asks: a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// Among as many connections as there may be.
+    pub(crate) place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Asked {
@@ -64,7 +75,7 @@ impl Asked {
 pub(crate) async fn pass(
     shared: Arc<Shared>,
     request: Request<Incoming>,
-    address: SocketAddr,
+    client: Client,
 ) -> Response<Leaving> {
     shared.counts.requests.rise();
     let start = Instant::now();
@@ -94,11 +105,7 @@ pub(crate) async fn pass(
     facts.began_us = (shared.options.now_us)();
     facts.parent = parent.map(|parent| parent.span_id);
     let mut access = AccessRecord::new(&shared.teller, Some(facts), start);
-    let caller = Caller {
-        address,
-        trusts_loopback: shared.options.trusts_loopback,
-    };
-    match ask(&shared, request, entry, trace, caller, &mut access).await {
+    match ask(&shared, request, entry, trace, client, &mut access).await {
         Ok(response) => leave(&shared, response, access),
         Err(refusal) => refuse(&shared, &refusal, wants_page, access),
     }
@@ -110,7 +117,7 @@ async fn ask(
     mut request: Request<Incoming>,
     entry: Arc<Entry>,
     trace: Trace,
-    caller: Caller,
+    client: Client,
     access: &mut AccessRecord,
 ) -> Result<Response<ServiceBody>, Refusal> {
     let service = &entry.service;
@@ -118,6 +125,7 @@ async fn ask(
     let upgrade = protocol.map(|protocol| Upgrade {
         protocol,
         client: hyper::upgrade::on(&mut request),
+        place: client.place,
     });
     let (mut head, incoming) = request.into_parts();
     let key = service.sticky.as_ref().map(|sticky| match sticky {
@@ -144,6 +152,10 @@ async fn ask(
     };
     let is_idempotent = service.is_idempotent(&head.method, path);
     let load = load(shared, &entry, &head, incoming).await?;
+    let caller = Caller {
+        address: client.address,
+        trusts_loopback: shared.options.trusts_loopback,
+    };
     head::to_service(&mut head.headers, caller, &service.prefix, trace);
     let asked = Asked {
         head,

@@ -2,8 +2,8 @@
 //!
 //! A connection that sends no head of a request in time, the first or a later one, or takes nothing of
 //! its answer, gives its place back; when all places are taken, new ones wait in the system's queue.
+//! A tunnel has the place of the connection it began as.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use hyper::{Request, StatusCode, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serin_steady::Steady;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::gateway::Shared;
-use crate::pass::pass;
+use crate::pass::{Client, pass};
 
 /// How long the head of a request may be.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 /// The pause when the system has no more file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until the gateway closes.
 pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener) {
@@ -41,7 +41,11 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, address)) => {
-                let connection = serve(Arc::clone(&shared), stream, address, place);
+                let client = Client {
+                    address,
+                    place: Arc::new(place),
+                };
+                let connection = serve(Arc::clone(&shared), stream, client);
                 shared.tasks.spawn(connection);
             }
             Err(error) => {
@@ -52,12 +56,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn serve(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    address: SocketAddr,
-    _place: OwnedSemaphorePermit,
-) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, client: Client) {
     shared.counts.connections.rise();
     shared.counts.connections_open.rise();
     if let Err(error) = stream.set_nodelay(true) {
@@ -66,9 +65,9 @@ async fn serve(
     let (stop, kill) = (shared.stop.clone(), shared.kill.clone());
     let asked = Arc::clone(&shared);
     let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&asked);
+        let (shared, client) = (Arc::clone(&asked), client.clone());
         async move {
-            let mut answer = pass(Arc::clone(&shared), request, address).await;
+            let mut answer = pass(Arc::clone(&shared), request, client).await;
             let is_upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             if shared.leave.is_cancelled() && !is_upgraded {
                 let close = HeaderValue::from_static("close");

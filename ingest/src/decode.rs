@@ -97,7 +97,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// The same for the same message, whenever it is read.
-    fn made_id(&self, index: u64) -> Cow<'static, str> {
+    pub(crate) fn made_id(&self, index: u64) -> Cow<'static, str> {
         let mut seed = [0; 24];
         seed[..8].copy_from_slice(&self.sequence.to_le_bytes());
         seed[8..16].copy_from_slice(&self.taken_us.to_le_bytes());

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serin_lake::{Account, Flush, Gap, Position, Progress};
-use serin_wire::{Event, Number, Sealed};
+use serin_wire::{Event, Number, ProducerId, Sealed};
 
 use crate::buffer::{Buffer, Inner};
 use crate::decode::{self, Bad, Found, Incoming, ulid_of};
@@ -160,7 +160,8 @@ impl Pipeline {
         let mut count = Count::default();
         decode::events(incoming, &mut |is_import, found| match found {
             Ok(found) if let Some(refusal) = &refusal => {
-                refuse_event(&shared, &mut buffer, &found.event, incoming, refusal);
+                let event = &found.event;
+                refuse_event(&shared, &mut buffer, event, &event.id, incoming, refusal);
             }
             Ok(found) => take_event(
                 &shared,
@@ -184,7 +185,7 @@ impl Pipeline {
             return;
         };
         if let Some(seal) = &found.sealed {
-            self.seals.hear(seal, arrived_us);
+            self.hear_seal(seal, arrived_us);
         }
         let shared = Arc::clone(&self.shared);
         let mut bad = found.bad;
@@ -203,7 +204,12 @@ impl Pipeline {
                 .is_err_and(|refusal| refusal.reason == Reason::Columns)
             {
                 row.pack(true);
-                taken = buffer.append_to(&row.event.kind, &row.event, &shared.limits, false);
+                // One text of many, each of which was taken; a message is bounded.
+                let limits = Limits {
+                    string_bytes_max: usize::MAX,
+                    ..shared.limits.clone()
+                };
+                taken = buffer.append_to(&row.event.kind, &row.event, &limits, false);
             }
             match taken {
                 Ok(()) => {
@@ -215,8 +221,13 @@ impl Pipeline {
         add(&shared.counters.telemetry_bad, bad);
     }
 
-    /// Hears what a producer in this process seals: the doors.
+    /// Hears what a producer seals.
     pub(crate) fn hear_seal(&mut self, seal: &Sealed, now_us: i64) {
+        let id = ProducerId {
+            producer: seal.producer.clone(),
+            epoch: seal.epoch,
+        };
+        self.shared.identities().producers.lives(&id, now_us);
         self.seals.hear(seal, now_us);
     }
 
@@ -273,23 +284,32 @@ fn take_event(
     incoming: &Incoming<'_>,
 ) {
     let event = &found.event;
-    if found.is_client_id {
-        let hash = hash_of(&event.service, &event.id);
-        let seen = &mut shared.identities().seen;
-        if !seen.take(hash, incoming.taken_us, is_import) {
-            count.duplicates += 1;
-            return;
-        }
+    let identity = (found.is_client_id).then(|| hash_of(&event.service, &event.id));
+    if let Some(hash) = identity
+        && shared.identities().seen.was_taken(hash, incoming.taken_us)
+    {
+        count.duplicates += 1;
+        return;
     }
     match buffer.append(event, &shared.limits, is_import, incoming.admitted_us()) {
         Ok(()) => {
+            // Remembered once it is stored: one that is refused may come again, mended.
+            if let Some(hash) = identity {
+                let seen = &mut shared.identities().seen;
+                seen.take(hash, incoming.taken_us, is_import);
+            }
             count.events += 1;
             let is_late = buffer
                 .watermark_us()
                 .is_some_and(|mark| event.time_us <= mark);
             count.late += u64::from(is_late && !is_import);
         }
-        Err(refusal) => refuse_event(shared, buffer, event, incoming, &refusal),
+        Err(refusal) => {
+            // Its row has an identity of its own, for the same reason.
+            let made = identity.map(|hash| incoming.made_id(hash as u64));
+            let id = made.as_deref().unwrap_or(&event.id);
+            refuse_event(shared, buffer, event, id, incoming, &refusal);
+        }
     }
 }
 
@@ -297,11 +317,12 @@ fn refuse_event(
     shared: &Shared,
     buffer: &mut Inner,
     event: &Event<'_>,
+    id: &str,
     incoming: &Incoming<'_>,
     refusal: &Refusal,
 ) {
     let refused = Refused {
-        id: &event.id,
+        id,
         service: &event.service,
         kind: &event.kind,
         payload: &event.data,
@@ -339,251 +360,4 @@ struct Count {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use arrow::array::AsArray;
-    use serin_lake::{Fresh, Incarnation};
-    use serin_wire::batch::{BatchWriter, Head, IMPORTED, Id};
-
-    use super::*;
-
-    fn pipeline(limits: Limits) -> Pipeline {
-        let shared = Shared {
-            buffer: Arc::new(Buffer::new([])),
-            identities: Mutex::new(Identities {
-                producers: Producers::default(),
-                seen: Seen::from_kept(Vec::new(), limits.seen_max),
-            }),
-            counters: Counters::default(),
-            limits,
-        };
-        Pipeline::new(Arc::new(shared), Position::default(), None)
-    }
-
-    fn batch(flags: u8, ids: &[Id<'_>], time_us: i64, data: &str) -> Vec<u8> {
-        let mut writer = BatchWriter::new("cart", "v1", "cart-v1-1", flags);
-        for &id in ids {
-            let head = Head {
-                id,
-                kind: "a",
-                service: None,
-                time_us,
-                trace: None,
-                arm: None,
-            };
-            writer.push(&head, data.as_bytes());
-        }
-        writer.take()
-    }
-
-    fn take(pipeline: &mut Pipeline, message_id: &str, payload: &[u8]) {
-        let incoming = Incoming {
-            sequence: pipeline.taken().sequence + 1,
-            taken_us: 1_000_000,
-            subject: "ev.cart._batch",
-            headers: &[("Nats-Msg-Id", message_id)],
-            payload,
-        };
-        pipeline.take(&incoming, 1_000_000);
-    }
-
-    /// Rows of each table that has some: our own tables are there before their first row.
-    fn rows(pipeline: &Pipeline) -> BTreeMap<String, usize> {
-        let fresh = pipeline.shared.buffer.rows(0);
-        let count = |table: &serin_lake::FreshTable| -> usize {
-            table.batches.iter().map(|batch| batch.num_rows()).sum()
-        };
-        let counted = fresh.tables.iter();
-        counted
-            .map(|(name, table)| (name.clone(), count(table)))
-            .filter(|(_, rows)| *rows > 0)
-            .collect()
-    }
-
-    #[test]
-    fn numbers_and_identities_are_taken_once() {
-        let mut pipeline = pipeline(Limits::default());
-        let ulids = batch(0, &[Id::Ulid(1), Id::Ulid(2)], 0, "{}");
-        let texts = batch(0, &[Id::Text("x"), Id::Text("y"), Id::Text("x")], 0, "{}");
-        take(&mut pipeline, "p/0/1", &ulids);
-        take(&mut pipeline, "p/0/1", &ulids);
-        take(&mut pipeline, "p/0/2", &texts);
-        take(&mut pipeline, "p/0/3", &texts);
-        assert_eq!(rows(&pipeline)["a"], 4);
-        assert_eq!(pipeline.shared.counters.read().duplicates, 5);
-        let flush = pipeline.cut(0).expect("rows");
-        assert_eq!(
-            flush.progress.account,
-            Some(Account {
-                messages: 4,
-                rows: 4
-            })
-        );
-        assert_eq!(flush.progress.to.sequence, 4);
-        assert_eq!(flush.progress.seen.len(), 2);
-        assert_eq!(flush.progress.producers[0].contiguous, 3);
-        assert!(pipeline.cut(0).is_none());
-    }
-
-    #[test]
-    fn a_message_behind_too_many_holes_is_refused_and_told() {
-        let mut pipeline = pipeline(Limits::default());
-        let event = batch(0, &[Id::Ulid(1), Id::Ulid(2)], 0, "{}");
-        for n in 1..=RANGES_MAX as u64 {
-            take(&mut pipeline, &format!("p/0/{}", 2 * n + 1), b"SB\x01");
-        }
-        take(&mut pipeline, "p/0/100000", &event);
-        let refused = &pipeline.shared.counters.read().refused;
-        assert_eq!(refused.get("holes"), Some(&2));
-        take(&mut pipeline, "p/0/1", &event);
-        assert_eq!(rows(&pipeline)["a"], 2);
-    }
-
-    #[test]
-    fn imports_keep_old_times_and_their_own_files() {
-        let mut pipeline = pipeline(Limits::default());
-        let far_us = 40_000_000_000;
-        take(
-            &mut pipeline,
-            "p/0/1",
-            &batch(IMPORTED, &[Id::Ulid(1)], far_us, "{}"),
-        );
-        take(
-            &mut pipeline,
-            "p/0/2",
-            &batch(0, &[Id::Ulid(2)], far_us, "{}"),
-        );
-        take(&mut pipeline, "p/0/3", &batch(0, &[Id::Ulid(3)], 1, "{}"));
-        assert_eq!(
-            rows(&pipeline),
-            [("a".into(), 2), ("refused".into(), 1)].into()
-        );
-        assert_eq!(
-            pipeline.shared.counters.read().refused,
-            [("clock-skew", 1)].into()
-        );
-        let flush = pipeline.cut(0).expect("rows");
-        let mut parts: Vec<_> = flush
-            .tables
-            .iter()
-            .map(|t| (&*t.name, t.is_import))
-            .collect();
-        parts.sort_unstable();
-        assert_eq!(parts, [("a", false), ("a", true), ("refused", false)]);
-    }
-
-    #[test]
-    fn what_is_refused_is_kept_within_bounds_and_counted() {
-        let mut pipeline = pipeline(Limits {
-            types_max: 1,
-            columns_per_type_max: 2,
-            string_bytes_max: 50,
-            event_bytes_max: 100,
-            refused_bytes_max: 3000,
-            ..Limits::default()
-        });
-        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(51));
-        let longer = format!("{{\"a\":\"{}\"}}", "x".repeat(101));
-        let bodies = [
-            r#"{"a":1,"b":2}"#,
-            r#"{"a":1,"c":2}"#,
-            &long,
-            &longer,
-            "{",
-            "[1]",
-        ];
-        for (at, data) in bodies.iter().enumerate() {
-            let message = batch(0, &[Id::Ulid(at as u128)], 0, data);
-            take(&mut pipeline, &format!("p/0/{}", at + 1), &message);
-        }
-        take(&mut pipeline, "p/0/99", b"nonsense");
-        let counted = pipeline.shared.counters.read().refused;
-        let expected = [
-            ("columns", 1),
-            ("string-length", 1),
-            ("event-size", 1),
-            ("json", 2),
-            ("unreadable", 1),
-        ];
-        assert_eq!(counted, expected.into());
-        assert_eq!(
-            rows(&pipeline),
-            [("a".into(), 1), ("refused".into(), 6)].into()
-        );
-        for n in 100..1100 {
-            take(&mut pipeline, &format!("p/0/{n}"), b"nonsense");
-        }
-        assert!(rows(&pipeline)["refused"] < 40);
-        let stats = pipeline.shared.counters.read();
-        assert_eq!(stats.refused["unreadable"], 1001);
-        assert_eq!(
-            stats.refused_not_kept,
-            1007 - rows(&pipeline)["refused"] as u64 - 1
-        );
-    }
-
-    #[test]
-    fn a_late_row_is_taken_and_counted() {
-        let mut pipeline = pipeline(Limits::default());
-        let seal = Sealed {
-            producer: String::from("p"),
-            epoch: 0,
-            number: 1,
-            time_us: 900_000,
-        };
-        pipeline.hear_seal(&seal, 1_000_000);
-        pipeline.seal(1_000_000);
-        assert_eq!(pipeline.shared.buffer.rows(0).watermark_us, None);
-        take(&mut pipeline, "p/0/1", &batch(0, &[Id::Ulid(1)], 5, "{}"));
-        pipeline.seal(1_000_000);
-        assert_eq!(pipeline.shared.buffer.rows(0).watermark_us, Some(900_000));
-        // Sealed means that every event up to that time is in: one of that very time is late.
-        for (number, time_us) in [(2, 899_999), (3, 900_000), (4, 900_001)] {
-            let message = batch(0, &[Id::Ulid(number)], time_us, "{}");
-            take(&mut pipeline, &format!("p/0/{number}"), &message);
-        }
-        assert_eq!(pipeline.shared.counters.read().late, 2);
-        assert_eq!(rows(&pipeline)["a"], 4);
-    }
-
-    #[test]
-    fn lines_are_told_apart_in_the_order_of_their_arrival() {
-        let mut pipeline = pipeline(Limits::default());
-        let line = br#"{"time":5,"message":"same"}"#;
-        for _ in 0..12 {
-            pipeline.take_telemetry("tel.log.cart.v1.cart-v1-1", line, 5_000);
-        }
-        let batches = &pipeline.shared.buffer.rows(0).tables["logs"].batches;
-        let ids: Vec<&str> = batches
-            .iter()
-            .flat_map(|batch| batch["id"].as_string::<i32>().iter().flatten())
-            .collect();
-        assert_eq!(ids.len(), 12);
-        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
-    }
-
-    #[test]
-    fn a_subject_nobody_knows_is_counted() {
-        let mut pipeline = pipeline(Limits::default());
-        pipeline.take_telemetry("tel.span.gateway.0.1.0.gateway-1", b"{}", 5);
-        assert_eq!(pipeline.shared.counters.read().telemetry_bad, 1);
-    }
-
-    #[test]
-    fn a_gap_is_part_of_the_progress() {
-        let mut pipeline = pipeline(Limits::default());
-        let gap = Gap {
-            incarnation: Incarnation(0),
-            first: 1,
-            last: 7,
-            reason: "purged",
-        };
-        pipeline.gap(gap.clone(), 0);
-        let flush = pipeline.cut(0).expect("progress");
-        assert_eq!(
-            (flush.progress.to.sequence, flush.progress.gaps),
-            (7, vec![gap])
-        );
-    }
-}
+mod tests;

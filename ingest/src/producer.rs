@@ -16,6 +16,8 @@ use serin_wire::{Number, ProducerId};
 pub(crate) const RANGES_MAX: usize = 4096;
 /// Producers kept in memory; a raw client may invent names without end.
 const PRODUCERS_MAX: usize = 200_000;
+/// How exactly it is remembered when a producer was heard of last that emits nothing.
+const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
 /// What a number is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,15 @@ impl Producers {
         }
         mark.add(number.number, to);
         Taken::New
+    }
+
+    /// A producer that lives is remembered though it emits nothing.
+    pub(crate) fn lives(&mut self, id: &ProducerId, now_us: i64) {
+        let mark = self.marks.get_mut(id);
+        if let Some(mark) = mark.filter(|mark| now_us - mark.heard_us > DAY_US) {
+            mark.heard_us = now_us;
+            self.changed.insert(id.clone());
+        }
     }
 
     /// Up to which number nothing of a producer is missing that could still come.
@@ -229,6 +240,23 @@ mod tests {
         let marks = producers.take_changed();
         assert_eq!((marks[0].contiguous, &*marks[0].above), (5, &[(7, 7)][..]));
         assert!(producers.take_changed().is_empty());
+    }
+
+    #[test]
+    fn one_that_lives_is_remembered_though_it_emits_nothing() {
+        let mut producers = Producers::default();
+        take(&mut producers, 1);
+        producers.take_changed();
+        let id = number(1).producer;
+        producers.lives(&id, DAY_US / 2);
+        assert_eq!(producers.take_changed(), [], "not each second");
+        producers.lives(&id, 2 * DAY_US);
+        assert_eq!(producers.take_changed()[0].heard_us, 2 * DAY_US);
+        producers.lives(
+            &"other/0/1".parse::<Number>().expect("a number").producer,
+            DAY_US,
+        );
+        assert_eq!(producers.take_changed(), [], "nothing is known of it");
     }
 
     #[test]

@@ -53,6 +53,12 @@ impl Seen {
         self.known.contains(&hash)
     }
 
+    /// Whether an identity was taken within the last day.
+    pub(crate) fn was_taken(&mut self, hash: u128, now_us: i64) -> bool {
+        self.forget(now_us, usize::MAX);
+        self.has(hash)
+    }
+
     /// Takes an identity; `false` where it was taken within the last day. One imported file may have
     /// millions: those are remembered as long as half of the places are free, so that they never
     /// crowd out the day's.

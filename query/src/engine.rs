@@ -152,15 +152,16 @@ impl Engine {
         let (plan, request) = (plan.clone(), request.clone());
         let asked = Box::pin(async move {
             let (context, limits, slides) = (&asker.context, &asker.limits, &asker.slides);
-            let compute = in_time(limits, async {
+            let compute = async {
                 let queued = limits.kpis_queued_max;
                 let turn = turns(&asker).take().await;
                 let _turn = turn.ok_or(QueryError::BusyKpis { queued })?;
                 let measured = measure::kpi(context, limits, slides, &snapshot, &plan, &request);
                 Box::pin(measured).await
-            });
-            let cache = &asker.cache;
-            cache.answer(&snapshot, &plan, &request, compute).await
+            };
+            // Who waits for somebody else's answer waits no longer than for one's own.
+            let answer = asker.cache.answer(&snapshot, &plan, &request, compute);
+            in_time(limits, answer).await
         });
         self.kpis.count(self.spawn(asked)).await
     }
@@ -369,6 +370,24 @@ mod tests {
         })
     }
 
+    /// A KPI that counts, and a question for it.
+    fn count() -> (KpiPlan, KpiRequest) {
+        let count = Definition::simple("n", "a", "count()", None);
+        let plans = kpi::compile(vec![count]).expect("a KPI");
+        let request = KpiRequest {
+            range: Range {
+                from_us: 0,
+                to_us: 1,
+            },
+            step_us: None,
+            by: vec![],
+            filters: vec![],
+            shift_us: 0,
+            series_max: 1,
+        };
+        (KpiPlan::clone(&plans["n"]), request)
+    }
+
     /// Other panels' statements take longer than one may wait.
     #[tokio::test]
     async fn a_panel_waits_for_its_turn_no_longer_than_it_may_run() {
@@ -411,29 +430,41 @@ mod tests {
             deadline: std::time::Duration::from_millis(20),
             ..Limits::default()
         });
-        let snapshot = nothing();
-        let count = Definition::simple("n", "a", "count()", None);
-        let plans = kpi::compile(vec![count]).expect("a KPI");
-        let request = KpiRequest {
-            range: Range {
-                from_us: 0,
-                to_us: 1,
-            },
-            step_us: None,
-            by: vec![],
-            filters: vec![],
-            shift_us: 0,
-            series_max: 1,
-        };
+        let (snapshot, (plan, request)) = (nothing(), count());
         for (engine, code) in [(&full, "SER-QRY-006"), (&slow, "SER-QRY-001")] {
             let mut held = Vec::new();
             for _ in 0..KPIS_AT_ONCE {
                 held.push(engine.asker.kpi_turns.take().await);
             }
-            let refused = engine.kpi(&snapshot, &plans["n"], &request).await;
+            let refused = engine.kpi(&snapshot, &plan, &request).await;
             assert_eq!(refused.expect_err("no turn").code(), code);
         }
-        let answered = full.kpi_of_rule(&snapshot, &plans["n"], &request).await;
+        let answered = full.kpi_of_rule(&snapshot, &plan, &request).await;
         assert!(answered.is_ok());
+    }
+
+    /// One after the other they would wait twenty times as long as each may.
+    #[tokio::test]
+    async fn all_who_wait_for_one_answer_give_up_in_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deadline = std::time::Duration::from_millis(500);
+        let limits = Limits {
+            deadline,
+            ..Limits::default()
+        };
+        let engine = Engine::new(limits, folder.path().into(), None, Arc::default());
+        let (snapshot, (plan, request)) = (nothing(), count());
+        let mut held = Vec::new();
+        for _ in 0..KPIS_AT_ONCE {
+            held.push(engine.asker.kpi_turns.take().await);
+        }
+        let asked = (0..20).map(|_| engine.kpi(&snapshot, &plan, &request));
+        let waited = tokio::time::timeout(10 * deadline, futures::future::join_all(asked)).await;
+        for refused in waited.expect("all have given up") {
+            assert_eq!(refused.expect_err("no turn").code(), "SER-QRY-001");
+        }
+        // Nobody computes by now, so the next one does.
+        drop(held);
+        assert!(engine.kpi(&snapshot, &plan, &request).await.is_ok());
     }
 }

@@ -87,7 +87,7 @@ pub enum Refused {
     Macro(#[from] MacroError),
     /// `rate` has no step to count by.
     #[error(
-        "rate() needs a time_bucket('…', time) with a constant step in the same SELECT, or a request with from and to"
+        "rate() needs a time_bucket('…', time) in the same SELECT whose step has a constant length in one unit, such as '90 seconds', or no time_bucket and a request with from and to"
     )]
     RateWithoutStep,
 }

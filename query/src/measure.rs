@@ -250,7 +250,9 @@ impl Measuring<'_> {
             let texts = batch.num_columns() - 2;
             let times = batch.column(texts).as_primitive::<Int64Type>();
             let values = batch.column(texts + 1).as_primitive::<Float64Type>();
-            for row in (0..batch.num_rows()).filter(|row| values.is_valid(*row)) {
+            // A quotient over zero tells no level, and would spoil those of all other instances.
+            let tells = |row: &usize| values.is_valid(*row) && values.value(*row).is_finite();
+            for row in (0..batch.num_rows()).filter(tells) {
                 let (who, key) = (
                     key(batch, 0..instance, row),
                     key(batch, instance..texts, row),
@@ -289,11 +291,11 @@ impl Measuring<'_> {
             self.stream(ordered, |batch, held| {
                 let entities = batch.column(0).as_string::<i32>();
                 let times = batch.column(1).as_primitive::<Int64Type>();
-                let numbers = batch.column(2).as_primitive::<Int64Type>();
+                let turns = batch.column(2).as_primitive::<Int64Type>();
                 for row in 0..batch.num_rows() {
-                    let number = usize::try_from(numbers.value(row)).unwrap_or(0);
+                    let turn = usize::try_from(turns.value(row)).unwrap_or(0);
                     let key = key(batch, 3..batch.num_columns(), row);
-                    tries.add(entities.value(row), times.value(row), number, key);
+                    tries.add(entities.value(row), times.value(row), turn, key);
                 }
                 held.now(tries.bytes())
             })

@@ -45,9 +45,17 @@ pub(crate) fn cell(column: &dyn Array, row: usize) -> Value {
             arrow::compute::cast(&column.slice(row, 1), &micros)
                 .map_or(Value::Null, |time| cell(&time, 0))
         }
-        _ => ArrayFormatter::try_new(column, &FormatOptions::default())
-            .map_or(Value::Null, |shown| json!(shown.value(row).to_string())),
+        kind if kind.is_numeric() => {
+            arrow::compute::cast(&column.slice(row, 1), &DataType::Float64)
+                .map_or(Value::Null, |number| cell(&number, 0))
+        }
+        _ => as_text(column, row),
     }
+}
+
+fn as_text(column: &dyn Array, row: usize) -> Value {
+    ArrayFormatter::try_new(column, &FormatOptions::default())
+        .map_or(Value::Null, |shown| json!(shown.value(row).to_string()))
 }
 
 /// An array of row objects, as `serin query --format json` prints it.
@@ -115,7 +123,12 @@ pub(crate) fn csv_row(batch: &RecordBatch, row: usize, text: &mut String) {
         if index > 0 {
             text.push(',');
         }
-        match cell(column, row) {
+        let value = match column.data_type() {
+            // Unlike JSON, text has room for all digits.
+            kind if kind.is_decimal() && column.is_valid(row) => as_text(column, row),
+            _ => cell(column, row),
+        };
+        match value {
             Value::Null => {}
             Value::String(value) => text.push_str(&csv_field(&value)),
             other => text.push_str(&other.to_string()),
@@ -162,4 +175,29 @@ pub fn arrow_ipc(answer: &SqlAnswer) -> Result<Vec<u8>, ArrowError> {
         writer.write(batch)?;
     }
     writer.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Decimal128Array};
+
+    use super::*;
+
+    #[test]
+    fn a_decimal_is_a_number_in_json_and_has_all_its_digits_in_csv() {
+        let cents = Decimal128Array::from(vec![Some(1250), None, Some(-7)]);
+        let cents = cents.with_precision_and_scale(12, 2).unwrap();
+        let column: ArrayRef = Arc::new(cents);
+        let batch = RecordBatch::try_from_iter([("amount", column)]).unwrap();
+        let answer = SqlAnswer {
+            schema: batch.schema(),
+            batches: vec![batch],
+            watermark_us: None,
+            is_truncated: false,
+        };
+        assert_eq!(columns(&answer), [("amount".to_owned(), "double")]);
+        let cells: Vec<Value> = rows(&answer).flatten().collect();
+        assert_eq!(cells, [json!(12.5), Value::Null, json!(-0.07)]);
+        assert_eq!(csv(&answer), "amount\n12.50\n\n-0.07\n");
+    }
 }

@@ -45,32 +45,58 @@ pub(crate) fn order_by(query: &mut Query, range: Option<Range>) -> Result<(), Re
     rewrite(&mut query.order_by, seconds).map(|_| ())
 }
 
+/// What calls of `rate` in a SELECT count by; the whole range only where it does not bucket.
 fn seconds(select: &mut Select, range: Option<Range>) -> Option<f64> {
-    bucket_seconds(select).or_else(|| {
-        range
+    let mut finder = Finder {
+        depth: 0,
+        has_bucket: false,
+    };
+    let mut items = select.projection.iter_mut();
+    let mut found = items.try_for_each(|item| item.visit(&mut finder));
+    if found.is_continue() {
+        found = select.group_by.visit(&mut finder);
+    }
+    match found {
+        ControlFlow::Break(seconds) => Some(seconds),
+        ControlFlow::Continue(()) if finder.has_bucket => None,
+        ControlFlow::Continue(()) => range
             .map(|range| range.span_us() as f64 / 1e6)
-            .filter(|seconds| *seconds > 0.0)
-    })
+            .filter(|seconds| *seconds > 0.0),
+    }
 }
 
 fn rewrite(node: &mut impl VisitMut, seconds: Option<f64>) -> Result<bool, Refused> {
     let mut rewriter = Rewriter {
         seconds,
-        changed: false,
+        depth: 0,
+        has_calls: false,
     };
     match node.visit(&mut rewriter) {
         ControlFlow::Break(refused) => Err(*refused),
-        ControlFlow::Continue(()) => Ok(rewriter.changed),
+        ControlFlow::Continue(()) => Ok(rewriter.has_calls),
     }
 }
 
 struct Rewriter {
     seconds: Option<f64>,
-    changed: bool,
+    /// Within how many subqueries it is.
+    depth: usize,
+    /// Whether there are calls of ours, those of subqueries too: they change what a column is named.
+    has_calls: bool,
 }
 
 impl VisitorMut for Rewriter {
     type Break = Box<Refused>;
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<Self::Break> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Self::Break> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         let Expr::Function(function) = &*expr else {
@@ -86,33 +112,38 @@ impl VisitorMut for Rewriter {
             arguments(function),
         ) {
             (name @ ("p50" | "p90" | "p95" | "p99"), [argument]) => {
-                format!("quantile({argument}, 0.{}){tail}", &name[1..])
+                Ok(format!("quantile({argument}, 0.{}){tail}", &name[1..]))
             }
             ("rate", of) if of.len() < 2 => {
-                let Some(seconds) = self.seconds else {
-                    return ControlFlow::Break(Box::new(Refused::RateWithoutStep));
+                let sum = match of.first() {
+                    None => format!("count(*){tail}"),
+                    Some(argument) => format!("sum({argument}){tail}"),
                 };
-                match of.first() {
-                    None => format!("(CAST(count(*){tail} AS DOUBLE) / {seconds:?})"),
-                    Some(argument) => {
-                        format!("(CAST(sum({argument}){tail} AS DOUBLE) / {seconds:?})")
-                    }
-                }
+                let seconds = self.seconds.ok_or(Refused::RateWithoutStep);
+                seconds.map(|seconds| format!("(CAST({sum} AS DOUBLE) / {seconds:?})"))
             }
             _ => return ControlFlow::Continue(()),
         };
-        match Parser::new(&GenericDialect {})
-            .try_with_sql(&text)
-            .and_then(|mut p| p.parse_expr())
-        {
+        self.has_calls = true;
+        if self.depth > 0 {
+            // It is counted by the step of its own SELECT, which has its turn later.
+            return ControlFlow::Continue(());
+        }
+        match text.and_then(|text| parse(&text)) {
             Ok(new) => {
                 *expr = new;
-                self.changed = true;
                 ControlFlow::Continue(())
             }
-            Err(error) => ControlFlow::Break(Box::new(Refused::Syntax(plain::syntax(&error)))),
+            Err(refused) => ControlFlow::Break(Box::new(refused)),
         }
     }
+}
+
+fn parse(text: &str) -> Result<Expr, Refused> {
+    Parser::new(&GenericDialect {})
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_expr())
+        .map_err(|error| Refused::Syntax(plain::syntax(&error)))
 }
 
 /// Whether a call has nothing but arguments and perhaps a FILTER, so that no part of it gets lost.
@@ -155,57 +186,59 @@ fn arguments(function: &Function) -> &[FunctionArg] {
     }
 }
 
-/// The step of the first `time_bucket` with a constant step, in seconds.
-fn bucket_seconds(select: &mut Select) -> Option<f64> {
-    let mut finder = Finder(None);
-    let found = select
-        .projection
-        .iter_mut()
-        .any(|item| item.visit(&mut finder).is_break());
-    if !found && select.group_by.visit(&mut finder).is_continue() {
-        return None;
-    }
-    finder.0
+/// Looks for the first `time_bucket` with a constant step, and ends with its seconds.
+struct Finder {
+    /// Within how many subqueries it is: their steps are their own.
+    depth: usize,
+    /// Whether there is one at all, be its step a month, or not understood.
+    has_bucket: bool,
 }
 
-struct Finder(Option<f64>);
-
 impl VisitorMut for Finder {
-    type Break = ();
+    type Break = f64;
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<f64> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<f64> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<f64> {
         let Expr::Function(function) = expr else {
             return ControlFlow::Continue(());
         };
-        if !function
-            .name
-            .to_string()
-            .eq_ignore_ascii_case("time_bucket")
-        {
+        let name = function.name.to_string();
+        if self.depth > 0 || !name.eq_ignore_ascii_case("time_bucket") {
             return ControlFlow::Continue(());
         }
-        let step = match arguments(function).first() {
-            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(step))) => step,
-            _ => return ControlFlow::Continue(()),
-        };
-        let text = match step {
-            Expr::Value(value) => text_of(&value.value),
-            Expr::Interval(interval) => match interval.value.as_ref() {
-                Expr::Value(value) => {
-                    text_of(&value.value).map(|text| match &interval.leading_field {
-                        Some(field) => format!("{text} {field}"),
-                        None => text,
-                    })
-                }
-                _ => None,
-            },
-            _ => None,
-        };
-        if let Some(Step::Micros(step)) = text.and_then(|text| parse_step(&text)) {
-            self.0 = Some(step as f64 / 1e6);
-            return ControlFlow::Break(());
+        self.has_bucket = true;
+        match step_text(function).and_then(|text| parse_step(&text)) {
+            Some(Step::Micros(step)) => ControlFlow::Break(step as f64 / 1e6),
+            Some(Step::Months(_)) | None => ControlFlow::Continue(()),
         }
-        ControlFlow::Continue(())
+    }
+}
+
+/// The step of a call of `time_bucket`, as written.
+fn step_text(function: &Function) -> Option<String> {
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(step))) = arguments(function).first()
+    else {
+        return None;
+    };
+    match step {
+        Expr::Value(value) => text_of(&value.value),
+        Expr::Interval(interval) => match interval.value.as_ref() {
+            Expr::Value(value) => text_of(&value.value).map(|text| match &interval.leading_field {
+                Some(field) => format!("{text} {field}"),
+                None => text,
+            }),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

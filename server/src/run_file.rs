@@ -38,6 +38,16 @@ pub(crate) fn data_dir(dir: &Path) -> PathBuf {
     dir.join(".serin")
 }
 
+/// Removes what was uploaded to a run that was killed; for whoever has the lock.
+pub(crate) fn clear_uploads(dir: &Path) {
+    let left = fs::read_dir(data_dir(dir).join("tmp"));
+    for entry in left.into_iter().flatten().flatten() {
+        if let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!(%error, file = %entry.path().display(), "cannot remove an old upload");
+        }
+    }
+}
+
 /// The folder, made where it is missing, with its `.serin` for the owner alone.
 pub(crate) fn prepare(dir: &Path) -> Result<PathBuf> {
     let dir = std::path::absolute(dir).context("cannot tell where we are")?;

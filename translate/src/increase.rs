@@ -30,6 +30,8 @@ pub struct Increases {
 struct Kept {
     by_series: HashMap<String, Last>,
     numbers: usize,
+    /// When a series was forgotten, or found no room: one that began before may have come before.
+    forgotten_us: i64,
 }
 
 /// Totals of one body that are not kept yet.
@@ -86,7 +88,8 @@ impl Increases {
         }
     }
 
-    /// Keeps the totals of a body whose lines are told.
+    /// Keeps the totals of a body whose lines are told. Bodies that have a series in common are to be
+    /// read and kept one after the other, else each increase is the one since the same total.
     pub fn keep(&self, pending: Pending, now_us: i64) {
         let mut kept = self.kept();
         for (series, last) in pending.0 {
@@ -100,6 +103,8 @@ impl Increases {
             if kept.numbers + wanted <= NUMBERS_MAX {
                 kept.numbers += wanted;
                 kept.by_series.insert(series, last);
+            } else {
+                kept.forgotten_us = now_us;
             }
         }
     }
@@ -123,8 +128,12 @@ impl Increases {
 
 impl Kept {
     fn forget_silent(&mut self, now_us: i64) {
+        let before = self.by_series.len();
         self.by_series
             .retain(|_, last| now_us.saturating_sub(last.time_us) < SILENT_US);
+        if self.by_series.len() < before {
+            self.forgotten_us = now_us;
+        }
         let numbers = self.by_series.values().map(|last| last.total.numbers());
         self.numbers = numbers.sum();
     }
@@ -200,11 +209,10 @@ impl Reading<'_> {
     fn before(&self, series: &str, span: Span) -> Before {
         let series = from(series, span);
         let pending = self.pending.0.get(&series).cloned();
-        let last = pending.or_else(|| self.increases.kept().by_series.get(&series).cloned());
-        let Some(last) = last else {
-            let is_ours = span
-                .start_us
-                .is_some_and(|us| us >= self.increases.begun_us);
+        let kept = self.increases.kept();
+        let Some(last) = pending.or_else(|| kept.by_series.get(&series).cloned()) else {
+            let known_since_us = self.increases.begun_us.max(kept.forgotten_us);
+            let is_ours = span.start_us.is_some_and(|us| us >= known_since_us);
             return match is_ours {
                 true => Before::Zero,
                 false => Before::Unknown,
@@ -340,5 +348,29 @@ mod tests {
         assert_eq!(increases.series(), series_max);
         told("new", SILENT_US + 1);
         assert_eq!(increases.series(), 2);
+    }
+
+    #[test]
+    fn what_found_no_room_is_not_counted_from_zero_each_time() {
+        let increases = Increases::new(0);
+        let told = |series: &str, time_us, total| {
+            let mut reading = increases.reading();
+            let increase = reading.number(series, span(Some(1), time_us), total);
+            increases.keep(reading.finish(), time_us);
+            increase
+        };
+        for number in 0..NUMBERS_MAX / SERIES_NUMBERS {
+            told(&number.to_string(), 2, 1.0);
+        }
+        assert_eq!(told("one more", 3, 5.0), Some(5.0), "it may be its first");
+        assert_eq!(
+            told("one more", 4, 9.0),
+            None,
+            "nobody knows what came before"
+        );
+        // Some fall silent and are forgotten; when they speak again, they had spoken before.
+        assert_eq!(told("one more", SILENT_US + 3, 9.0), None);
+        assert_eq!(told("7", SILENT_US + 4, 3.0), None);
+        assert_eq!(told("7", SILENT_US + 5, 4.0), Some(1.0));
     }
 }

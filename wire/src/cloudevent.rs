@@ -76,6 +76,8 @@ struct Structured<'a> {
     serinarm: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data_base64: Option<&'a RawValue>,
 }
 
 /// Reads one event in JSON. The identity is empty where the sender gave none.
@@ -85,6 +87,11 @@ pub fn parse_json<'a>(
 ) -> Result<Event<'a>, CloudEventError> {
     let read: Structured<'a> =
         serde_json::from_slice(text).map_err(|error| CloudEventError::Json(error.to_string()))?;
+    if read.data_base64.is_some() {
+        return Err(CloudEventError::Data(
+            "bytes (data_base64); send the object as data",
+        ));
+    }
     Attributes {
         specversion: read.specversion,
         id: read.id,
@@ -212,7 +219,8 @@ fn service_of<'a>(
     Ok(Cow::Owned(service))
 }
 
-fn percent_decode(text: &str) -> Cow<'_, str> {
+/// The text of a header, as CloudEvents' bindings for HTTP and NATS encode it.
+pub fn percent_decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }
@@ -285,6 +293,7 @@ mod tests {
             (r#"{"type":"a","time":"now"}"#, "not RFC 3339"),
             (r#"{"type":"a","specversion":"0.3"}"#, "specversion"),
             (r#"{"type":"a","data":[1]}"#, "an array"),
+            (r#"{"type":"a","data_base64":"e30="}"#, "it is bytes"),
             (r#"{"type":"a","id":""}"#, "id must have"),
             (r#"{"type":"#, "not a CloudEvent"),
         ] {

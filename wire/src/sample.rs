@@ -29,6 +29,8 @@ const DURATIONS_MIN: u64 = 100;
 const UPPER_EDGE: f64 = 1.0906;
 /// Names whose durations are followed; a process has few, unless names are made of data.
 const NAMES_MAX: usize = 256;
+/// Windows after which a name that is not heard any more makes room.
+const IDLE_MAX: u32 = 60;
 /// The random bits of a trace identity, by W3C.
 const RANDOM_BITS: u32 = 56;
 
@@ -66,6 +68,8 @@ struct State {
 struct Durations {
     window: Histogram,
     slow_us: Option<f64>,
+    /// Windows of time since it was heard last.
+    idle: u32,
 }
 
 impl Sampler {
@@ -118,6 +122,7 @@ impl State {
             self.names.insert(name.to_owned(), Durations::default());
         }
         self.names.get_mut(name).is_some_and(|durations| {
+            durations.idle = 0;
             durations.window.record(duration_us);
             durations
                 .slow_us
@@ -129,13 +134,13 @@ impl State {
 impl Durations {
     /// Ends a window that says enough; whether the name is still in use.
     fn roll(&mut self) -> bool {
-        let is_used = self.window.count > 0;
+        self.idle += 1;
         if self.window.count >= DURATIONS_MIN {
             let middle = self.window.quantile_us(0.99);
             self.slow_us = middle.map(|middle| middle * UPPER_EDGE);
             self.window = Histogram::default();
         }
-        is_used
+        self.idle <= IDLE_MAX
     }
 }
 
@@ -192,6 +197,22 @@ mod tests {
         assert!(busy.iter().zip(&idle).all(|(busy, idle)| !busy || *idle));
         let kept = busy.iter().filter(|kept| **kept).count();
         assert!((150..250).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn names_that_are_not_heard_any_more_make_room() {
+        let start = Instant::now();
+        let sampler = Sampler::new(start);
+        let names: Vec<String> = (0..NAMES_MAX).map(|at| format!("GET /{at}")).collect();
+        for name in &names {
+            sampler.keeps(&Offer { name, ..offer(1) }, start);
+        }
+        let known = || sampler.state.lock().expect("no panic").names.len();
+        assert_eq!(known(), NAMES_MAX);
+        for second in 1..=IDLE_MAX + 1 {
+            sampler.keeps(&offer(1), start + WINDOW * second);
+        }
+        assert_eq!(known(), 1, "that which is offered now");
     }
 
     #[test]

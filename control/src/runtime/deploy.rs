@@ -177,19 +177,12 @@ impl Runtime {
         }
         name::check_service(name)?;
         let folder = self.options.dir.join("services").join(name);
-        let service = read_service(&folder, name, Some(&self.others()))?;
-        if let Some(missing) = programs::missing(&service, &self.options.env) {
-            return Err(DeployError::NoProgram {
-                service: service.name,
-                key: missing.key,
-                program: missing.program,
-                advice: missing.advice,
-            });
-        }
+        // A fault is told before an earlier deploy is waited for.
+        self.checked(&folder, name)?;
         // One deploy of a service at a time: two copies of one folder would get into each other's way,
         // and a copy of which nothing is wanted yet would be taken for one that was left.
         let copying = self.copying.of(name).lock_owned().await;
-        let hash = self.copied(&folder, &service, stages).await?;
+        let (service, hash) = self.copied(&folder, name, stages).await?;
         let added = self.add(service, &hash, cause);
         self.deploying.ends(name);
         let version = match added? {
@@ -211,50 +204,58 @@ impl Runtime {
         Ok(())
     }
 
-    /// Copies and builds, where this was not done before; the hash.
+    /// Reads the service of a folder; what it needs is there.
+    fn checked(&self, folder: &Path, name: &str) -> Result<Service, DeployError> {
+        let service = read_service(folder, name, Some(&self.others()))?;
+        match programs::missing(&service, &self.options.env) {
+            None => Ok(service),
+            Some(missing) => Err(DeployError::NoProgram {
+                service: service.name,
+                key: missing.key,
+                program: missing.program,
+                advice: missing.advice,
+            }),
+        }
+    }
+
+    /// Copies and builds, where this was not done before; the service as the copy has it, and its hash.
     async fn copied(
         &self,
         folder: &Path,
-        service: &Service,
+        name: &str,
         stages: &mpsc::Sender<Stage>,
-    ) -> Result<String, DeployError> {
+    ) -> Result<(Service, String), DeployError> {
         let failed = |source| DeployError::Copy {
             folder: folder.to_path_buf(),
             source,
         };
-        let (from, name) = (folder.to_path_buf(), service.name.clone());
-        let to = self.options.versions_dir.join(&name);
-        let hashing = tokio::task::spawn_blocking(move || {
-            let entries = folder::contents(&from)?;
-            let hash = folder::hash(&from, &entries)?;
-            let copy = to.join(&hash);
-            let aside = to.join(format!("{hash}.new"));
-            if copy.is_dir() {
-                return Ok((hash, None));
-            }
-            if aside.is_dir() {
-                std::fs::remove_dir_all(&aside)?;
-            }
-            folder::copy(&from, &entries, &aside)?;
-            Ok((hash, Some((aside, copy))))
-        });
-        let hashed = hashing.await.map_err(std::io::Error::other);
-        let (hash, made) = hashed.and_then(|hashed| hashed).map_err(failed)?;
+        let (from, to) = (folder.to_path_buf(), self.options.versions_dir.join(name));
+        let copying = tokio::task::spawn_blocking(move || copy(&from, &to));
+        let copied = copying.await.map_err(std::io::Error::other);
+        let (hash, aside) = copied.and_then(|copied| copied).map_err(failed)?;
         tell(stages, Stage::Copied { hash: hash.clone() }).await;
-        if let Some((aside, copy)) = made {
+        let copy = self.copy_of(name, &hash);
+        let made = aside.as_deref().unwrap_or(&copy);
+        // A link leads from the folder to where it does; from elsewhere, perhaps to nothing.
+        let is_link = made.join(service::FILE).is_symlink();
+        let checked = self.checked(if is_link { folder } else { made }, name);
+        let service = checked.inspect_err(|_| {
+            // A fault that was saved meanwhile.
+            aside.iter().for_each(|aside| remove_folder(aside));
+        })?;
+        if let Some(aside) = aside {
             if service.build.is_some() {
                 tell(stages, Stage::Building).await;
-                (self.deploying).builds(&service.name, (self.options.now_us)());
+                (self.deploying).builds(name, (self.options.now_us)());
                 self.show();
                 let built = {
                     let _place = self.builds.acquire().await;
-                    build::run(service, &self.options.build_env, &aside).await
+                    build::run(&service, &self.options.build_env, &aside).await
                 };
                 if let Err(build::Fault { why, lines }) = built {
                     remove_folder(&aside);
-                    let service = service.name.clone();
                     return Err(DeployError::Build {
-                        service,
+                        service: name.to_owned(),
                         why,
                         lines: last_shown(lines),
                     });
@@ -263,7 +264,7 @@ impl Runtime {
             // Named only when whole: a copy that is there can be run.
             std::fs::rename(&aside, &copy).map_err(failed)?;
         }
-        Ok(hash)
+        Ok((service, hash))
     }
 
     fn add(&self, service: Service, hash: &str, cause: Cause) -> Result<Added, DeployError> {
@@ -301,11 +302,11 @@ impl Runtime {
             }
             let serving = wanted.serving().filter(is_same).filter(is_named);
             if let Some(serving) = serving.map(|version| version.name.clone()) {
+                wanted.retire_starting(now_us);
                 if std::mem::take(&mut wanted.is_stopped) {
                     wanted.start(&serving, reason, now_us);
                     return Ok(Added::New(serving));
                 }
-                wanted.retire_starting(now_us);
                 return Ok(Added::Serving(serving));
             }
             let version = named.clone().unwrap_or_else(|| {
@@ -313,15 +314,17 @@ impl Runtime {
                 let mut free = free.filter(|name| wanted.version(name).is_none());
                 free.next().unwrap_or_default()
             });
-            if let Some(known) = wanted.version(&version) {
-                if !is_same(&known) {
-                    return Err(taken(&version));
-                }
-                wanted.is_stopped = false;
+            let known = wanted.version(&version).map(|known| is_same(&known));
+            if known == Some(false) {
+                return Err(taken(&version));
+            }
+            wanted.is_stopped = false;
+            // Else one that starts already could be taken for the newer one.
+            wanted.retire_starting(now_us);
+            if known.is_some() {
                 wanted.start(&version, reason, now_us);
                 return Ok(Added::New(version));
             }
-            wanted.is_stopped = false;
             let number = version
                 .strip_prefix('v')
                 .and_then(|number| number.parse::<u64>().ok());
@@ -334,6 +337,7 @@ impl Runtime {
                 service,
                 phase: Phase::Starting,
                 since_us: now_us,
+                served_us: None,
                 reason,
                 why: None,
             });
@@ -361,6 +365,26 @@ enum Added {
     Serving(String),
     /// It is known and left as it is.
     Kept(String),
+}
+
+/// Copies a folder to below `to`, where the copies of its service are; the hash of what was copied, and
+/// where it is as long as it has no name: nowhere where there was a copy already.
+fn copy(from: &Path, to: &Path) -> std::io::Result<(String, Option<PathBuf>)> {
+    let entries = folder::contents(from)?;
+    let hash = folder::hash(from, &entries)?;
+    if to.join(&hash).is_dir() {
+        return Ok((hash, None));
+    }
+    let aside = to.join(format!("{hash}.new"));
+    if aside.is_dir() {
+        std::fs::remove_dir_all(&aside)?;
+    }
+    let hash = folder::copy(from, &entries, &aside)?;
+    if to.join(&hash).is_dir() {
+        std::fs::remove_dir_all(&aside)?;
+        return Ok((hash, None));
+    }
+    Ok((hash, Some(aside)))
 }
 
 /// Lets one at a time at the copies of a service.
@@ -423,6 +447,23 @@ mod tests {
             said.contains("cannot read") && said.contains("UTF-8"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_copy_has_the_name_of_what_is_in_it_and_is_made_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let copies = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(service::FILE), "run: x\n").expect("written");
+        let (hash, aside) = copy(folder.path(), copies.path()).expect("copied");
+        let aside = aside.expect("a copy");
+        // An earlier Serin ended before it had a name.
+        std::fs::write(aside.join("left"), "").expect("written");
+        let again = copy(folder.path(), copies.path()).expect("copied");
+        assert_eq!(again, (hash.clone(), Some(aside.clone())));
+        assert!(!aside.join("left").exists());
+        std::fs::rename(&aside, copies.path().join(&hash)).expect("named");
+        let known = copy(folder.path(), copies.path()).expect("known");
+        assert_eq!(known, (hash, None));
     }
 
     #[test]

@@ -97,8 +97,9 @@ pub(super) fn hash(folder: &Path, entries: &[Entry]) -> io::Result<String> {
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }
 
-/// Copies a folder to where nothing is yet.
-pub(super) fn copy(folder: &Path, entries: &[Entry], to: &Path) -> io::Result<()> {
+/// Copies a folder to where nothing is yet; the hash of the copy, which is not that of the folder where
+/// somebody saves meanwhile.
+pub(super) fn copy(folder: &Path, entries: &[Entry], to: &Path) -> io::Result<String> {
     fs::create_dir_all(to)?;
     for entry in entries {
         let (from, to) = (folder.join(&entry.path), to.join(&entry.path));
@@ -111,7 +112,7 @@ pub(super) fn copy(folder: &Path, entries: &[Entry], to: &Path) -> io::Result<()
             fs::copy(&from, &to)?;
         }
     }
-    Ok(())
+    hash(to, &contents(to)?)
 }
 
 /// The variables of its `.env`. What is none is left out here: a deploy tells it.
@@ -137,12 +138,17 @@ mod tests {
         let entries = contents(folder.path()).unwrap();
         let before = hash(folder.path(), &entries).unwrap();
         let to = tempfile::tempdir().unwrap();
-        copy(folder.path(), &entries, &to.path().join("v")).unwrap();
         let copied = to.path().join("v");
+        assert_eq!(copy(folder.path(), &entries, &copied).unwrap(), before);
         assert!(!copied.join("__pycache__").exists());
         let again = contents(&copied).unwrap();
         assert_eq!(hash(&copied, &again).unwrap(), before);
+        // Saved after it was looked at, and before it was copied.
+        fs::write(at("run.sh"), "z").unwrap();
+        let saved = copy(folder.path(), &entries, &to.path().join("w")).unwrap();
+        assert_ne!(saved, before);
+        assert_eq!(hash(folder.path(), &entries).unwrap(), saved);
         fs::set_permissions(at("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-        assert_ne!(hash(folder.path(), &entries).unwrap(), before);
+        assert_ne!(hash(folder.path(), &entries).unwrap(), saved);
     }
 }

@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 use super::reconcile::{Runtime, RuntimeError};
 use super::seen::{Seen, SeenInstance};
 use super::stage::{STAGES_QUEUE, Stage};
-use super::told::{Act, Reason};
-use super::wanted::{Phase, Wanted};
+use super::told::Act;
+use super::wanted::Wanted;
 use crate::service::{self, Others};
 
 impl Runtime {
     /// Stops the instances of a service; it stays known.
     pub fn stop(&self, name: &str) -> Result<(), RuntimeError> {
+        self.has_version(name)?;
         let was_stopped = self.kept.change(name, |wanted| {
             std::mem::replace(&mut wanted.is_stopped, true)
         })?;
@@ -33,21 +34,10 @@ impl Runtime {
         self: &Arc<Runtime>,
         name: &str,
     ) -> Result<mpsc::Receiver<Stage>, RuntimeError> {
-        let wanted = self.kept.of(name)?;
-        let serving = wanted.serving().map(|version| version.name.clone());
-        let earlier = wanted
-            .versions
-            .iter()
-            .rev()
-            .skip_while(|version| serving.as_ref().is_some_and(|name| *name != version.name))
-            .find(|version| matches!(version.phase, Phase::Retired | Phase::Draining))
-            .map(|version| version.name.clone());
-        let earlier = earlier.ok_or_else(|| RuntimeError::NoEarlier(name.to_owned()))?;
+        self.has_version(name)?;
         let now_us = (self.options.now_us)();
-        self.kept.change(name, |wanted| {
-            wanted.is_stopped = false;
-            wanted.start(&earlier, Reason::Back, now_us);
-        })?;
+        let earlier = self.kept.change(name, |wanted| wanted.go_back(now_us))?;
+        let earlier = earlier.ok_or_else(|| RuntimeError::NoEarlier(name.to_owned()))?;
         // What is shown of it since it served last says nothing of this start.
         self.show();
         let (stages, told) = mpsc::channel(STAGES_QUEUE);
@@ -59,17 +49,31 @@ impl Runtime {
     /// Forgets a service; its instances end, its folder stays.
     pub fn remove(&self, name: &str) -> Result<(), RuntimeError> {
         let has_failed = self.deploying.forget_failed(name);
-        match self.kept.remove(name) {
+        if has_failed && self.kept.of(name).is_err() {
             // Nothing was ever wanted of it.
-            Err(RuntimeError::Unknown { .. }) if has_failed => {
-                self.show();
-                return Ok(());
-            }
-            removed => removed?,
+            self.show();
+            return Ok(());
         }
+        self.has_version(name)?;
+        self.kept.remove(name)?;
         self.left().insert(name.to_owned());
         self.tell_act(name, Act::IsRemoved);
         Ok(())
+    }
+
+    /// Fails where a service is shown for its deploy alone.
+    fn has_version(&self, name: &str) -> Result<(), RuntimeError> {
+        let deploy = self.deploying.all().get(name).cloned();
+        let Some(deploy) = deploy.filter(|_| self.kept.of(name).is_err()) else {
+            return Ok(());
+        };
+        Err(RuntimeError::NoVersion {
+            name: name.to_owned(),
+            how: match deploy.why {
+                None => "it is being built; wait for that",
+                Some(_) => "its last deploy failed; mend and deploy it, or `serin rm` it",
+            },
+        })
     }
 
     /// Who waits for whom, of all that are deployed or have a folder; that of a folder is newer.

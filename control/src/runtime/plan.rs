@@ -152,10 +152,8 @@ fn phases(
                         }
                     }
                     enter(version, Phase::Serving, None);
-                } else if let Some(since_us) = free_since_us
-                    // One that an earlier Serin left starting is tried for its whole time again.
-                    && let Some(why) =
-                        failure(service, version, seen, now_us - since_us.max(seen.since_us))
+                } else if let Some(since_us) = tried_since_us(service, version, wanted, seen)
+                    && let Some(why) = failure(service, version, seen, now_us - since_us)
                 {
                     let before = made_room(service);
                     let again =
@@ -371,6 +369,26 @@ fn is_place_taken(service: &Wanted, version: &Version, seen: &Seen) -> bool {
             .into_iter()
             .flatten()
             .any(SeenInstance::is_running)
+}
+
+/// Since when nothing keeps a version from starting; `None` while it waits for others, or for the
+/// place of one that still runs where it runs alone.
+fn tried_since_us(
+    service: &Wanted,
+    version: &Version,
+    wanted: &BTreeMap<String, Wanted>,
+    seen: &Seen,
+) -> Option<i64> {
+    // One that an earlier Serin left starting is tried for its whole time again.
+    let since_us = free_since_us(version, wanted)?.max(seen.since_us);
+    let all = seen.instances.get(&service.name).into_iter().flatten();
+    let mut before = all.filter(|one| {
+        let is_other = one.status.version != version.name;
+        version.service.is_alone() && (is_other || one.status.started_us < version.since_us)
+    });
+    before.try_fold(since_us, |latest_us, one| {
+        Some(latest_us.max(one.status.exit?.time_us))
+    })
 }
 
 /// From when an instance may be started again: at once after a first end, later in a crash loop.

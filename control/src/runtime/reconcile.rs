@@ -87,6 +87,14 @@ pub enum RuntimeError {
         /// Which there are.
         known: String,
     },
+    /// It is shown, but has no version yet.
+    #[error("{name:?} has no version yet: {how}")]
+    NoVersion {
+        /// The service.
+        name: String,
+        /// How its deploy does, and what to do.
+        how: &'static str,
+    },
     /// There is no older version to go back to.
     #[error("{0:?} has no earlier version to go back to")]
     NoEarlier(String),

@@ -5,10 +5,11 @@
 //! each second. Start at [`Runtime::deploy_saved`].
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc};
@@ -121,7 +122,16 @@ fn look(folder: &Path) -> Look {
 struct Notices {
     watcher: Option<RecommendedWatcher>,
     services: PathBuf,
-    is_followed: bool,
+    /// The folder that is watched: another one may have taken its place.
+    followed: Option<Identity>,
+}
+
+/// What one folder has and no other; the number alone is given again once a folder is gone.
+type Identity = (u64, u64, Option<SystemTime>);
+
+fn identity(folder: &Path) -> Option<Identity> {
+    let metadata = folder.metadata().ok().filter(Metadata::is_dir)?;
+    Some((metadata.dev(), metadata.ino(), metadata.created().ok()))
 }
 
 impl Notices {
@@ -147,32 +157,40 @@ impl Notices {
         Notices {
             watcher: watcher.ok(),
             services: services.to_path_buf(),
-            is_followed: false,
+            followed: None,
         }
     }
 
     /// Watches `services/`, where it is there and is not watched yet; whether this begins now, so that
     /// nobody told of what was written there before.
     fn follow(&mut self) -> bool {
-        let was_followed = self.is_followed;
         let Some(watcher) = &mut self.watcher else {
             return false;
         };
-        if !self.services.is_dir() {
-            self.is_followed = false;
-        } else if !self.is_followed {
-            let followed = watcher.watch(&self.services, RecursiveMode::Recursive);
-            if let Err(error) = &followed {
-                tracing::warn!(%error, "the system gives no notice of saved services; looking every second");
-            }
-            self.is_followed = followed.is_ok();
+        let there = identity(&self.services);
+        if there == self.followed {
+            return false;
         }
-        self.is_followed && !was_followed
+        // Of the one that was there, where the system has not forgotten it with its name.
+        if self.followed.take().is_some()
+            && let Err(error) = watcher.unwatch(&self.services)
+        {
+            tracing::debug!(%error, "services/ was not watched any more");
+        }
+        if there.is_some() {
+            match watcher.watch(&self.services, RecursiveMode::Recursive) {
+                Ok(()) => self.followed = there,
+                Err(error) => {
+                    tracing::warn!(%error, "the system gives no notice of saved services; looking every second");
+                }
+            }
+        }
+        self.followed.is_some()
     }
 
     /// Whether a change will be told.
     fn are_given(&self) -> bool {
-        self.watcher.is_some() && (self.is_followed || !self.services.is_dir())
+        self.watcher.is_some() && (self.followed.is_some() || !self.services.is_dir())
     }
 }
 
@@ -200,6 +218,31 @@ mod tests {
         ] {
             assert_eq!(is_part(services, Path::new(path)), expected, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_takes_the_place_of_the_one_that_was_watched_is_watched() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let services = dir.path().join("services");
+        for name in ["services", "new"] {
+            std::fs::create_dir(dir.path().join(name)).expect("made");
+        }
+        let wake = Arc::new(Notify::new());
+        let mut notices = Notices::new(dir.path(), &services, &wake);
+        assert!(notices.follow());
+        assert!(!notices.follow(), "it is watched already");
+        std::fs::rename(&services, dir.path().join("old")).expect("moved");
+        std::fs::rename(dir.path().join("new"), &services).expect("moved");
+        settle(&wake).await;
+        assert!(notices.follow());
+        std::fs::write(services.join("news"), "").expect("written");
+        let told = tokio::time::timeout(Duration::from_secs(10), wake.notified()).await;
+        assert!(told.is_ok(), "nobody told of what was written there");
+        std::fs::remove_file(services.join("news")).expect("removed");
+        std::fs::remove_dir(&services).expect("removed");
+        assert!(!notices.follow());
+        std::fs::create_dir(&services).expect("made");
+        assert!(notices.follow());
     }
 
     #[tokio::test]

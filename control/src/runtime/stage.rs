@@ -118,10 +118,13 @@ impl Runtime {
         let mut views = self.views();
         let (mut told_ready, mut told_after, mut told_why) = (None, Vec::new(), Vec::new());
         loop {
-            // Absent until the reconciler has seen the version.
+            // It was shown before it is followed.
             let seen = progress(&views.borrow_and_update(), name, version);
             let version = version.to_owned();
             match seen {
+                Some((of, _)) if of.phase == Phase::Starting && self.is_stopped(name) => {
+                    return tell(stages, given_up(version, "it was stopped meanwhile")).await;
+                }
                 Some((of, ready)) if of.phase == Phase::Starting => {
                     let after = self.waits_for(name, &version);
                     if !after.is_empty() {
@@ -154,12 +157,16 @@ impl Runtime {
                     let failed = self.failed(name, version, of.why).await;
                     return tell(stages, failed).await;
                 }
-                None => {}
+                None => return tell(stages, given_up(version, "it was removed meanwhile")).await,
             }
             if stages.is_closed() || views.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    fn is_stopped(&self, name: &str) -> bool {
+        self.kept.of(name).is_ok_and(|wanted| wanted.is_stopped)
     }
 
     /// Why services that are waited for will not come by themselves, for people.
@@ -245,6 +252,15 @@ impl Runtime {
             why,
             lines,
         }
+    }
+}
+
+/// What somebody did not let get on.
+fn given_up(version: String, why: &str) -> Stage {
+    Stage::Failed {
+        version: Some(version),
+        why: why.to_owned(),
+        lines: Vec::new(),
     }
 }
 

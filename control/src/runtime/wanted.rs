@@ -41,6 +41,10 @@ pub struct Version {
     pub phase: Phase,
     /// Since when, microseconds since 1970.
     pub since_us: i64,
+    /// When it began to serve last, or ended well as a job; nothing where it never did, or somebody
+    /// went back from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_us: Option<i64>,
     /// Why it was started last.
     #[serde(default)]
     pub reason: Reason,
@@ -81,7 +85,8 @@ impl Wanted {
     /// wanted: it is shown as down, and goes on with the next deploy.
     pub(super) fn read_all(rows: Vec<(String, String)>) -> BTreeMap<String, Wanted> {
         let read = rows.into_iter().map(|(name, text)| {
-            let wanted = serde_json::from_str(&text).unwrap_or_else(|error| {
+            let read = serde_json::from_str(&text).map(Wanted::with_served);
+            let wanted = read.unwrap_or_else(|error| {
                 tracing::error!(
                     service = name,
                     %error,
@@ -93,6 +98,20 @@ impl Wanted {
             (name, wanted)
         });
         read.collect()
+    }
+
+    /// The row of an earlier Serin does not say who served: those that are over are taken to have.
+    fn with_served(mut self) -> Wanted {
+        let is_earlier = (self.serving()).is_some_and(|serving| serving.served_us.is_none());
+        let latest_us = self.versions.iter().map(|version| version.since_us).max();
+        for version in self.versions.iter_mut().filter(|_| is_earlier) {
+            version.served_us = match version.phase {
+                Phase::Serving => latest_us.map(|latest_us| latest_us + 1),
+                Phase::Draining | Phase::Retired => Some(version.since_us),
+                Phase::Starting | Phase::Failed => None,
+            };
+        }
+        self
     }
 
     /// Wants one instance of each version.
@@ -149,11 +168,39 @@ impl Wanted {
             self.drained = Some(name.to_owned());
         }
         let mut versions = self.versions.iter_mut();
-        if let Some(version) = versions.find(|version| version.name == name) {
-            version.phase = phase;
-            version.since_us = now_us;
-            version.why = why;
+        let Some(version) = versions.find(|version| version.name == name) else {
+            return;
+        };
+        let is_job_done =
+            version.service.is_job && (version.phase, phase) == (Phase::Starting, Phase::Retired);
+        version.phase = phase;
+        version.since_us = now_us;
+        version.why = why;
+        if phase == Phase::Serving || is_job_done {
+            let before_us = version.served_us.replace(now_us);
+            let is_back = version.reason == Reason::Back;
+            // Whoever went back does not want what served since.
+            for other in self.versions.iter_mut().filter(|_| is_back) {
+                if other.name != name && other.served_us > before_us {
+                    other.served_us = None;
+                }
+            }
         }
+    }
+
+    /// The version to go back to: the one that served before. While somebody goes back already, it is
+    /// one further back.
+    pub(super) fn earlier(&self) -> Option<&Version> {
+        let is_back = |one: &&Version| one.phase == Phase::Starting && one.reason == Reason::Back;
+        let back = self.versions.iter().find(is_back);
+        let before_us = back.and_then(|version| version.served_us);
+        let is_over = |one: &&Version| matches!(one.phase, Phase::Retired | Phase::Draining);
+        let over = self.versions.iter().filter(is_over);
+        let served = over.filter_map(|version| Some((version.served_us?, version)));
+        let earlier = served.filter(|(us, _)| before_us.is_none_or(|before_us| *us < before_us));
+        earlier
+            .max_by_key(|(us, _)| *us)
+            .map(|(_, version)| version)
     }
 
     /// Has a version that is kept started again.
@@ -165,6 +212,15 @@ impl Wanted {
         }
     }
 
+    /// Starts the version that served before in the place of all that start; its name.
+    pub(super) fn go_back(&mut self, now_us: i64) -> Option<String> {
+        let earlier = self.earlier()?.name.clone();
+        self.is_stopped = false;
+        self.retire_starting(now_us);
+        self.start(&earlier, Reason::Back, now_us);
+        Some(earlier)
+    }
+
     /// Has no other version take the place of the one that serves.
     pub(super) fn retire_starting(&mut self, now_us: i64) {
         let starting = self.versions.iter_mut();
@@ -174,29 +230,24 @@ impl Wanted {
         }
     }
 
-    /// Forgets the oldest versions that do not run; the hashes that nobody needs any more. One that
-    /// made room may have to serve again.
+    /// Forgets the versions that have not run for the longest; the hashes that nobody needs any more.
+    /// One that made room may have to serve again, and so may the one to go back to.
     pub(super) fn forget_old(&mut self) -> Vec<String> {
         let made_room = self.drained.clone().filter(|_| self.serving().is_none());
         let is_over = |version: &Version| {
             matches!(version.phase, Phase::Retired | Phase::Failed)
                 && made_room.as_ref() != Some(&version.name)
         };
-        let over = self
-            .versions
-            .iter()
-            .filter(|version| is_over(version))
-            .count();
-        let mut to_go = over.saturating_sub(KEPT);
-        let mut gone = Vec::new();
-        self.versions.retain(|version| {
-            let goes = to_go > 0 && is_over(version);
-            if goes {
-                to_go -= 1;
-                gone.push(version.hash.clone());
-            }
-            !goes
-        });
+        let mut over: Vec<&Version> = self.versions.iter().filter(|one| is_over(one)).collect();
+        let to_go = over.len().saturating_sub(KEPT);
+        let earlier = self.earlier().map(|version| &version.name);
+        over.retain(|version| Some(&version.name) != earlier);
+        over.sort_by_key(|version| version.since_us);
+        let to_go = over.into_iter().take(to_go);
+        let to_go: Vec<String> = to_go.map(|version| version.name.clone()).collect();
+        let is_gone = |version: &mut Version| to_go.contains(&version.name);
+        let gone = self.versions.extract_if(.., is_gone);
+        let mut gone: Vec<String> = gone.map(|version| version.hash).collect();
         gone.retain(|hash| self.versions.iter().all(|version| version.hash != *hash));
         gone
     }
@@ -230,6 +281,7 @@ mod tests {
             service: crate::service::read("service.yaml", "cart", yaml).expect("a service"),
             phase,
             since_us,
+            served_us: (phase == Phase::Serving).then_some(since_us),
             reason: Reason::default(),
             why: None,
         }
@@ -270,15 +322,143 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_but_not_who_made_room() {
+    fn those_longest_out_of_use_are_forgotten_but_not_who_made_room() {
         let yaml = "run: x\nport: 8000\n";
         let failed = (2..=6).map(|number| version(&format!("v{number}"), Phase::Failed, 1, yaml));
-        let first = version("v1", Phase::Retired, 1, yaml);
+        let first = version("v1", Phase::Retired, 0, yaml);
         let mut many = wanted([first].into_iter().chain(failed).collect());
         many.drained = Some(String::from("v1"));
         assert_eq!(many.forget_old(), Vec::<String>::new());
         many.versions.push(version("v7", Phase::Serving, 1, yaml));
         assert_eq!(many.forget_old(), ["v1"]);
+    }
+
+    /// Has a version take the place of the one that serves.
+    fn serves(wanted: &mut Wanted, name: &str, now_us: i64) {
+        if let Some(before) = wanted.serving().map(|version| version.name.clone()) {
+            wanted.enter(&before, Phase::Draining, now_us, None);
+        }
+        wanted.enter(name, Phase::Serving, now_us, None);
+        let draining = wanted
+            .versions
+            .iter()
+            .find(|one| one.phase == Phase::Draining);
+        if let Some(before) = draining.map(|version| version.name.clone()) {
+            wanted.enter(&before, Phase::Retired, now_us + 1, None);
+        }
+    }
+
+    fn deployed(wanted: &mut Wanted, name: &str, now_us: i64) {
+        let new = version(name, Phase::Starting, now_us, "run: x\n");
+        wanted.versions.push(new);
+        serves(wanted, name, now_us + 1);
+    }
+
+    fn goes_back(wanted: &mut Wanted, now_us: i64) -> Option<String> {
+        let earlier = wanted.go_back(now_us)?;
+        serves(wanted, &earlier, now_us + 1);
+        Some(earlier)
+    }
+
+    #[test]
+    fn whoever_goes_back_gets_to_what_served_before_and_never_to_what_was_gone_back_from() {
+        let mut cart = wanted(Vec::new());
+        for (name, now_us) in [("v0", 0), ("v1", 10), ("v2", 20)] {
+            deployed(&mut cart, name, now_us);
+        }
+        assert_eq!(goes_back(&mut cart, 30).as_deref(), Some("v1"));
+        deployed(&mut cart, "v3", 40);
+        assert_eq!(
+            goes_back(&mut cart, 50).as_deref(),
+            Some("v1"),
+            "v2 was bad"
+        );
+        assert_eq!(
+            goes_back(&mut cart, 60).as_deref(),
+            Some("v0"),
+            "further back"
+        );
+        assert_eq!(goes_back(&mut cart, 70), None, "not forth again");
+        // Deployed again, it counts again.
+        cart.start("v3", Reason::Asked, 80);
+        serves(&mut cart, "v3", 81);
+        deployed(&mut cart, "v4", 90);
+        assert_eq!(goes_back(&mut cart, 100).as_deref(), Some("v3"));
+    }
+
+    #[test]
+    fn nobody_goes_back_to_what_never_served() {
+        let mut cart = wanted(Vec::new());
+        deployed(&mut cart, "v1", 0);
+        let superseded = version("v2", Phase::Starting, 10, "run: x\n");
+        cart.versions.push(superseded);
+        cart.retire_starting(11);
+        deployed(&mut cart, "v3", 11);
+        assert_eq!(goes_back(&mut cart, 20).as_deref(), Some("v1"));
+    }
+
+    #[test]
+    fn whoever_goes_back_while_another_version_starts_ends_that() {
+        let mut cart = wanted(Vec::new());
+        deployed(&mut cart, "v7", 0);
+        deployed(&mut cart, "v8", 10);
+        let starting = version("v9", Phase::Starting, 20, "run: x\n");
+        cart.versions.push(starting);
+        assert_eq!(cart.go_back(21).as_deref(), Some("v7"));
+        let phase = |name: &str| cart.version(name).expect("there").phase;
+        assert_eq!(phase("v7"), Phase::Starting);
+        assert_eq!(
+            phase("v9"),
+            Phase::Retired,
+            "it would be taken for the newest"
+        );
+    }
+
+    #[test]
+    fn who_goes_back_twice_at_once_goes_further_back() {
+        let mut cart = wanted(Vec::new());
+        for (name, now_us) in [("v1", 0), ("v2", 10), ("v3", 20)] {
+            deployed(&mut cart, name, now_us);
+        }
+        cart.start("v2", Reason::Back, 30);
+        // It made room for one that runs alone.
+        cart.enter("v3", Phase::Draining, 31, None);
+        assert_eq!(cart.earlier().expect("one").name, "v1");
+    }
+
+    #[test]
+    fn the_version_to_go_back_to_is_not_forgotten() {
+        let mut cart = wanted(Vec::new());
+        deployed(&mut cart, "v1", 0);
+        deployed(&mut cart, "v2", 10);
+        for number in 3..8_i64 {
+            deployed(&mut cart, &format!("v{number}"), number * 10);
+            let back = goes_back(&mut cart, number * 10 + 5);
+            assert_eq!(back.as_deref(), Some("v2"));
+        }
+        deployed(&mut cart, "v8", 80);
+        assert_eq!(cart.forget_old(), ["v1", "v3"]);
+        assert_eq!(goes_back(&mut cart, 90).as_deref(), Some("v2"));
+    }
+
+    #[test]
+    fn of_a_row_that_does_not_say_who_served_those_that_are_over_did() {
+        let row = |name, phase, since_us| Version {
+            served_us: None,
+            ..version(name, phase, since_us, "run: x\n")
+        };
+        let earlier = wanted(vec![
+            row("v1", Phase::Retired, 20),
+            row("v2", Phase::Retired, 31),
+            row("v3", Phase::Serving, 30),
+        ]);
+        let text = serde_json::to_string(&earlier).expect("a text");
+        assert!(!text.contains("served_us"), "{text}");
+        let mut read = Wanted::read_all(vec![(String::from("cart"), text)]);
+        let cart = read.get_mut("cart").expect("read");
+        assert_eq!(goes_back(cart, 40).as_deref(), Some("v2"));
+        assert_eq!(goes_back(cart, 50).as_deref(), Some("v1"));
+        assert_eq!(goes_back(cart, 60), None);
     }
 
     #[test]

@@ -21,6 +21,8 @@ const WITHIN_US: i64 = 86_400_000_000;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KpiFile {
     pub(crate) definitions: Vec<Placed>,
+    /// KPIs whose keys do not fit together.
+    pub(crate) unfit: Vec<(String, Place)>,
     pub(crate) rules: Vec<(Spanned<String>, RawRule)>,
 }
 
@@ -144,7 +146,7 @@ pub(crate) enum RawThen {
     Notify,
 }
 
-/// Reads one file; KPIs whose keys do not fit together are left out and told.
+/// Reads one file; KPIs whose keys do not fit together are set apart and told.
 pub(crate) fn read_kpis(
     file: &str,
     text: &str,
@@ -153,6 +155,7 @@ pub(crate) fn read_kpis(
     let raw: RawFile = serin_yaml::read(file, text)?;
     let mut read = KpiFile {
         definitions: Vec::new(),
+        unfit: Vec::new(),
         rules: raw.rules.0,
     };
     for (name, kpi) in raw.kpis.0 {
@@ -168,6 +171,7 @@ pub(crate) fn read_kpis(
                     code::VALUE,
                     message,
                 ));
+                read.unfit.push((name.value, place));
             }
         }
     }

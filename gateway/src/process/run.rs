@@ -1,7 +1,8 @@
 //! The process of the gateway: a listener that it was given, a socket for Serin, and the gateway.
 //!
 //! It serves from the first table on. Serin may go and come back, in another version: what was told
-//! last stays in force meanwhile. Start at [`run`].
+//! last stays in force meanwhile. One that started another program on its listener goes on until that
+//! one serves, and takes its socket back from one that ends before. Start at [`run`].
 
 use std::io;
 use std::net::TcpListener;
@@ -14,7 +15,7 @@ use serin_wire::causes::sentence;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::protocol::{Ask, Hello, Say, line};
 use crate::gateway::{Gateway, OpenError, Options, Parts};
+use crate::serve::ACCEPT_PAUSE;
 use crate::table::Table;
 
 /// Questions that wait: Serin asks one after the other.
@@ -72,7 +74,7 @@ pub async fn run(options: ProcessOptions) -> Result<(), ProcessError> {
     };
     options.listener.set_nonblocking(true).map_err(io)?;
     let listener = tokio::net::TcpListener::from_std(options.listener).map_err(io)?;
-    let control = listen(&options.socket).map_err(io)?;
+    let mut control = listen(&options.socket).map_err(io)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut ticks = tokio::time::interval(STATS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,15 +82,23 @@ pub async fn run(options: ProcessOptions) -> Result<(), ProcessError> {
     let mut connections = JoinSet::new();
     let mut says: Vec<mpsc::Sender<Say>> = Vec::new();
     let mut serving = Serving::new(listener, options.bus, options.gateway);
+    let mut follower: Option<Child> = None;
+    let mut handing_over = JoinSet::new();
     let is_replaced = loop {
         tokio::select! {
-            accepted = control.accept() => {
-                let (stream, _) = accepted.map_err(io)?;
-                let (say, to_say) = mpsc::channel(SAYS_QUEUE);
-                tell(&say, Say::Hello(hello.clone()));
-                connections.spawn(connection(stream, asks.clone(), say.clone(), to_say));
-                says.push(say);
-            }
+            accepted = control.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (say, to_say) = mpsc::channel(SAYS_QUEUE);
+                    tell(&say, Say::Hello(hello.clone()));
+                    connections.spawn(connection(stream, asks.clone(), say.clone(), to_say));
+                    says.push(say);
+                }
+                // Clients have all file descriptors: no reason to leave them.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection of Serin");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
             heard = asked.recv() => match heard {
                 Some((Ask::Table(table), say)) => {
                     let revision = table.revision;
@@ -102,9 +112,20 @@ pub async fn run(options: ProcessOptions) -> Result<(), ProcessError> {
                     tell(&say, Say::Taken { revision });
                 }
                 Some((Ask::Replace { program, bus }, _)) => {
-                    replace(&program, &options.socket, &bus, &heir);
+                    end(follower.take()).await;
+                    follower = replace(&program, &options.socket, &bus, &heir);
+                    // Serin tells us to close then; but it may be killed before.
+                    if handing_over.is_empty() {
+                        handing_over.spawn(serves(options.socket.clone(), hello.clone()));
+                    }
                 }
-                Some((Ask::Close { is_replaced }, _)) => break is_replaced,
+                Some((Ask::Close { is_replaced }, _)) => {
+                    if !is_replaced {
+                        // It would have the address when another one is started there.
+                        end(follower.take()).await;
+                    }
+                    break is_replaced;
+                }
                 None => break false,
             },
             _ = ticks.tick() => {
@@ -116,6 +137,14 @@ pub async fn run(options: ProcessOptions) -> Result<(), ProcessError> {
                 }
                 while connections.try_join_next().is_some() {}
             }
+            () = ended(&mut follower) => {
+                follower = None;
+                // Nobody would find us by the socket of one that is gone.
+                if UnixStream::connect(&options.socket).await.is_err() {
+                    control = listen(&options.socket).map_err(io)?;
+                }
+            }
+            Some(_) = handing_over.join_next() => break true,
             _ = terminate.recv() => break false,
         }
     };
@@ -177,7 +206,7 @@ impl Serving {
 }
 
 /// Opens the socket; one of a process before us is put aside in one step.
-fn listen(socket: &Path) -> io::Result<UnixListener> {
+pub(super) fn listen(socket: &Path) -> io::Result<UnixListener> {
     let aside = socket.with_extension("new");
     if let Err(error) = std::fs::remove_file(&aside)
         && error.kind() != io::ErrorKind::NotFound
@@ -190,14 +219,55 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
 }
 
 /// Starts another program on our listener; Serin finds out whether it works.
-fn replace(program: &Path, socket: &Path, bus: &str, listener: &TcpListener) {
+fn replace(program: &Path, socket: &Path, bus: &str, listener: &TcpListener) -> Option<Child> {
     let started = listener
         .try_clone()
         .and_then(|listener| command(program, socket, bus, listener).spawn());
     match started {
-        // Buried by tokio, as long as we are there.
-        Ok(child) => tracing::info!(pid = child.id(), "started the gateway that follows"),
-        Err(error) => tracing::error!(%error, program = %program.display(), "cannot start it"),
+        Ok(child) => {
+            tracing::info!(pid = child.id(), "started the gateway that follows");
+            Some(child)
+        }
+        Err(error) => {
+            tracing::error!(%error, program = %program.display(), "cannot start it");
+            None
+        }
+    }
+}
+
+/// Returns once the gateway that follows has ended; never where there is none.
+async fn ended(follower: &mut Option<Child>) {
+    match follower {
+        // An error would mean that it was buried already.
+        Some(child) => drop(child.wait().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends a gateway that was to follow and does not serve.
+async fn end(follower: Option<Child>) {
+    if let Some(mut child) = follower
+        && let Err(error) = child.kill().await
+    {
+        tracing::error!(%error, "the gateway that was to follow cannot be killed");
+    }
+}
+
+/// Returns once another process than ours has the socket and serves: it says then what it counts, to
+/// whoever listens.
+async fn serves(socket: PathBuf, own: Hello) {
+    loop {
+        if let Ok(stream) = UnixStream::connect(&socket).await {
+            let mut lines = BufReader::new(stream).lines();
+            let mut says = async || lines.next_line().await.ok().flatten();
+            let hello = says().await;
+            let hello = hello.and_then(|hello| serde_json::from_str(&hello).ok());
+            let is_other = matches!(hello, Some(Say::Hello(hello)) if hello != own);
+            if is_other && says().await.is_some() {
+                return;
+            }
+        }
+        tokio::time::sleep(STATS_EVERY).await;
     }
 }
 
@@ -251,5 +321,136 @@ async fn connection(
 fn tell(say: &mpsc::Sender<Say>, what: Say) {
     if let Err(error) = say.try_send(what) {
         tracing::debug!(%error, "Serin does not listen");
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::counts::GatewayStats;
+    use crate::process::link::Link;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    struct Running {
+        folder: tempfile::TempDir,
+        socket: PathBuf,
+        link: Link,
+        running: tokio::task::JoinHandle<Result<(), ProcessError>>,
+    }
+
+    /// A process that serves nobody yet.
+    async fn running() -> Running {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("gateway.sock");
+        let running = tokio::spawn(run(ProcessOptions {
+            listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
+            socket: socket.clone(),
+            bus: String::new(),
+            build: "old".into(),
+            gateway: Options::new("v1", || 0, || [0; 32]),
+        }));
+        let link = found(&socket).await;
+        Running {
+            folder,
+            socket,
+            link,
+            running,
+        }
+    }
+
+    /// A script as a program. Another process writes it: what a child of ours has open for writing for a
+    /// moment, because it was forked just then, cannot be run.
+    pub(in crate::process) fn program(folder: &Path, script: &str) -> PathBuf {
+        let (text, program) = (folder.join("script"), folder.join("program"));
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("written");
+        let mut install = std::process::Command::new("install");
+        let installed = install.args(["-m", "700"]).args([&text, &program]).status();
+        assert!(installed.expect("run").success());
+        program
+    }
+
+    /// The process that has the socket, once there is one.
+    async fn found(socket: &Path) -> Link {
+        let finding = async {
+            loop {
+                match Link::connect(socket).await {
+                    Ok(link) => return link,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, finding).await;
+        found.expect("in time")
+    }
+
+    impl Running {
+        /// Asks for another program, a script.
+        async fn replace(&mut self, script: &str) {
+            let program = program(self.folder.path(), script);
+            let bus = String::new();
+            let asked = self.link.ask(&Ask::Replace { program, bus }).await;
+            asked.expect("it listens");
+        }
+
+        async fn is_over(&mut self) {
+            let ended = tokio::time::timeout(PATIENCE, &mut self.running).await;
+            let ended = ended.expect("in time").expect("no panic");
+            ended.expect("it ends well");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_followed_ends_once_the_next_one_serves_though_nobody_says_so() {
+        let mut process = running().await;
+        process.replace("").await;
+        let next = listen(&process.socket).expect("another one opens its socket");
+        let (mut stream, _) = next.accept().await.expect("it is looked at");
+        let hello = Hello {
+            build: "new".into(),
+            ..process.link.hello.clone()
+        };
+        let says = line(&Say::Hello(hello));
+        stream.write_all(&says).await.expect("heard");
+        assert!(!process.running.is_finished(), "the next one has no table");
+        let says = line(&Say::Stats(GatewayStats::default()));
+        stream.write_all(&says).await.expect("heard");
+        process.is_over().await;
+        assert!(process.socket.exists(), "it is the next one's");
+    }
+
+    #[tokio::test]
+    async fn one_that_was_to_follow_and_ends_gives_the_socket_back() {
+        let mut process = running().await;
+        let gate = process.folder.path().join("gate");
+        let waits = format!("until [ -e {} ]; do sleep 0.01; done", gate.display());
+        process.replace(&waits).await;
+        drop(listen(&process.socket).expect("it opens its socket"));
+        assert!(UnixStream::connect(&process.socket).await.is_err());
+        std::fs::write(gate, "").expect("written");
+        let again = found(&process.socket).await;
+        assert_eq!(again.hello, process.link.hello);
+        again.close(false).await;
+        process.is_over().await;
+    }
+
+    #[tokio::test]
+    async fn one_that_is_closed_takes_along_who_was_to_follow() {
+        let mut process = running().await;
+        let address = process.link.hello.address;
+        let begun = process.folder.path().join("begun");
+        let begins = format!("touch {}; exec sleep 60", begun.display());
+        process.replace(&begins).await;
+        let beginning = async {
+            while !begun.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let begun = tokio::time::timeout(PATIENCE, beginning).await;
+        begun.expect("it begins");
+        let asked = process.link.ask(&Ask::Close { is_replaced: false }).await;
+        asked.expect("it listens");
+        process.is_over().await;
+        TcpListener::bind(address).expect("nobody has the address");
     }
 }

@@ -193,18 +193,41 @@ impl Keeper {
             program: self.options.program.clone(),
             source,
         })?;
-        let ended = async { child.wait().await };
-        let link = tokio::select! {
-            link = tokio::time::timeout(OPEN_WITHIN, self.connect()) => {
-                link.map_err(|_| SupervisorError::Nobody(self.socket.clone()))?
-            }
-            status = ended => {
+        let opened = tokio::select! {
+            link = tokio::time::timeout(OPEN_WITHIN, self.connect()) => link,
+            status = child.wait() => {
                 return Err(status.map_or(SupervisorError::Silent, SupervisorError::Ended));
             }
+        };
+        let Ok(link) = opened else {
+            // It would open when another one has been started on the same listener.
+            if let Err(error) = child.kill().await {
+                tracing::error!(%error, "a gateway that does not open cannot be killed");
+            }
+            return Err(SupervisorError::Nobody(self.socket.clone()));
         };
         // Our child until it ends; nobody else would bury it.
         tokio::spawn(async move { child.wait().await });
         Ok(link)
+    }
+
+    /// Starts the process again; one that was replaced by what ended serves still, and starts it.
+    async fn start_again(&mut self) -> Result<Link, SupervisorError> {
+        match self.old.take() {
+            Some(old) => self.adopt(old).await,
+            None => self.start().await,
+        }
+    }
+
+    /// Lets every process finish its requests.
+    async fn end(mut self, link: Option<Link>) {
+        // Nobody may come in by it any more.
+        self.listener = None;
+        self.close_old();
+        if let Some(link) = link {
+            link.close(false).await;
+        }
+        while self.closing.join_next().await.is_some() {}
     }
 
     async fn run(mut self, mut link: Link, mut stopped: watch::Receiver<bool>) {
@@ -215,13 +238,7 @@ impl Keeper {
             let is_gone = tokio::select! {
                 is_gone = self.follow(&mut link) => is_gone,
                 // An error would mean that the supervisor was dropped, and this task with it.
-                _ = stopped.changed() => {
-                    // Nobody may come in by it any more.
-                    self.listener = None;
-                    link.close(false).await;
-                    while self.closing.join_next().await.is_some() {}
-                    return;
-                }
+                _ = stopped.changed() => return self.end(Some(link)).await,
             };
             tracing::warn!(is_gone, "the gateway does not serve; starting it again");
             if !is_gone {
@@ -233,10 +250,10 @@ impl Keeper {
             link = loop {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    _ = stopped.changed() => return,
+                    _ = stopped.changed() => return self.end(None).await,
                 }
                 pause = (pause * 2).min(RESTART_PAUSE[1]);
-                match self.start().await {
+                match self.start_again().await {
                     Ok(link) => break link,
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
@@ -295,9 +312,185 @@ impl Keeper {
 
     fn taken(&mut self, revision: u64) {
         self.told.send_modify(|state| state.taken = revision);
+        self.close_old();
+    }
+
+    /// Ends the process that was replaced.
+    fn close_old(&mut self) {
         if let Some(old) = self.old.take() {
             // Beside the rest: its requests may take their time.
             self.closing.spawn(old.close(true));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{UnixListener, UnixStream};
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+    use crate::process::protocol::{Hello, line};
+    use crate::process::run::listen;
+    use crate::process::run::tests::program;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Who keeps a gateway of the build "new", and what goes with it: its folder and its tables.
+    fn keeper(program: PathBuf) -> (Keeper, (tempfile::TempDir, watch::Sender<Arc<Table>>)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let table = Table {
+            revision: 1,
+            ..Table::default()
+        };
+        let (told, tables) = watch::channel(Arc::new(table));
+        let keeper = Keeper {
+            socket: folder.path().join("gateway.sock"),
+            address: listener.local_addr().expect("bound"),
+            listener: Some(listener),
+            options: SupervisorOptions {
+                program,
+                build: "new".into(),
+                bus: String::new(),
+            },
+            tables,
+            told: watch::Sender::default(),
+            old: None,
+            closing: JoinSet::new(),
+        };
+        (keeper, (folder, told))
+    }
+
+    /// What stands for a process, as far as Serin sees it.
+    struct Stand {
+        stream: BufReader<UnixStream>,
+        _socket: AbortOnDropHandle<()>,
+    }
+
+    impl Stand {
+        /// Opens the socket and says who it is to each one who connects; it hears the first.
+        async fn open(socket: PathBuf, address: SocketAddr, build: &str) -> Stand {
+            let listener = listen(&socket).expect("a socket");
+            let hello = line(&Say::Hello(Hello {
+                build: build.into(),
+                address,
+                bus: String::new(),
+            }));
+            let first = tokio::time::timeout(PATIENCE, greeted(&listener, &hello)).await;
+            let greeting = async move {
+                loop {
+                    drop(greeted(&listener, &hello).await);
+                }
+            };
+            Stand {
+                stream: BufReader::new(first.expect("in time")),
+                _socket: AbortOnDropHandle::new(tokio::spawn(greeting)),
+            }
+        }
+
+        async fn say(&mut self, say: &Say) {
+            let said = self.stream.write_all(&line(say)).await;
+            said.expect("heard");
+        }
+
+        /// What it is asked next.
+        async fn asked(&mut self) -> Ask {
+            let mut text = String::new();
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut text)).await;
+            read.expect("in time").expect("a line");
+            serde_json::from_str(&text).expect("a question")
+        }
+    }
+
+    /// The next one who connects, told who it is that listens.
+    async fn greeted(listener: &UnixListener, hello: &[u8]) -> UnixStream {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.write_all(hello).await.expect("heard");
+        stream
+    }
+
+    /// A process of an older build that has been asked for the one that follows, and that one.
+    async fn replaced(keeper: &mut Keeper) -> (Stand, Stand, Link) {
+        let (socket, address) = (keeper.socket.clone(), keeper.address);
+        let opening = Stand::open(socket.clone(), address, "old");
+        let finding = async {
+            loop {
+                match Link::connect(&socket).await {
+                    Ok(link) => return link,
+                    Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+                }
+            }
+        };
+        let (mut old, left) = tokio::join!(opening, finding);
+        let (link, next) = tokio::join!(keeper.adopt(left), async {
+            assert!(matches!(old.asked().await, Ask::Replace { .. }));
+            Stand::open(socket.clone(), address, "new").await
+        });
+        (old, next, link.expect("it answers"))
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_open_is_ended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut keeper, _beside) = keeper(program(folder.path(), "exec sleep 60"));
+        let failed = keeper.start().await.expect_err("it does not open");
+        assert!(matches!(failed, SupervisorError::Nobody(_)), "{failed}");
+        keeper.listener = None;
+        TcpListener::bind(keeper.address).expect("nobody has the address");
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_before_it_serves_is_started_again_by_the_one_it_replaces() {
+        let (mut keeper, _beside) = keeper(PathBuf::new());
+        let (socket, address) = (keeper.socket.clone(), keeper.address);
+        // The old one has the address, so that nobody else can be started there.
+        let _listener = keeper.listener.take();
+        let (mut old, mut next, link) = replaced(&mut keeper).await;
+        let (mut state, (stop, stopped)) = (keeper.told.subscribe(), watch::channel(false));
+        let running = tokio::spawn(keeper.run(link, stopped));
+        assert!(matches!(next.asked().await, Ask::Table(_)));
+        drop(next);
+        assert!(matches!(old.asked().await, Ask::Replace { .. }));
+        let mut next = Stand::open(socket, address, "new").await;
+        assert!(matches!(next.asked().await, Ask::Table(_)));
+        next.say(&Say::Taken { revision: 1 }).await;
+        assert!(matches!(
+            old.asked().await,
+            Ask::Close { is_replaced: true }
+        ));
+        drop(old);
+        let taken = state.wait_for(|state| (state.taken, state.restarts) == (1, 1));
+        let taken = tokio::time::timeout(PATIENCE, taken).await;
+        taken.expect("in time").expect("it goes on");
+        stop.send_replace(true);
+        assert!(matches!(
+            next.asked().await,
+            Ask::Close { is_replaced: false }
+        ));
+        drop(next);
+        running.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn the_end_in_the_midst_of_an_upgrade_is_that_of_both() {
+        let (mut keeper, _beside) = keeper(PathBuf::new());
+        let _listener = keeper.listener.take();
+        let (mut old, mut next, link) = replaced(&mut keeper).await;
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(keeper.run(link, stopped));
+        assert!(matches!(next.asked().await, Ask::Table(_)));
+        stop.send_replace(true);
+        assert!(matches!(
+            next.asked().await,
+            Ask::Close { is_replaced: false }
+        ));
+        assert!(matches!(
+            old.asked().await,
+            Ask::Close { is_replaced: true }
+        ));
+        drop((old, next));
+        running.await.expect("no panic");
     }
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::kit::{ALL_V1, Fixture, One, service, until};
+use crate::kit::{ALL_V1, Fixture, One, PATIENCE, service, until};
 use crate::life::Load;
 
 type Page = Response<BoxBody<Bytes, Infallible>>;
@@ -247,11 +247,8 @@ async fn shouts(stream: TcpStream, connections: Arc<AtomicU64>) {
     }
 }
 
-#[tokio::test]
-async fn a_websocket_goes_through() {
-    let fixture = Fixture::new().await;
-    let one = One::on_port("chat", "v1", 1, shouts).await;
-    fixture.tell([service("chat", &ALL_V1, &[&one])]).await;
+/// A client whose connection has become a tunnel.
+async fn tunnel(fixture: &Fixture) -> BufReader<TcpStream> {
     let mut client = BufReader::new(
         TcpStream::connect(fixture.address)
             .await
@@ -270,6 +267,15 @@ async fn a_websocket_goes_through() {
     }
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     assert!(answer.contains("sec-websocket-accept: ok"), "{answer}");
+    client
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through() {
+    let fixture = Fixture::new().await;
+    let one = One::on_port("chat", "v1", 1, shouts).await;
+    fixture.tell([service("chat", &ALL_V1, &[&one])]).await;
+    let mut client = tunnel(&fixture).await;
     for word in ["hello\n", "and again\n"] {
         client
             .get_mut()
@@ -289,6 +295,30 @@ async fn a_websocket_goes_through() {
         .expect("it ends")
         .expect("read");
     assert_eq!(closing.await.expect("no panic"), 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_has_a_place_until_it_ends() {
+    let fixture = Fixture::with(|options| options.connections_max = 1).await;
+    let chat = One::on_port("chat", "v1", 1, shouts).await;
+    let shop = One::on_port("shop", "v1", 1, program).await;
+    let chat = service("chat", &ALL_V1, &[&chat]);
+    fixture
+        .tell([chat, service("shop", &ALL_V1, &[&shop])])
+        .await;
+    let client = tunnel(&fixture).await;
+    until("its connection is a tunnel", async || {
+        let stats = fixture.gateway.stats();
+        (stats.connections, stats.tunnels) == (0, 1)
+    })
+    .await;
+    let mut waiting = tokio::spawn(fixture.http.get(fixture.at("/shop/list")).send());
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(waited.is_err(), "there is no other place");
+    drop(client);
+    let answered = tokio::time::timeout(PATIENCE, waiting).await;
+    let answered = answered.expect("it is its turn").expect("no panic");
+    assert_eq!(answered.expect("answered").status(), 200);
 }
 
 /// Reads one request and closes without an answer, except that `/well` and probes are answered.

@@ -50,6 +50,22 @@ fn floods_the_bus(asked: Asked) -> BoxFuture<'static, ()> {
     })
 }
 
+/// More than sockets take of which nobody reads, in one message.
+const PAGE_PIECES: usize = 112;
+const PAGE_BYTES: usize = PAGE_PIECES * PIECE.len();
+
+/// Answers with one large page, of which more is to come where it is asked for.
+fn has_a_large_page(asked: Asked) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let head = [(call::WEB_STATUS, "200"), (call::WEB_MORE, "1")];
+        let head = match asked.target().as_str() {
+            "/more" => &head[..],
+            _ => &head[..1],
+        };
+        asked.send(head, PIECE.repeat(PAGE_PIECES)).await;
+    })
+}
+
 /// Takes nothing of a request but its head.
 async fn takes_nothing(stream: TcpStream, _: Arc<AtomicU64>) {
     let _held = asked(stream).await;
@@ -102,6 +118,58 @@ async fn a_visitor_who_stops_reading_gives_its_place_back() {
         drop(stopped);
     }
     assert_eq!(fixture.gateway.stats().abandoned_total, 2);
+}
+
+#[tokio::test]
+async fn what_a_visitor_has_not_taken_is_held_until_it_is_cut_off() {
+    let fixture = fixture(1_000 * MS).await;
+    let one = fixture.on_bus("cart", "v1", 1, has_a_large_page).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    for path in ["/cart", "/cart/more"] {
+        let stopped = visitor(&fixture, path).await;
+        assert_eq!(fixture.gateway.stats().held_bytes, PAGE_BYTES as u64);
+        until("it is cut off", async || {
+            let stats = fixture.gateway.stats();
+            (stats.requests, stats.held_bytes) == (0, 0)
+        })
+        .await;
+        drop(stopped);
+    }
+}
+
+#[tokio::test]
+async fn where_no_room_is_left_what_has_run_is_told_from_what_has_not() {
+    let fixture = Fixture::with(|options| {
+        options.taken_within = 1_000 * MS;
+        options.held_bytes_max = PAGE_BYTES;
+    });
+    let fixture = fixture.await;
+    let one = fixture.on_bus("cart", "v1", 1, has_a_large_page).await;
+    fixture.tell([service("cart", &ALL_V1, &[&one])]).await;
+    let stopped = visitor(&fixture, "/cart").await;
+    let post = || fixture.http.post(fixture.at("/cart")).body("x").send();
+    let refused = post().await.expect("answered at once");
+    assert_eq!(refused.status(), 503);
+    assert!(
+        refused.headers().contains_key("retry-after"),
+        "it did not run"
+    );
+    assert_eq!(one.asked(), 1);
+    until("the page is given up", async || {
+        fixture.gateway.stats().held_bytes == 0
+    })
+    .await;
+    drop(stopped);
+    // Its one byte leaves too little for the page: the answer is lost, by no fault of the instance.
+    let lost = post().await.expect("answered");
+    assert_eq!((lost.status().as_u16(), one.asked()), (502, 2));
+    assert!(!lost.headers().contains_key("retry-after"), "it has run");
+    let told = lost.text().await.expect("text");
+    assert!(told.contains("SER-GATE-011"), "{told}");
+    let stats = fixture.gateway.stats();
+    assert_eq!((stats.instances_down, stats.cut_answers_total), (0, 1));
+    let page = fixture.get("/cart").await.bytes().await;
+    assert_eq!(page.expect("it fits").len(), PAGE_BYTES);
 }
 
 #[tokio::test]

@@ -401,4 +401,19 @@ mod tests {
         std::fs::write(&path, [7; 9000]).unwrap();
         assert!(Catalogue::open(&path, "/data/", 0).is_err());
     }
+
+    #[test]
+    fn all_free_pages_are_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.sqlite");
+        let mut catalogue = Catalogue::open(&path, "/data/", 0).unwrap();
+        let before = catalogue.size().unwrap().1;
+        let fill = "CREATE TABLE filled AS WITH RECURSIVE n(i) AS \
+                    (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) \
+                    SELECT zeroblob(4000) AS x FROM n; DROP TABLE filled";
+        catalogue.connection.execute_batch(fill).unwrap();
+        assert!(catalogue.size().unwrap().1 > before + 8_000_000);
+        catalogue.give_back_pages().unwrap();
+        assert!(catalogue.size().unwrap().1 < before + 100_000);
+    }
 }

@@ -112,7 +112,12 @@ impl Catalogue {
             .query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
         // A megabyte of free pages is worth less than the writing.
         if free > 256 {
-            self.connection.execute_batch("PRAGMA incremental_vacuum")?;
+            // A step of it gives back one page.
+            let mut vacuum = self.connection.prepare("PRAGMA incremental_vacuum")?;
+            let mut pages = vacuum.query([])?;
+            while pages.next()?.is_some() {}
+            drop(pages);
+            drop(vacuum);
             self.connection
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }

@@ -379,7 +379,13 @@ impl Evaluation<'_> {
         let cells = found.and_then(|found| found.cells.get(key));
         let last = cells.and_then(|cells| cells.range(over.from..over.to).next_back());
         last.map_or_else(Value::default, |(_, cell)| Value {
-            value: cell.leaves.first().copied().flatten(),
+            // Levels may be finite where their sum is not.
+            value: cell
+                .leaves
+                .first()
+                .copied()
+                .flatten()
+                .filter(|level| level.is_finite()),
             parts: None,
             rows: cell.rows,
         })

@@ -30,14 +30,22 @@ fn catalog() -> Catalog {
         of: of.to_owned(),
         since,
     };
-    let gauge = |measure, across| Kind::Gauge {
+    let gauge_of = |value: &str, measure, across| Kind::Gauge {
         event: "beats".to_owned(),
-        value: "in_flight".to_owned(),
+        value: value.to_owned(),
         filter: None,
         measure,
         across,
         hold_us: 2 * MINUTE,
     };
+    let gauge = |measure, across| gauge_of("in_flight", measure, across);
+    let funnel = |steps: &[&str], within_us| Kind::Funnel {
+        steps: steps.iter().map(|event| step(event)).collect(),
+        entity: "user".to_owned(),
+        within_us,
+    };
+    let quotient = "(in_flight - 1) / (in_flight - 1)";
+    let (cart, paid) = ("cart.add", "order.paid");
     kpi::compile(vec![
         Definition {
             by: vec!["service".to_owned()],
@@ -67,13 +75,20 @@ fn catalog() -> Catalog {
         other("flight", gauge(GaugeMeasure::Last, Across::Sum)),
         other("flight_mean", gauge(GaugeMeasure::Mean, Across::Max)),
         other(
-            "funnel",
-            Kind::Funnel {
-                steps: vec![step("cart.add"), step("order.paid")],
-                entity: "user".to_owned(),
-                within_us: 5 * MINUTE,
-            },
+            "shares",
+            gauge_of(quotient, GaugeMeasure::Last, Across::Sum),
         ),
+        other(
+            "huge",
+            gauge_of(
+                "1e308 * (in_flight / in_flight)",
+                GaugeMeasure::Last,
+                Across::Sum,
+            ),
+        ),
+        other("funnel", funnel(&[cart, paid], 5 * MINUTE)),
+        other("again", funnel(&[paid, paid], 90 * MINUTE)),
+        other("cart_again", funnel(&[cart, paid, paid], 90 * MINUTE)),
     ])
     .unwrap()
 }
@@ -264,23 +279,48 @@ async fn levels_hold_for_a_while() {
     );
 }
 
+/// i2's share is 0 / 0 all the time: it tells nothing, and takes nothing from i1's.
+#[tokio::test]
+async fn a_level_that_is_no_number_spoils_no_others() {
+    let mut request = hourly();
+    (request.range, request.step_us) = (range(0, 4), Some(MINUTE));
+    assert_eq!(
+        points(ask("shares", request.clone()).await),
+        [Some(1.0), Some(1.0), Some(1.0), None]
+    );
+    // Twice 1e308 is more than a number can be.
+    assert_eq!(
+        points(ask("huge", request).await),
+        [None, None, Some(1e308), None]
+    );
+}
+
+/// How many reached each step, over the whole range.
+async fn reached(name: &str) -> (KpiAnswer, Vec<Option<f64>>) {
+    let mut request = hourly();
+    request.step_us = None;
+    let answer = ask(name, request).await;
+    let series = answer.series.iter();
+    let reached = series.map(|s| s.parts.clone().unwrap()[0].0).collect();
+    (answer, reached)
+}
+
+/// ann paid twice within the time, at 00:00 and 01:00.
+#[tokio::test]
+async fn one_event_is_never_two_steps_of_a_try() {
+    let (_, again) = reached("again").await;
+    assert_eq!(again, [Some(3.0), Some(1.0)]);
+    // The first time ann paid in the very moment of the cart.
+    let (_, cart_again) = reached("cart_again").await;
+    assert_eq!(cart_again, [Some(4.0), Some(3.0), Some(1.0)]);
+}
+
 #[tokio::test]
 async fn funnels_count_who_went_on() {
-    let answer = ask(
-        "funnel",
-        KpiRequest {
-            step_us: None,
-            ..hourly()
-        },
-    )
-    .await;
-    let parts: Vec<_> = answer
-        .series
-        .iter()
-        .map(|s| s.parts.clone().unwrap()[0])
-        .collect();
+    let (answer, reached) = reached("funnel").await;
     // ann, bob, eve and joe began; ann, bob and eve paid within five minutes.
-    assert_eq!(parts, [(Some(4.0), Some(4.0)), (Some(3.0), Some(4.0))]);
+    assert_eq!(reached, [Some(4.0), Some(3.0)]);
+    assert_eq!(answer.series[1].parts, Some(vec![(Some(3.0), Some(4.0))]));
     assert_eq!(
         answer.series[1].by,
         [("step".to_owned(), Some("2 order.paid".to_owned()))]

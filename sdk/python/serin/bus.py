@@ -147,6 +147,9 @@ class Bus:
         """Hands a message over; raises :class:`Away`, or nats-py's ``MaxPayloadError``."""
         if not self.is_connected:
             raise Away
+        if len(payload) + _header_bytes(headers) > self._client.max_payload:
+            # nats-py looks at the payload alone; the server counts both and ends the connection.
+            raise nats_errors.MaxPayloadError
         try:
             await self._client.publish(subject, payload, reply, headers)
         except (nats_errors.ConnectionClosedError, nats_errors.OutboundBufferLimitError) as error:
@@ -246,6 +249,13 @@ class Bus:
         said = f"{type(error).__name__}: {error}"
         if self._trouble.is_news(said, clock.monotonic()) and not self._is_ending:
             _log.warning("the bus: %s", said)
+
+
+def _header_bytes(headers: Any) -> int:
+    """What headers take on the way: "NATS/1.0", then "name: value", each with a line break."""
+    if headers is None:
+        return 0
+    return 12 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
 
 
 def _user(url: str) -> Optional[str]:

@@ -136,17 +136,14 @@ async def _stage(
         for enhancer in stage.enhancers
     ]
     try:
-        await asyncio.wait(asked, timeout=stage.timeout)
+        # Each ends by its own time, and is told as late then; cancelled before that, it would not be.
+        await asyncio.wait(asked)
     finally:
         for task in asked:
             task.cancel()
     # Merged in the order of the stage, so that whoever answers first changes nothing.
-    for enhancer, task in zip(stage.enhancers, asked):
-        name = enhancer.rstrip("?")
-        if task.done() and not task.cancelled():
-            hop, additions = task.result()
-        else:
-            hop, additions = _late(number, name, stage.timeout), {}
+    for task in asked:
+        hop, additions = task.result()
         done.data = _take(done.data, additions, hop)
         done.hops.append(hop)
     _check_required(chain, number, stage, done.hops)
@@ -196,11 +193,3 @@ async def _ask(
         hop.fail(bounds.FAILED, wire.CODE_FAILED, why)
         return hop, {}
     return hop, reply.data
-
-
-def _late(stage: int, enhancer: str, timeout_s: float) -> Hop:
-    waited_ms = int(timeout_s * 1000)
-    hop = Hop(stage, enhancer, bounds.LATE, total_us=waited_ms * 1000)
-    error = f"no answer within the {waited_ms} ms of the stage"
-    hop.fail(bounds.LATE, wire.CODE_TIMEOUT, error)
-    return hop

@@ -5,9 +5,11 @@ The words that never wait are in :class:`Emits`, which the synchronous face shar
 
 from __future__ import annotations
 
+import _thread
 import logging
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Type
@@ -93,9 +95,25 @@ class Emits:
         To be called in the main thread; :meth:`Service.run` does it by itself.
         """
 
+        is_begun = False
+        drained = threading.Event()
+
+        def drain(main: int) -> None:
+            try:
+                self.core.drain(deadline)
+            finally:
+                drained.set()
+                # Ends the main thread's waiting, whatever it waits for.
+                signal.pthread_kill(main, signal.SIGTERM)
+
         def end(_number: int, _frame: Any) -> None:
-            self.core.drain(deadline)
-            sys.exit(128 + signal.SIGTERM)
+            # The main thread may hold any lock now, of ours and of `threading`: none is taken here.
+            nonlocal is_begun
+            if drained.is_set():
+                sys.exit(128 + signal.SIGTERM)
+            if not is_begun:
+                is_begun = True
+                _thread.start_new_thread(drain, (_thread.get_ident(),))
 
         signal.signal(signal.SIGTERM, end)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Callable
 
 from . import clock
+from .threads import in_thread
 
 Task = Callable[[], Any]
 _log = logging.getLogger(__name__)
@@ -25,22 +27,30 @@ class Periodic:
     async def run(self, ended: asyncio.Event) -> None:
         """Runs it until the service ends. A run that takes long makes the next one late, and none runs
         beside it; what one raises is logged, and the next comes all the same."""
+        # The loop joins its own threads when it ends: there one that hangs would keep the process.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="serin-task")
         due = clock.monotonic() + self.seconds
-        while not await _is_set(ended, due - clock.monotonic()):
-            try:
-                await self._once()
-            except Exception:  # noqa: BLE001, whatever a task raises
-                _log.exception("the task %s failed", getattr(self.task, "__name__", self.task))
-            due = max(due + self.seconds, clock.monotonic())
+        try:
+            while not await _is_set(ended, due - clock.monotonic()):
+                try:
+                    await self._once(thread)
+                except Exception:  # noqa: BLE001, whatever a task raises
+                    _log.exception("the task %s failed", getattr(self.task, "__name__", self.task))
+                due = max(due + self.seconds, clock.monotonic())
+        finally:
+            thread.shutdown(wait=False)
 
-    async def _once(self) -> None:
+    async def _once(self, thread: Executor) -> None:
         if asyncio.iscoroutinefunction(self.task):
             await self.task()
         else:
-            await asyncio.get_running_loop().run_in_executor(None, self.task)
+            await in_thread(thread, self.task)
 
 
 async def _is_set(event: asyncio.Event, within_s: float) -> bool:
+    if event.is_set():
+        # Where no time is left, the waiting below does not look.
+        return True
     try:
         await asyncio.wait_for(event.wait(), within_s)
     except asyncio.TimeoutError:

@@ -18,7 +18,7 @@ from .encode import to_json
 from .errors import CallError
 from .flow import Flow
 from .link import Link
-from .web import Response, to_bytes
+from .web import Response, chunks_of, to_bytes
 from .wire import call as wire
 
 Pairs = List[Tuple[str, str]]
@@ -48,16 +48,18 @@ class Answer:
     @staticmethod
     def value(value: Any) -> Answer:
         """What a handler returned: bytes as they are, anything else as JSON."""
-        if isinstance(value, bytes):
-            return Answer(200, value, [(wire.CONTENT_TYPE, wire.BYTES)])
-        return Answer(200, b"" if value is None else to_json(value))
+        return Answer(200, *_encoded(value))
 
     @staticmethod
     def error(error: CallError) -> Answer:
-        """An error with its code and message."""
+        """An error with its code and message; without its body where that has no JSON."""
         headers = [(wire.ERROR, error.message), (wire.ERROR_CODE, str(error.code))]
-        body = b"" if error.body is None else to_json(error.body)
-        return Answer(error.code, body, headers, error.message)
+        try:
+            body, kind = _encoded(error.body)
+        except Exception as cause:  # noqa: BLE001, the service's own objects may raise anything
+            _log.warning("left out what more an error says: %s", cause)
+            body, kind = b"", []
+        return Answer(error.code, body, headers + kind, error.message)
 
     @staticmethod
     def unrun(code: int, message: str) -> Answer:
@@ -72,6 +74,13 @@ class Answer:
         response = response.rendered()
         message = "" if response.status < 400 else f"answered {response.status}"
         return Answer(response.status, message=message, response=response)
+
+
+def _encoded(value: Any) -> Tuple[bytes, Pairs]:
+    """A body, and the headers that say what it is."""
+    if isinstance(value, bytes):
+        return value, [(wire.CONTENT_TYPE, wire.BYTES)]
+    return b"" if value is None else to_json(value), []
 
 
 async def send_web(
@@ -117,9 +126,13 @@ async def _send_stream(
     head = headers + response.head()
     try:
         async for piece in _pieces(response.body, threads, flow):
-            more = Repeated(head + [(wire.WEB_MORE, "1")])
-            await link.bus.publish(reply, to_bytes(piece), flow.subject, more)
-            head = []
+            for number, chunk in enumerate(chunks_of(to_bytes(piece))):
+                # For the first one it was asked before the iterator was.
+                if number and not await flow.may_send():
+                    return
+                more = Repeated(head + [(wire.WEB_MORE, "1")])
+                await link.bus.publish(reply, chunk, flow.subject, more)
+                head = []
             if link.bus.pending_bytes > PENDING_BYTES_MAX:
                 await link.bus.flush()
         if not flow.gone.done():

@@ -7,7 +7,6 @@ their call. Start at :class:`Server`.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import datetime
 import inspect
 import logging
@@ -29,6 +28,7 @@ from .errors import CallError
 from .link import Link
 from .reply import Answer, send_web
 from .span import Span
+from .threads import in_thread
 from .web import Response, Router, WebRequest, of_error
 from .wire import call as wire
 from .wire import subject
@@ -252,9 +252,7 @@ class Server:
         if asyncio.iscoroutinefunction(handler):
             return await handler(*arguments)
         taken.is_in_thread = True
-        copied = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._threads, lambda: copied.run(handler, *arguments))
+        result = await in_thread(self._threads, handler, *arguments)
         return await result if inspect.isawaitable(result) else result
 
     async def _answer(self, taken: _Taken, answer: Answer, context: Optional[Context]) -> Answer:

@@ -125,8 +125,7 @@ class Response:
 
     def chunks(self) -> List[bytes]:
         """The body of an answer that was rendered, at least one chunk."""
-        whole = to_bytes(self.body)
-        return [whole[at : at + CHUNK_BYTES] for at in range(0, len(whole), CHUNK_BYTES)] or [b""]
+        return chunks_of(to_bytes(self.body))
 
 
 def html(text: str, status: int = 200, headers: Headers = ()) -> Response:
@@ -145,6 +144,11 @@ def redirect(location: str, status: int = 303, headers: Headers = ()) -> Respons
 def of_error(error: CallError) -> Response:
     """An error as a web answer."""
     return Response({"error": error.message}, wire.web_status(error.code))
+
+
+def chunks_of(whole: bytes) -> List[bytes]:
+    """What goes in one message each, at least one."""
+    return [whole[at : at + CHUNK_BYTES] for at in range(0, len(whole), CHUNK_BYTES)] or [b""]
 
 
 def to_bytes(value: Any) -> bytes:

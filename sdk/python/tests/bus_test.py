@@ -327,6 +327,38 @@ class BusTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await self.end(program), 143)
         self.assertTrue(self.fixture.segments())
 
+    async def test_sigterm_ends_a_program_whatever_lock_it_holds(self) -> None:
+        program = await self.run_program(
+            """
+            import os, signal, threading, time, serin
+            app = serin.connect()
+            app.drain_on_sigterm(30)
+            app.emit("order.paid", n=0)
+            with app.core.queue._lock, app.core._lock, app.core.logs._lock:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.1)
+            threading.Event().wait()
+            """
+        )
+        self.assertEqual(await self.end(program), 143)
+        self.check_all(await self.fixture.events(), 1)
+
+    async def test_sigterm_ends_a_service_whose_task_hangs(self) -> None:
+        program = await self.run_program(
+            """
+            import os, signal, threading, serin
+            app = serin.service()
+
+            @app.every(0.01)
+            def hang():
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait()
+
+            app.run(drain_deadline=0.5)
+            """
+        )
+        self.assertEqual(await self.end(program), 143)
+
     async def has_events(self) -> bool:
         return bool(await self.fixture.events())
 

@@ -101,6 +101,60 @@ class ServeTest(unittest.IsolatedAsyncioTestCase):
         gate.set()
         self.assertEqual(json.loads((await self.ask("slow", {})).data), "done")
 
+    async def test_a_handler_that_raises_stop_iteration_is_answered_and_gives_its_place_back(
+        self,
+    ) -> None:
+        @self.service.endpoint
+        def first() -> int:
+            return next(number for number in [1] if number > 1)
+
+        await self.start()
+        # More often than there are places.
+        for _ in range(3):
+            said = (await self.ask("first", {}, serin_timeout_ms="5000")).headers or {}
+            self.assertEqual(said["Nats-Service-Error-Code"], "500")
+            self.assertIn("StopIteration", said["Nats-Service-Error"])
+
+    async def test_an_error_is_answered_whatever_more_it_says(self) -> None:
+        circle: Dict[str, Any] = {}
+        circle["self"] = circle
+        bodies = [object(), circle, b"\x01\x02", {"left": 0}]
+
+        @self.service.endpoint
+        def refuse(at: int) -> None:
+            raise serin.CallError(409, "sold out", bodies[at])
+
+        await self.start()
+        answers = [await self.ask("refuse", at) for at in range(len(bodies))]
+        codes = [(one.headers or {})["Nats-Service-Error-Code"] for one in answers]
+        self.assertEqual(codes, ["409"] * 4)
+        self.assertEqual([one.data for one in answers], [b"", b"", b"\x01\x02", b'{"left":0}'])
+        kinds = [(one.headers or {}).get("content-type") for one in answers]
+        self.assertEqual(kinds, [None, None, "application/octet-stream", None])
+
+    async def test_a_reply_that_fits_only_without_its_headers_is_refused_in_words(self) -> None:
+        @self.service.endpoint
+        def large() -> bytes:
+            return bytes((1 << 20) - 20)
+
+        await self.start()
+        said = (await self.ask("large", {})).headers or {}
+        self.assertEqual(said["Nats-Service-Error-Code"], "413")
+        self.assertIn("more than the bus takes", said["Nats-Service-Error"])
+
+    async def test_a_late_enhancer_is_told_as_a_request(self) -> None:
+        # It takes the call and never answers.
+        for subject in ("svc.page.slow", "svc.page.*.slow"):
+            await self.fixture.client.subscribe(subject)
+        told = await self.fixture.client.subscribe("tel.req.cart.>")
+        await self.fixture.client.flush()
+        self.addAsyncCleanup(self.app.drain, 1.0)
+        chain = serin.Chain("page", serin.Stage("page.slow?", timeout=0.1))
+        (hop,) = (await self.app.chain(chain, {})).hops
+        self.assertEqual((hop.status, hop.code), ("late", 408))
+        line = json.loads((await told.next_msg(PATIENCE_S)).data)
+        self.assertEqual((line["callee"]["service"], line["status"]), ("page", 408))
+
     async def test_web_answers(self) -> None:
         ended = asyncio.Event()
 
@@ -124,6 +178,11 @@ class ServeTest(unittest.IsolatedAsyncioTestCase):
         def broken() -> Iterator[str]:
             yield "first"
             raise ArithmeticError("on purpose")
+
+        @self.service.web("GET /pieces")
+        def pieces() -> Iterator[bytes]:
+            yield b"a"
+            yield b"x" * 1_200_000
 
         @self.service.web("GET /endless")
         async def endless() -> Any:
@@ -156,6 +215,8 @@ class ServeTest(unittest.IsolatedAsyncioTestCase):
             said = answer.headers or {}
             self.assertEqual(said["serin-http-status"], status)
             self.assertEqual(said.get("serin-http-pattern"), pattern)
+        sizes = [len(one.data) for one in await self.web("GET /pieces")]
+        self.assertEqual((sizes[0], sum(sizes), len(sizes)), (1, 1_200_001, 7))
         first, last = await self.web("GET /broken")
         self.assertEqual(first.data, b"first")
         self.assertEqual((last.headers or {})["Nats-Service-Error-Code"], "500")

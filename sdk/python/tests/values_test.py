@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import enum
 import json
@@ -25,6 +26,7 @@ from serin.clock import Ulids
 from serin.dropped import Dropped
 from serin.encode import to_json
 from serin.left import left_under
+from serin.periodic import Periodic
 from serin.queue import Batch, Queue
 from serin.segment import checksum
 from serin.sample import Offer, Sampler
@@ -389,6 +391,35 @@ class ValuesTest(unittest.TestCase):
                 batch.read(message)
             except (batch.BatchError, UnicodeDecodeError):
                 pass
+
+
+class PeriodicTest(unittest.IsolatedAsyncioTestCase):
+    async def test_a_task_that_takes_longer_than_its_period_ends_with_its_service(self) -> None:
+        ended = asyncio.Event()
+        runs = []
+
+        async def slow() -> None:
+            runs.append(len(runs))
+            await asyncio.sleep(0.02)
+            ended.set()
+
+        await asyncio.wait_for(Periodic(0.01, slow).run(ended), 10)
+        self.assertEqual(runs, [0])
+
+    async def test_a_task_that_raises_stop_iteration_runs_again(self) -> None:
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        runs = []
+
+        def first() -> None:
+            runs.append(len(runs))
+            if len(runs) > 1:
+                loop.call_soon_threadsafe(ended.set)
+            raise StopIteration
+
+        with self.assertLogs("serin.periodic", "ERROR"):
+            await asyncio.wait_for(Periodic(0.01, first).run(ended), 10)
+        self.assertGreaterEqual(len(runs), 2)
 
 
 class ExamplesTest(unittest.TestCase):

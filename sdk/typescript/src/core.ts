@@ -89,7 +89,11 @@ export class Core implements Outlet {
     this.#ended = new Promise((tell) => {
       this.#worker.on("message", (message: FromWorker) => this.#hear(message, tell));
       this.#worker.on("error", (error) => this.warn(`the sending thread failed: ${String(error)}`));
-      this.#worker.on("exit", () => tell(this.shared.outcome === "done"));
+      this.#worker.on("exit", () => {
+        // One that failed said nothing, and nobody is to wait for it.
+        if (this.shared.outcome === "running") this.shared.outcome = "left";
+        tell(this.shared.outcome === "done");
+      });
     });
     // After the listeners, which hold the process as well.
     this.#worker.unref();

@@ -203,6 +203,30 @@ test("a stuck bus never blocks emit", async (t) => {
   await checkAll(fixture, 20_000);
 });
 
+test("all that a slow bus has not taken at the end rests on disk", async (t) => {
+  const fixture = await fixtureFor(t);
+  const app = connectTo(t, fixture);
+  emitNumbers(app, 0, 100);
+  await flush(app);
+  fixture.send("SIGSTOP");
+  // More than may be under way and wait beside the ring, less than half of the ring.
+  emitNumbers(app, 100, 60_000);
+  assert.equal(await app.drain({ deadlineMs: 300 }), false);
+  fixture.send("SIGCONT");
+  assert.deepEqual(app.counts(), { emitted: 60_000, acknowledged: 100, dropped: {} });
+  assert.equal(fixture.spilledEvents(), 59_900);
+});
+
+test("nobody waits for a sending thread that failed", { timeout: PATIENCE_MS }, async (t) => {
+  const fixture = await fixtureFor(t);
+  const made = once(process, "worker");
+  const app = connectTo(t, fixture);
+  const [worker] = await made;
+  await worker.terminate();
+  app.emit("order.paid", { n: 0 });
+  assert.equal(await app.flush(), false);
+});
+
 test("beats and pulses go on while the event loop stands still, and say so", async (t) => {
   const fixture = await fixtureFor(t);
   const told: any[] = [];

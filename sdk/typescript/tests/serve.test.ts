@@ -79,6 +79,23 @@ test("a handler keeps its place beyond its deadline", async (t) => {
   assert.equal((await fixture.request("svc.cart.v3.slow", {})).json(), "done");
 });
 
+test("an error is answered whatever more it says", async (t) => {
+  const circle: Record<string, unknown> = {};
+  circle["self"] = circle;
+  const bodies = { big: 1n, circle, bytes: new Uint8Array([1, 2]), json: { left: 0 } };
+  const fixture = await serving(t, (service) => {
+    for (const [name, body] of Object.entries(bodies)) {
+      service.endpoint(name, () => {
+        throw new CallError(409, "sold out", { body });
+      });
+    }
+  });
+  const answers = await Promise.all(Object.keys(bodies).map((name) => fixture.request(`svc.cart.v3.${name}`, {})));
+  assert.deepEqual(answers.map(({ headers }) => headers?.get("Nats-Service-Error-Code")), ["409", "409", "409", "409"]);
+  assert.deepEqual(answers.map(({ data }) => [...data]), [[], [], [1, 2], [...Buffer.from('{"left":0}')]]);
+  assert.deepEqual(answers.map(({ headers }) => headers?.get("content-type")), ["", "", "application/octet-stream", ""]);
+});
+
 test("a reply that is too large is refused in words", async (t) => {
   const fixture = await serving(t, (service) => service.endpoint("large", () => "x".repeat(2 << 20)));
   const answer = await fixture.request("svc.cart.v3.large", {});

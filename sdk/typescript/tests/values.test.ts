@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { TooLarge, type Bus } from "../dist/bus/bus.js";
 import { Trouble } from "../dist/bus/trouble.js";
 import { merge } from "../dist/calls/packet.js";
 import { hasTrial, otherThan, slotOf, versionOf } from "../dist/calls/route.js";
@@ -11,6 +12,7 @@ import { Ulids } from "../dist/memory/ulid.js";
 import { fromEnvironment, resolve } from "../dist/options.js";
 import { Sampler, type Offer } from "../dist/sample.js";
 import { parseTrace, toTraceparent } from "../dist/trace.js";
+import { sendLines } from "../dist/worker/lines.js";
 import { checksum, encode, read } from "../dist/worker/segment.js";
 import { CpuShare } from "../dist/worker/usage.js";
 
@@ -99,6 +101,26 @@ test("what is behind damage on disk is read", () => {
   for (const cut of [1, 60, 67]) assert.deepEqual(found(records(5, 6).subarray(0, 200 - cut), 0), [[5], [[6, 3]]]);
   assert.deepEqual(found(records(5, 6).subarray(0, 120), 0), [[5], [[6, 1]]]);
   assert.deepEqual(found(Buffer.alloc(0), 0), [[], []]);
+});
+
+test("lines that are more than the bus takes are counted as lost", () => {
+  const ring = new Ring(Ring.memory(1 << 10));
+  for (const line of ["one", "two"]) {
+    const at = ring.reserve(1 + line.length);
+    // The byte of a log.
+    ring.bytes[at] = 1;
+    ring.bytes.write(line, at + 1);
+    ring.commit();
+  }
+  const bus = {
+    isConnected: true,
+    publish() {
+      throw new TooLarge("more than the bus takes");
+    },
+  };
+  const lost: [string, number][] = [];
+  sendLines(ring, bus as unknown as Bus, (kind) => kind, (kind, count) => lost.push([kind, count]));
+  assert.deepEqual(lost, [["log", 2]]);
 });
 
 test("ULIDs rise, also when the clock goes back", () => {

@@ -56,11 +56,12 @@ fn attributes(pairs: &[String]) -> Result<Map<String, Value>> {
     Ok(attributes)
 }
 
-/// Numbers, true, false and null as such; a number that would not come back the same stays text.
+/// Numbers, true, false and null as such; a whole number of more than 64 bits stays text, for it would
+/// lose its last digits.
 fn plain(text: &str) -> Value {
     match serde_json::from_str::<Value>(text) {
         Ok(value @ (Value::Bool(_) | Value::Null)) => value,
-        Ok(value @ Value::Number(_)) => value,
+        Ok(value @ Value::Number(_)) if !value.is_f64() || text.contains(['.', 'e', 'E']) => value,
         _ => Value::from(text),
     }
 }
@@ -72,10 +73,18 @@ mod tests {
     #[test]
     fn values_are_numbers_where_they_look_like_it() {
         let given = [
-            "a=1", "b=2.5", "c=true", "d=de", "e=007", "f:=[1]", "g=x=y", "h=",
+            "a=1",
+            "b=2.50",
+            "i=12345678901234567890123",
+            "c=true",
+            "d=de",
+            "e=007",
+            "f:=[1]",
+            "g=x=y",
+            "h=",
         ];
         let read = attributes(&given.map(String::from)).expect("pairs");
-        let expected = json!({"a":1,"b":2.5,"c":true,"d":"de","e":"007","f":[1],"g":"x=y","h":""});
+        let expected = json!({"a":1,"b":2.5,"i":"12345678901234567890123","c":true,"d":"de","e":"007","f":[1],"g":"x=y","h":""});
         assert_eq!(Value::from(read), expected);
     }
 

@@ -187,6 +187,8 @@ fn kind_of(field: &str) -> Kind {
         "true" | "false" | "True" | "False" | "TRUE" | "FALSE" => Kind::Bool,
         _ if is_name || !is_numeric => Kind::Text,
         _ if field.parse::<i64>().is_ok() => Kind::Int,
+        // One that is too long for a whole number would lose its last digits.
+        _ if digits.bytes().all(|byte| byte.is_ascii_digit()) => Kind::Text,
         _ if field.parse::<f64>().is_ok_and(f64::is_finite) => Kind::Double,
         _ => Kind::Text,
     }
@@ -307,6 +309,28 @@ mod tests {
                 "4 it has 3 fields, the header 5",
             ]
         );
+    }
+
+    #[test]
+    fn whole_numbers_too_long_for_one_keep_their_digits() {
+        assert_eq!(
+            rows("order\n7\n12345678901234567890\n", None),
+            [
+                r#"2 None {"order":"7"}"#,
+                r#"3 None {"order":"12345678901234567890"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_that_end_with_cr_alone_are_told() {
+        let told = "a line ends with CR alone; end lines with LF, or with CR and LF";
+        assert_eq!(
+            rows("a,b\n1,2\r3,4\n5,6\r\n", None),
+            [format!("2 {told}"), String::from(r#"3 None {"a":5,"b":6}"#)]
+        );
+        let whole = rows_of("a,b\r1,2\r", true, None).expect_err("none is a row");
+        assert!(whole.to_string().contains(told), "{whole}");
     }
 
     #[test]

@@ -26,8 +26,6 @@ use super::time;
 use super::time_column::TimeColumn;
 
 const BATCH_ROWS: usize = 4_096;
-/// Digits that every `i64` can hold.
-const INT_DIGITS: u8 = 18;
 
 pub(crate) fn read(
     path: &Path,
@@ -85,9 +83,15 @@ fn columns(batch: &RecordBatch) -> Result<Vec<Typed>> {
 
 /// The values in a kind that [`cell`] knows.
 fn typed(values: &ArrayRef) -> Result<ArrayRef> {
-    Ok(match kind_of(values.data_type()) {
-        Some(kind) => cast(values, &kind)?,
-        None => Arc::clone(values),
+    let Some(kind) = kind_of(values.data_type()) else {
+        return Ok(Arc::clone(values));
+    };
+    let typed = cast(values, &kind)?;
+    // Whole numbers that are too long for one.
+    let is_cut = kind == DataType::Int64 && typed.null_count() > values.null_count();
+    Ok(match is_cut {
+        true => cast(values, &DataType::Utf8)?,
+        false => typed,
     })
 }
 
@@ -97,14 +101,10 @@ fn kind_of(data_type: &DataType) -> Option<DataType> {
         // Values past 2^63 stay numbers; the lake keeps them in `_rest`.
         DataType::UInt64 => None,
         kind if kind.is_integer() => Some(DataType::Int64),
-        DataType::Decimal32(digits, scale)
-        | DataType::Decimal64(digits, scale)
-        | DataType::Decimal128(digits, scale)
-        | DataType::Decimal256(digits, scale)
-            if *scale == 0 && *digits <= INT_DIGITS =>
-        {
-            Some(DataType::Int64)
-        }
+        DataType::Decimal32(_, 0)
+        | DataType::Decimal64(_, 0)
+        | DataType::Decimal128(_, 0)
+        | DataType::Decimal256(_, 0) => Some(DataType::Int64),
         kind if kind.is_numeric() => Some(DataType::Float64),
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {
             Some(DataType::Timestamp(TimeUnit::Microsecond, None))

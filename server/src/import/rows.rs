@@ -58,7 +58,7 @@ impl<R: BufRead> Rows<R> {
                 text.push(b'\n');
             }
             if let Some(row) = self.parsed(&text)? {
-                return Ok(Some((first, Ok(row))));
+                return Ok(Some((first, row)));
             }
         }
     }
@@ -102,7 +102,8 @@ impl<R: BufRead> Rows<R> {
         Ok(true)
     }
 
-    fn parsed(&self, text: &[u8]) -> Result<Option<ByteRecord>> {
+    /// The row of these lines, where there is one; why it is none.
+    fn parsed(&self, text: &[u8]) -> Result<Option<Result<ByteRecord, String>>> {
         let mut reader = ReaderBuilder::new()
             .delimiter(self.delimiter)
             .has_headers(false)
@@ -110,8 +111,16 @@ impl<R: BufRead> Rows<R> {
             .buffer_capacity(text.len())
             .from_reader(text);
         let mut record = ByteRecord::new();
-        let is_there = reader.read_byte_record(&mut record)?;
-        Ok(is_there.then_some(record))
+        if !reader.read_byte_record(&mut record)? {
+            return Ok(None);
+        }
+        let is_more = reader.read_byte_record(&mut ByteRecord::new())?;
+        Ok(Some(match is_more {
+            true => Err(String::from(
+                "a line ends with CR alone; end lines with LF, or with CR and LF",
+            )),
+            false => Ok(record),
+        }))
     }
 }
 

@@ -55,12 +55,12 @@ impl Teller {
 
     /// Tells how it is at the moment `now_us`.
     pub(crate) async fn tell(&mut self, metrics: &[Metric], now_us: i64) {
+        // The client would keep what is published meanwhile in a queue of its own, and then wait. What is
+        // not told is part of the next increase.
+        if self.client.connection_state() != State::Connected {
+            return;
+        }
         for (to, lines) in self.messages(metrics, now_us) {
-            // The client would keep what is published meanwhile in a queue of its own, and then wait.
-            let is_there = self.client.connection_state() == State::Connected;
-            if !is_there {
-                return;
-            }
             if let Err(error) = self.client.publish(to, lines.into()).await {
                 tracing::debug!(%error, "metrics were not told");
             }

@@ -42,7 +42,7 @@ use crate::cli::{Global, Up};
 use crate::client::sign_in_link;
 use crate::commands::{print, remark};
 use crate::edge;
-use crate::run_file::{RunFile, RunLock, data_dir, gateway_socket, prepare};
+use crate::run_file::{RunFile, RunLock, clear_uploads, data_dir, gateway_socket, prepare};
 use crate::schemas;
 use crate::settings::{self, Deploys, Settings};
 use crate::supporting::{self, Looked, Teller, Who};
@@ -90,6 +90,7 @@ pub(crate) async fn run(global: &Global, up: &Up) -> Result<()> {
     };
     let dir = prepare(&up.dir)?;
     let lock = RunLock::take(&dir).await?;
+    clear_uploads(&dir);
     schemas::write(&data_dir(&dir)).context("cannot write .serin/schema")?;
     let listener = bind(up.at.listen, "--listen").await?;
     let web = web::take(up.at.gateway, gateway_socket(&data_dir(&dir))?);

@@ -17,7 +17,7 @@ use serin_lake::accept::{AcceptTelemetry, TelemetryLines};
 use serin_translate::prometheus::{self, Asked};
 use serin_translate::{Increases, Translated};
 use serin_wire::{Metric, MetricKind, call, subject};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::edge;
 
@@ -71,20 +71,28 @@ pub(super) async fn run(runtime: Arc<Runtime>, door: Arc<dyn AcceptTelemetry>) {
     let mut views = runtime.views();
     let mut due: BTreeMap<Target, i64> = BTreeMap::new();
     let mut reading: JoinSet<(String, bool)> = JoinSet::new();
+    // One at a time of each: its totals are compared with those of the last.
+    let mut under_way: BTreeMap<Target, AbortHandle> = BTreeMap::new();
     let mut silent: BTreeSet<String> = BTreeSet::new();
     loop {
         let now_us = edge::now_us();
         let targets: Vec<Target> = views.borrow_and_update().iter().flat_map(targets).collect();
         due.retain(|target, _| targets.contains(target));
+        under_way.retain(|_, reading| !reading.is_finished());
         for target in targets {
             let at_us = due
                 .entry(target.clone())
                 .or_insert_with(|| first_at(&target, now_us));
             if *at_us <= now_us && reading.len() < READING_MAX {
                 *at_us = now_us.max(*at_us + target.every_us);
+                if under_way.contains_key(&target) {
+                    continue;
+                }
                 let was_silent = silent.contains(&target.instance);
                 let scraper = Arc::clone(&scraper);
-                reading.spawn(async move { scraper.visit(target, was_silent).await });
+                let visited = target.clone();
+                let visit = async move { scraper.visit(visited, was_silent).await };
+                under_way.insert(target, reading.spawn(visit));
             }
         }
         let next_us = due.values().min().filter(|_| reading.len() < READING_MAX);

@@ -13,8 +13,8 @@ def greeting(name: str) -> str:
 
 
 %WEB%@app.web
-%WEB%def page(request: serin.WebRequest) -> str:
-%WEB%    return escape(greeting(request.query.get("name", "world")))
+%WEB%def page(request: serin.WebRequest) -> serin.Response:
+%WEB%    return serin.html(escape(greeting(request.query.get("name", "world"))))
 %WEB%
 %WEB%
 @app.endpoint

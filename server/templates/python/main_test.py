@@ -17,7 +17,9 @@ class Greetings(unittest.TestCase):
 %WEB%    def test_a_name_is_no_markup(self) -> None:
 %WEB%        request = serin.WebRequest.of("GET /?name=%3CAda%3E")
 %WEB%        with serin.testing.recording(main.app):
-%WEB%            self.assertEqual(main.page(request), "Hello, &lt;Ada&gt;!")
+%WEB%            answer = main.page(request)
+%WEB%        self.assertEqual(answer.body, "Hello, &lt;Ada&gt;!")
+%WEB%        self.assertEqual(answer.content_type, "text/html; charset=utf-8")
 
 
 if __name__ == "__main__":

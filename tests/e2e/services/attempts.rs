@@ -10,6 +10,9 @@ use serin_tests::{Serin, process};
 
 use super::{SOON, TICKS, becomes, instances, write};
 
+/// A service that does not get ready.
+const NEVER: &str = "run: sleep 1000\nready: {run: 'false'}\nready_within: 10m\n";
+
 #[tokio::test]
 async fn the_version_before_serves_again_where_a_new_one_fails_on_its_port() -> Result<()> {
     let serin = Serin::start().await?;
@@ -90,6 +93,71 @@ async fn who_waits_for_whom_is_checked_and_said() -> Result<()> {
     deployed?;
     let said = said?;
     assert!(said.contains("shop v1 waits for db"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deploy_ends_when_its_service_is_stopped_or_removed_meanwhile() -> Result<()> {
+    let serin = Serin::start().await?;
+    write(&serin, "never", NEVER)?;
+    for (command, why) in [
+        ("stop", "it was stopped meanwhile"),
+        ("rm", "it was removed meanwhile"),
+    ] {
+        let end = async {
+            becomes(&serin, "never", "starting").await?;
+            serin.run(&[command, "never"]).await
+        };
+        let (said, _) = tokio::try_join!(serin.refused(&["deploy", "never"]), end)?;
+        ensure!(said.contains(why), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_goes_back_to_what_was_gone_back_from() -> Result<()> {
+    let serin = Serin::start().await?;
+    let deploy = async |word: &str| {
+        write(&serin, "ticker", &TICKS.replace("tick", word))?;
+        serin.run(&["deploy", "ticker"]).await
+    };
+    let goes_back = async || {
+        let said = serin.run(&["rollback", "ticker"]).await?;
+        ensure!(said.contains("ticker v1 serves after"), "{said}");
+        Ok(())
+    };
+    deploy("tick").await?;
+    deploy("tack").await?;
+    goes_back().await?;
+    deploy("teck").await?;
+    // Also while another one is on its way.
+    let starts = async || {
+        until("the next one starts", SOON, async || {
+            let service = serin.get("/api/v1/services/ticker").await?;
+            Ok((service["versions"][0]["phase"] == "starting").then_some(()))
+        })
+        .await
+    };
+    write(&serin, "ticker", NEVER)?;
+    let back = async {
+        starts().await?;
+        goes_back().await
+    };
+    let (said, ()) = tokio::try_join!(serin.refused(&["deploy", "ticker"]), back)?;
+    ensure!(said.contains("another version took its place"), "{said}");
+    let said = serin.refused(&["rollback", "ticker"]).await?;
+    ensure!(said.contains("no earlier version"), "{said}");
+
+    // So does a known version that is asked for by its name.
+    let named = async {
+        starts().await?;
+        write(&serin, "ticker", &TICKS.replace("tick", "teck"))?;
+        let said = serin.run(&["deploy", "ticker", "--version", "v3"]).await?;
+        ensure!(said.contains("ticker v3 serves after"), "{said}");
+        Ok(())
+    };
+    let (said, ()) = tokio::try_join!(serin.refused(&["deploy", "ticker"]), named)?;
+    ensure!(said.contains("another version took its place"), "{said}");
     Ok(())
 }
 

@@ -92,7 +92,7 @@ async fn what_is_built_for_the_first_time_is_shown_and_why_it_could_not_be() -> 
     let serin = Serin::start().await?;
     let gate = serin.dir().join("gate");
     let build = format!(
-        "build: sh -c 'while [ ! -e {0} ]; do sleep 0.05; done; cat {0}; exit 3'\n",
+        "build: sh -c 'while [ ! -e {} ]; do sleep 0.05; done; echo no such header; exit 3'\n",
         gate.display()
     );
     write(&serin, "slow", &format!("{build}{TICKS}"))?;
@@ -104,7 +104,11 @@ async fn what_is_built_for_the_first_time_is_shown_and_why_it_could_not_be() -> 
         .await?;
         becomes(&serin, "slow", "starting").await?;
         serin.run(&["logs", "slow"]).await?;
-        serin.write("gate", "no such header")
+        for command in ["stop", "rollback", "rm"] {
+            let said = serin.refused(&[command, "slow"]).await?;
+            ensure!(said.contains("no version yet: it is being built"), "{said}");
+        }
+        serin.write("gate", "")
     };
     tokio::try_join!(serin.refused(&["deploy", "slow"]), look)?;
     becomes(&serin, "slow", "down").await?;
@@ -114,6 +118,9 @@ async fn what_is_built_for_the_first_time_is_shown_and_why_it_could_not_be() -> 
         "{said}"
     );
     ensure!(said.contains("no such header"), "{said}");
+    serin.run(&["rm", "slow"]).await?;
+    let services = serin.get("/api/v1/services").await?;
+    ensure!(services["services"] == serde_json::json!([]), "{services}");
     // A service that runs goes on, and says so as well.
     write(&serin, "slow", TICKS)?;
     serin.run(&["deploy", "slow"]).await?;

@@ -16,6 +16,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serin_lake::accept::Numbered;
 use serin_lake::{Declared, Door, Receipt};
 use serin_wire::call;
+use serin_wire::cloudevent::percent_decode;
 
 use super::App;
 use super::body;
@@ -129,7 +130,8 @@ fn whole_of_binary(headers: &HeaderMap, data: &[u8]) -> Result<Option<Bytes>, Ap
         let value = value.to_str().map_err(|_| {
             ApiError::bad(format!("the header {ATTRIBUTE_PREFIX}{name} must be ASCII"))
         })?;
-        event.insert(name.to_owned(), to_raw_value(value).map_err(unwritable)?);
+        let value = to_raw_value(&percent_decode(value)).map_err(unwritable)?;
+        event.insert(name.to_owned(), value);
     }
     if event.is_empty() {
         return Ok(None);
@@ -200,14 +202,15 @@ mod tests {
             whole_of_binary(&headers.collect(), body.as_bytes())
         };
         assert!(matches!(whole(&[("x", "y")], "{}"), Ok(None)));
-        let attributes = [("ce-type", "order.paid"), ("ce-id", "7"), ("x", "y")];
+        let attributes = [("ce-type", "order.paid"), ("ce-id", "a%207"), ("x", "y")];
         let event = whole(&attributes, "{\"amount\": 1.5}")
             .expect("right")
             .expect("an event");
         let event: serde_json::Value = serde_json::from_slice(&event).expect("JSON");
         assert_eq!(
             event,
-            serde_json::json!({"type": "order.paid", "id": "7", "data": {"amount": 1.5}})
+            serde_json::json!({"type": "order.paid", "id": "a 7", "data": {"amount": 1.5}}),
+            "as the same event is read from the bus"
         );
         assert!(whole(&attributes, "").expect("right").is_some(), "no data");
         let error = whole(&attributes, "{").expect_err("no JSON");

@@ -140,7 +140,7 @@ fn look(
 
 /// Joins the evaluation of this dashboard and range, or begins it.
 fn join(app: &App, key: Key) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
-    let mut running = running(app);
+    let mut running = app.hub.running();
     if let Some(evaluation) = running.get(&key) {
         let shown = evaluation.sender.subscribe();
         evaluation.joined.notify_one();
@@ -160,13 +160,39 @@ fn join(app: &App, key: Key) -> Result<watch::Receiver<Arc<Shown>>, ApiError> {
     Ok(receiver)
 }
 
-fn running(app: &App) -> MutexGuard<'_, BTreeMap<Key, Evaluation>> {
-    let running = app.hub.running.lock();
-    running.unwrap_or_else(PoisonError::into_inner)
+impl Hub {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Key, Evaluation>> {
+        let running = self.running.lock();
+        running.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An evaluation's place in the hub. It goes with the evaluation, however that ends: who looks later
+/// would join what shows nothing any more.
+struct Listed<'a> {
+    hub: &'a Hub,
+    key: &'a Key,
+    sender: &'a watch::Sender<Arc<Shown>>,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        let mut running = self.hub.running();
+        // Where it was forgotten in time another one may stand by now.
+        let is_own = |listed: &Evaluation| listed.sender.same_channel(self.sender);
+        if running.get(self.key).is_some_and(is_own) {
+            running.remove(self.key);
+        }
+    }
 }
 
 /// Evaluates until nobody looks. Dropping `under_way` ends the queries in it.
 async fn evaluate(app: App, key: Key, Evaluation { sender, joined }: Evaluation) {
+    let _listed = Listed {
+        hub: &app.hub,
+        key: &key,
+        sender: &sender,
+    };
     let mut library = app.library.clone();
     let mut shown = Shown::default();
     let mut rounds = Rounds::default();
@@ -214,7 +240,7 @@ async fn evaluate(app: App, key: Key, Evaluation { sender, joined }: Evaluation)
                 refresh.set(tokio::time::sleep_until(next_at));
             }
             () = ending, if ends_at.is_some() => {
-                let mut running = running(&app);
+                let mut running = app.hub.running();
                 // Who joined just now has left a note.
                 if sender.is_closed() {
                     running.remove(&key);
@@ -523,6 +549,38 @@ mod tests {
         assert_eq!(now.version, 4);
         now.take(data(2.0));
         assert_eq!((now.version, now.panels["n"].changed), (5, 5));
+    }
+
+    #[test]
+    fn an_evaluation_that_panics_is_joined_by_nobody() {
+        let hub = Hub::default();
+        let key = Key {
+            dashboard: String::from("shop"),
+            times: Times::default(),
+            chosen: Chosen::new(),
+        };
+        let (sender, _) = watch::channel(Arc::default());
+        let list = |sender: &watch::Sender<Arc<Shown>>| {
+            let (sender, joined) = (sender.clone(), Arc::default());
+            hub.running()
+                .insert(key.clone(), Evaluation { sender, joined });
+        };
+        let panics = || {
+            let _listed = Listed {
+                hub: &hub,
+                key: &key,
+                sender: &sender,
+            };
+            std::panic::resume_unwind(Box::new("a panel"));
+        };
+        let panics = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err();
+        list(&sender);
+        assert!(panics());
+        assert!(hub.running().is_empty());
+        // One that was begun anew stays.
+        list(&watch::channel(Arc::default()).0);
+        assert!(panics());
+        assert_eq!(hub.running().len(), 1);
     }
 
     #[test]

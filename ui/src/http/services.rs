@@ -38,7 +38,7 @@ impl From<RuntimeError> for ApiError {
         let message = error.to_string();
         match error {
             RuntimeError::Unknown { .. } => ApiError::not_found(message),
-            RuntimeError::NoEarlier(_) => {
+            RuntimeError::NoEarlier(_) | RuntimeError::NoVersion { .. } => {
                 ApiError::new(StatusCode::CONFLICT, "SER-HTTP-008", message)
             }
             RuntimeError::Unwritable(..) | RuntimeError::Lake(_) | RuntimeError::Shim(_) => {

@@ -71,6 +71,7 @@ impl Case {
             service,
             phase,
             since_us,
+            served_us: None,
             reason: Reason::default(),
             why: None,
         });
@@ -352,6 +353,38 @@ fn a_version_that_made_room_is_started_again_when_the_new_one_fails() {
         20 * S,
         expect!["a v1 is Failed 0 of 1 instances were ready within 5 s"],
     );
+}
+
+#[test]
+fn who_waits_for_the_place_of_another_has_its_whole_time_after_it() {
+    let yaml = "run: x\nport: 8000\nready_within: 5s\nstop_within: 1m";
+    let case = |old| {
+        Case::new()
+            .version("a", "v1", Phase::Draining, S, yaml)
+            .version("a", "v2", Phase::Starting, S, yaml)
+            .drained("a", "v1")
+            .instance("a", "v1", 1, old)
+    };
+    case(How::Stopping).plans(50 * S, expect![[""]]);
+    let ended = || case(How::Ended(60 * S, true));
+    ended().plans(60 * S, expect!["a v1 is Retired \nstart a-v2-1"]);
+    let starts = || ended().at(60 * S).instance("a", "v2", 1, How::Starting);
+    starts().plans(65 * S, expect!["a v1 is Retired "]);
+    starts().plans(
+        66 * S,
+        expect![[r#"
+            a v1 is Retired 
+            a v2 is Failed 0 of 1 instances were ready within 5 s; v1 is started again
+            a v1 is Starting "#]],
+    );
+    // So it is for one whose own instance of before still ends.
+    let again = |how| {
+        Case::new()
+            .version("a", "v1", Phase::Starting, 2 * S, yaml)
+            .instance("a", "v1", 1, how)
+    };
+    again(How::Stopping).plans(50 * S, expect![[""]]);
+    again(How::Done(60 * S)).plans(60 * S, expect!["start a-v1-2"]);
 }
 
 #[test]

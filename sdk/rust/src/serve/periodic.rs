@@ -1,11 +1,13 @@
 //! What a service does again and again beside its calls, for as long as it serves.
 //!
 //! A run that takes long makes the next one late, and none runs beside it; what one fails with is
-//! logged, and the next comes all the same. Start at [`run`].
+//! logged, also a panic, and the next comes all the same. Start at [`run`].
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -31,8 +33,14 @@ pub(crate) async fn run(periodic: Periodic, serin: Serin, mut leaving: watch::Re
             _ = ticks.tick() => {}
             _ = leaving.wait_for(|leaving| *leaving) => return,
         }
-        if let Err(failure) = (periodic.task)(serin.clone()).await {
-            tracing::error!(error = failure.message(), ?every, "a periodic task failed");
+        // Within the future, since the function may panic before it makes one.
+        let work = async { (periodic.task)(serin.clone()).await };
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                tracing::error!(error = failure.message(), ?every, "a periodic task failed");
+            }
+            Err(_) => tracing::error!(?every, "a periodic task panicked"),
         }
     }
 }

@@ -65,6 +65,27 @@ async fn a_full_instance_refuses_at_once_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_periodic_task_that_panicked_runs_again() {
+    let fixture = Fixture::new().await;
+    let runs = Arc::new(AtomicU32::new(0));
+    let counting = Arc::clone(&runs);
+    let cart = fixture.run("cart", "v1", 1, |service| {
+        service.every(Duration::from_millis(10), move |_| {
+            // Before it makes a future, and in the future.
+            let run = counting.fetch_add(1, Ordering::Relaxed);
+            assert!(run != 0, "the first run");
+            async move {
+                assert!(run != 1, "the second run");
+                Ok(())
+            }
+        })
+    });
+    let cart = cart.await;
+    wait_for(|| runs.load(Ordering::Relaxed) > 3).await;
+    cart.stop().await;
+}
+
+#[tokio::test]
 async fn a_call_whose_time_is_over_does_not_run() {
     let fixture = Fixture::new().await;
     let (gate, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));

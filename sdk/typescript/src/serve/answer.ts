@@ -15,24 +15,22 @@ export interface Answer {
   readonly web?: WebResponse;
 }
 
+type Encoded = Pick<Answer, "body" | "headers">;
+
 const NOTHING = new Uint8Array();
 
 /** What a handler returned: bytes as they are, anything else as JSON. */
 export function answerOf(value: unknown): Answer {
-  const headers: HeaderPairs = value instanceof Uint8Array ? [[Header.contentType, BYTES]] : [];
-  const body = value instanceof Uint8Array ? value : Buffer.from(JSON.stringify(value) ?? "");
-  return { status: 200, body, headers };
+  return { status: 200, ...encoded(value) };
 }
 
-/** An error with its code and message. */
+/** An error with its code and message; without its body where that has no JSON. */
 export function answerOfError(error: CallError): Answer {
+  const { body, headers } = moreOf(error);
   return {
     status: error.code,
-    body: error.body === undefined ? NOTHING : Buffer.from(JSON.stringify(error.body) ?? ""),
-    headers: [
-      [Header.error, error.message],
-      [Header.errorCode, String(error.code)],
-    ],
+    body,
+    headers: [[Header.error, error.message], [Header.errorCode, String(error.code)], ...headers],
     error: error.message,
   };
 }
@@ -47,4 +45,19 @@ export function answerUnrun(code: number, message: string): Answer {
 export function answerOfWeb(web: WebResponse): Answer {
   const error = web.status < 400 ? {} : { error: `answered ${web.status}` };
   return { status: web.status, body: NOTHING, headers: [], web, ...error };
+}
+
+function moreOf(error: CallError): Encoded {
+  try {
+    return encoded(error.body);
+  } catch (cause) {
+    console.error("left out what more an error says:", cause);
+    return { body: NOTHING, headers: [] };
+  }
+}
+
+/** A body, and the headers that say what it is. */
+function encoded(value: unknown): Encoded {
+  if (value instanceof Uint8Array) return { body: value, headers: [[Header.contentType, BYTES]] };
+  return { body: Buffer.from(JSON.stringify(value) ?? ""), headers: [] };
 }

@@ -5,7 +5,7 @@
  * gauge `event_loop_lag_ms`. What cannot be sent now is not sent later: the next beat says it better.
  */
 
-import { Away, type Bus } from "../bus/bus.js";
+import { Away, TooLarge, type Bus } from "../bus/bus.js";
 import { monotonicMs, type Shared } from "../memory/shared.js";
 import type { Sender } from "../subject.js";
 import { TICK_MS } from "../tick.js";
@@ -76,7 +76,7 @@ export class Beats {
     try {
       this.#parts.bus.publish(subject, payload);
     } catch (error) {
-      if (!(error instanceof Away)) throw error;
+      if (!(error instanceof Away || error instanceof TooLarge)) throw error;
     }
   }
 

@@ -5,7 +5,7 @@
  * is told. A record is one byte that says what it is, and the line.
  */
 
-import { Away, type Bus } from "../bus/bus.js";
+import { Away, TooLarge, type Bus } from "../bus/bus.js";
 import type { Ring } from "../memory/ring.js";
 
 /** What lines tell, by the words they have in subjects; a word's place here is its byte. */
@@ -32,7 +32,7 @@ export function sendLines(
       try {
         bus.publish(subjectOf(kind), Buffer.concat(lines));
       } catch (error) {
-        if (!(error instanceof Away)) throw error;
+        if (!(error instanceof Away || error instanceof TooLarge)) throw error;
         // Each line and its end.
         lose(kind, lines.length / 2);
       }

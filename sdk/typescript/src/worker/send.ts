@@ -121,6 +121,9 @@ export class Sender {
     if (!isDone) {
       this.#diskAgainAtMs = 0;
       this.#moveAllToDisk(nowMs);
+      // What the ring had left came as room was made, and its last events have filled no batch.
+      batches.seal();
+      this.#moveAllToDisk(nowMs);
       this.#abandon(nowMs);
     }
     try {

@@ -18,7 +18,7 @@ use serin_lake::accept::AcceptTelemetry;
 use serin_translate::Increases;
 use serin_translate::otlp::Signal;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::metrics::Metric;
 use super::serve::{self, Listening, Protocol};
@@ -36,6 +36,8 @@ const CONNECTIONS_MAX: usize = 512;
 pub(crate) struct Otlp {
     door: Arc<dyn AcceptTelemetry>,
     increases: Increases,
+    /// One body of metrics at a time from its reading to its keeping: a total is compared with the last.
+    one_of_metrics: Mutex<()>,
     translating: Semaphore,
     counts: [Counts; 3],
 }
@@ -53,6 +55,7 @@ impl Otlp {
         Otlp {
             door,
             increases: Increases::new(now_us),
+            one_of_metrics: Mutex::default(),
             translating: Semaphore::new(TRANSLATING_MAX),
             counts: Default::default(),
         }

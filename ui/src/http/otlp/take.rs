@@ -16,13 +16,31 @@ use super::super::error::ApiError;
 /// A body unpacked: four times what the protocol's own collector takes over gRPC.
 pub(super) const DECODED_BYTES_MAX: usize = 16 << 20;
 
-/// Returns once the bus has what is good of a body, with what was refused.
+/// Returns once the bus has what is good of a body, with what was refused. It goes to its end though the
+/// exporter leaves, so that what was told of metrics is what the next body is compared with.
 pub(super) async fn take(
     app: &App,
     signal: Signal,
     encoding: Encoding,
     body: ReadBody,
 ) -> Result<Refused, ApiError> {
+    let app = app.clone();
+    let taking = tokio::spawn(async move { take_all(&app, signal, encoding, body).await });
+    taking
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))?
+}
+
+async fn take_all(
+    app: &App,
+    signal: Signal,
+    encoding: Encoding,
+    body: ReadBody,
+) -> Result<Refused, ApiError> {
+    let _alone = match signal {
+        Signal::Metrics => Some(app.otlp.one_of_metrics.lock().await),
+        Signal::Traces | Signal::Logs => None,
+    };
     let now_us = (app.now_us)();
     let (translated, held) = translate(app, signal, encoding, body, now_us).await?;
     let Translated {

@@ -2,6 +2,7 @@
 //
 // A missing session (401) is told to whoever registered with `onSignedOut`, so that no page has to
 // think of it. Start at `get`.
+import { parseExact } from './json';
 import type {
   Chosen,
   DashboardData,
@@ -67,7 +68,7 @@ export async function request<T>(path: string, init: RequestInit = {}): Promise<
     if (init.signal?.aborted) throw cause;
     throw unreachable();
   }
-  const body: unknown = await response.json().catch((cause: unknown) => {
+  const body: unknown = await response.text().then(parseExact).catch((cause: unknown) => {
     // An answer that was cut off is none; an error may well come without a body of ours.
     if (init.signal?.aborted) throw cause;
     if (response.ok) throw unreachable();

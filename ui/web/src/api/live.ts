@@ -3,6 +3,7 @@
 // The browser's own retry gives up on an error status and never notices a silent line, so each
 // loss closes the source and a timer opens a fresh one after asking `probe` whether it makes sense.
 // It never holds data; it only says `open`, `down` and hands messages on. Start at `Live`.
+import { parseExact } from './json';
 
 export type LiveStatus = 'connecting' | 'open' | 'down' | 'closed';
 
@@ -92,7 +93,7 @@ export class Live {
       source.addEventListener(event, (message) => {
         if (!isCurrent()) return;
         this.#heard();
-        this.#options.onMessage(event, JSON.parse(message.data));
+        this.#options.onMessage(event, parseExact(message.data));
       });
     }
   }

@@ -90,6 +90,7 @@ export interface Column {
   unit?: string;
 }
 
+/** A whole number that a number cannot hold is the text of its digits. */
 export type Cell = string | number | boolean | null | object;
 
 export type PanelContent =

@@ -3,9 +3,10 @@
 // The rows that fill a window are drawn at once and the others in the frames that follow: to lay out
 // hundreds takes longer than what is looked at may wait. `aria-busy` says that there are more to come.
 // Serves table panels, the explorer and the hidden table behind every panel. Start at `dataTable`.
+import { WHOLE } from '../api/json';
 import type { Cell, Column } from '../api/types';
 import { fill, h, setAttribute } from '../dom';
-import { formatExact, formatValue, GAP } from '../format/value';
+import { formatValue, GAP } from '../format/value';
 import { isNumeric, isTemporal, type Rows } from '../panel/rows';
 import { formatDateTime, type Zone } from '../time/format';
 import { serviceLink } from '../url';
@@ -65,7 +66,7 @@ export function dataTable(): DataTable {
   const draw = (): void => {
     if (!shown) return;
     const { data, options } = shown;
-    const wanted = sort ? sorted(data.rows, sort) : data.rows;
+    const wanted = sort ? sorted(data.rows, sort, data.columns) : data.rows;
     const like = JSON.stringify([data.columns, options, sort]);
     if (drawn?.like === like) {
       drawn.wanted = wanted;
@@ -147,8 +148,9 @@ function rowOf(row: Cell[], columns: Column[], options: TableOptions): HTMLEleme
 
 function cellOf(cell: Cell, column: Column, options: TableOptions): HTMLElement {
   if (cell === null) return h('td', { class: isNumeric(column) ? 'number gap' : 'gap' }, options.isExact ? '' : GAP);
-  if (typeof cell === 'number') {
-    return h('td', { class: 'number' }, options.isExact ? formatExact(cell) : column.unit ? formatValue(cell, column.unit) : readable(cell));
+  const number = numberOf(cell, column);
+  if (number !== undefined) {
+    return h('td', { class: 'number' }, options.isExact ? String(cell) : column.unit ? formatValue(Number(number), column.unit) : readable(number));
   }
   const text = typeof cell === 'object' ? JSON.stringify(cell) : String(cell);
   if (!options.isExact) {
@@ -164,18 +166,27 @@ function cellOf(cell: Cell, column: Column, options: TableOptions): HTMLElement 
 }
 
 // Made once: each one reads tables of the language.
-const WHOLE = new Intl.NumberFormat('en-US');
+const GROUPED = new Intl.NumberFormat('en-US');
 const FRACTION = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 6 });
 const COLLATOR = new Intl.Collator('en', { numeric: true });
 
 /** A number without a unit: whole, grouped; fractions to six digits, but never less than the whole ones. */
-function readable(value: number): string {
-  return Number.isInteger(value) || Math.abs(value) >= 99_999.5 ? WHOLE.format(Math.round(value)) : FRACTION.format(value);
+function readable(value: number | bigint): string {
+  if (typeof value === 'bigint') return GROUPED.format(value);
+  return Number.isInteger(value) || Math.abs(value) >= 99_999.5 ? GROUPED.format(Math.round(value)) : FRACTION.format(value);
 }
 
-function sorted(rows: Cell[][], { column, isDown }: Sort): Cell[][] {
+/** The number of a cell, also of one that came as text because it is so large. */
+function numberOf(cell: Cell, column: Column): number | bigint | undefined {
+  if (typeof cell === 'number') return cell;
+  return typeof cell === 'string' && isNumeric(column) && WHOLE.test(cell) ? BigInt(cell) : undefined;
+}
+
+function sorted(rows: Cell[][], { column, isDown }: Sort, columns: Column[]): Cell[][] {
+  const of = columns[column];
   const compare = (a: Cell, b: Cell): number => {
-    if (typeof a === 'number' && typeof b === 'number') return a - b;
+    const [left, right] = of ? [numberOf(a, of), numberOf(b, of)] : [];
+    if (left !== undefined && right !== undefined) return left < right ? -1 : Number(left > right);
     return COLLATOR.compare(String(a), String(b));
   };
   return rows.slice().sort((a, b) => {

@@ -10,6 +10,8 @@ import type { Chosen, DashboardData, DashboardDefinition, PanelData, Tick, Varia
 import { isRelative, resolve, type Range, type Span } from '../time/range';
 
 const RETRY_MS = 3000;
+// A quick look at another tab costs nothing.
+const REST_AFTER_MS = 10_000;
 
 export class DashboardStore {
   definition: DashboardDefinition | undefined;
@@ -32,6 +34,9 @@ export class DashboardStore {
   #brought: Set<string> | undefined;
   #request: AbortController | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
+  #rest: ReturnType<typeof setTimeout> | undefined;
+  /** Aborted by a stop, and by the next beginning. */
+  #run = new AbortController();
   #wasDown = false;
   /** The width of the range whose name was asked for last. */
   #asked: number | undefined;
@@ -75,18 +80,10 @@ export class DashboardStore {
     return this.isLoading && !this.#brought?.has(panel);
   }
 
-  async start(range: Range | undefined, chosen: Chosen): Promise<void> {
+  start(range: Range | undefined, chosen: Chosen): void {
     this.range = range;
     this.chosen = chosen;
-    clearTimeout(this.#again);
-    this.#follow();
-    if (!(await this.#loadDefinition())) {
-      this.#live.stop();
-      if (this.missing?.isUnreachable) this.#again = setTimeout(() => void this.start(this.range, this.chosen), RETRY_MS);
-      return;
-    }
-    this.#bring([]);
-    this.#askInstead();
+    void this.#begin();
   }
 
   setRange(range: Range | undefined): void {
@@ -119,8 +116,20 @@ export class DashboardStore {
   setPaused(isPaused: boolean): void {
     this.isPaused = isPaused;
     if (isPaused) this.#live.stop();
-    else this.#follow();
+    else void this.#begin();
     this.onChange();
+  }
+
+  /**
+   * Whether nobody sees the page. Then its stream is closed after a while: a browser allows six
+   * connections to a host over all its tabs, and with six of them taken every further page would wait.
+   */
+  setHidden(isHidden: boolean): void {
+    clearTimeout(this.#rest);
+    // One that is paused has no stream.
+    if (isHidden && !this.isPaused) this.#rest = setTimeout(() => this.stop(), REST_AFTER_MS);
+    else if (!isHidden && this.#run.signal.aborted) void this.#begin();
+    else if (!isHidden) this.#live.nudge();
   }
 
   nudge(): void {
@@ -128,9 +137,30 @@ export class DashboardStore {
   }
 
   stop(): void {
+    this.#run.abort();
     clearTimeout(this.#again);
+    clearTimeout(this.#rest);
     this.#request?.abort();
     this.#live.stop();
+  }
+
+  /** Begins, or goes on after a rest in which the file may have changed. */
+  async #begin(): Promise<void> {
+    this.#run.abort();
+    const { signal } = (this.#run = new AbortController());
+    clearTimeout(this.#again);
+    // How far the data had come before a rest says nothing of how late they are.
+    this.watermark = undefined;
+    this.#follow();
+    const isThere = await this.#loadDefinition();
+    if (signal.aborted) return;
+    if (!isThere) {
+      this.#live.stop();
+      if (this.missing?.isUnreachable) this.#again = setTimeout(() => void this.#begin(), RETRY_MS);
+      return;
+    }
+    this.#bring([]);
+    this.#askInstead();
   }
 
   /** True when there is a definition to show. */

@@ -91,18 +91,19 @@ class DashboardPage implements Page {
       this.#rows,
     );
     this.#young.append(this.#youngAge, this.#ownRange);
-    const wake = (): void => {
-      if (!document.hidden) this.#store.nudge();
-    };
-    document.addEventListener('visibilitychange', wake);
-    addEventListener('online', wake);
+    const see = (): void => this.#store.setHidden(document.hidden);
+    const nudge = (): void => this.#store.nudge();
+    document.addEventListener('visibilitychange', see);
+    addEventListener('online', nudge);
     this.#ends.push(
-      () => document.removeEventListener('visibilitychange', wake),
-      () => removeEventListener('online', wake),
+      () => document.removeEventListener('visibilitychange', see),
+      () => removeEventListener('online', nudge),
       onSettings(() => this.#schedule()),
     );
     this.#schedule();
-    void this.#store.start(context.url().range, context.url().chosen);
+    this.#store.start(context.url().range, context.url().chosen);
+    // It may have been opened in a tab behind.
+    see();
   }
 
   onUrl(url: UrlState): void {
@@ -404,7 +405,7 @@ class DashboardPage implements Page {
     return h('div', { class: 'page-message', role: 'alert' }, icon('warning'), h('h2', {}, title), h('p', {}, ...withCode(sentence(message))), errorCode(code),
       status === 404
         ? h('a', { class: 'button', href: '/' }, 'To the dashboards')
-        : h('button', { type: 'button', class: 'button', onclick: () => void this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
+        : h('button', { type: 'button', class: 'button', onclick: () => this.#store.start(this.context.url().range, this.context.url().chosen) }, 'Try again'));
   }
 }
 

@@ -1,14 +1,14 @@
 import { expect, it } from 'vitest';
-import { labelPlaces, layout, type Edge } from './map_layout';
+import { labelPlaces, layout, type Edge, type Point } from './map_layout';
 
 const SIZE = { nodeWidth: 100, nodeHeight: 40, gapX: 50, gapY: 20 };
 const edges = (text: string): Edge[] => text.split(' ').map((pair) => {
   const [from = '', to = ''] = pair.split('>');
   return { from, to };
 });
-const drawn = (text: string) => {
+const drawn = (text: string, size = SIZE) => {
   const all = edges(text);
-  return layout([...new Set(all.flatMap(({ from, to }) => [from, to]))], all, ['gateway'], SIZE);
+  return layout([...new Set(all.flatMap(({ from, to }) => [from, to]))], all, ['gateway'], size);
 };
 const columns = (text: string): Record<string, number> => Object.fromEntries(drawn(text).nodes.map(({ name, x }) => [name, x / 150]));
 
@@ -43,9 +43,27 @@ it('is the same whatever the order', () => {
   expect(drawn(text.split(' ').reverse().join(' ')).nodes).toEqual(drawn(text).nodes);
 });
 
+const expectApart = (places: Point[]): void => {
+  const isApart = (one: Point, other: Point): boolean => one === other || Math.abs(one.x - other.x) >= 84 || Math.abs(one.y - other.y) >= 29;
+  expect(places.every((one) => places.every((other) => isApart(one, other)))).toBe(true);
+};
+
 it('puts no label on another', () => {
-  const places = labelPlaces(drawn('gateway>web web>a web>b web>c web>d a>e b>e c>e d>e e>web').lines);
-  for (const one of places) {
-    for (const other of places) if (one !== other) expect(Math.abs(one.x - other.x) >= 84 || Math.abs(one.y - other.y) >= 29).toBe(true);
+  expectApart(labelPlaces(drawn('gateway>web web>a web>b web>c web>d a>e b>e c>e d>e e>web').lines));
+});
+
+it('finds places for labels at the sizes of the map, whatever the graph', () => {
+  const onMap = { nodeWidth: 168, nodeHeight: 56, gapX: 124, gapY: 34 };
+  // Its heights are such that their sums would be rounded.
+  expectApart(labelPlaces(drawn('a>c b>c b>d c>d gateway>a gateway>b gateway>c', onMap).lines));
+  let seed = 1;
+  const upTo = (count: number): number => {
+    seed = (seed * 48_271) % 2_147_483_647;
+    return seed % count;
+  };
+  for (let graph = 0; graph < 500; graph += 1) {
+    const names = ['gateway', ...'abcdefgh'.slice(0, 2 + upTo(7))];
+    const pairs = Array.from({ length: 3 + upTo(14) }, () => `${names[upTo(names.length)]}>${names[upTo(names.length)]}`);
+    expectApart(labelPlaces(drawn([...new Set(pairs)].join(' '), onMap).lines));
   }
 });

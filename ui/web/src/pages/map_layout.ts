@@ -227,7 +227,8 @@ export function labelPlaces(lines: Line[]): Point[] {
     const share = isBack ? 0.5 : count('from', edge.from) >= count('to', edge.to) ? 0.62 : 0.38;
     // The height of a curve that is flat at both ends.
     const height = share * share * (3 - 2 * share);
-    return { x: a.x + (b.x - a.x) * share, y: a.y + (b.y - a.y) * height + (isBack ? BACK_DROP : 0) };
+    // Whole pixels, whose sums are exact: a label moved below another one is out of its way.
+    return { x: a.x + (b.x - a.x) * share, y: Math.round(a.y + (b.y - a.y) * height) + (isBack ? BACK_DROP : 0) };
   });
   const placed: Point[] = [];
   for (const place of places.slice().sort((a, b) => a.y - b.y)) {

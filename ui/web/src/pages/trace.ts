@@ -13,6 +13,7 @@ import { currentZone, isDark, onSettings } from '../settings';
 import { formatFine } from '../time/format';
 import { linkTo } from '../url';
 import { lineElement } from './log_line';
+import { failureNotice } from './notice';
 import type { Context, Page } from './page';
 import { waterfall, type Row, type Waterfall } from './waterfall';
 
@@ -31,7 +32,7 @@ export function tracePage(context: Context, id: string): Page {
   const { signal } = request;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let shown: TraceSpans | undefined;
-  let lines: LogLine[] = [];
+  let lines: LogLine[] | ApiError = [];
 
   const draw = (): void => {
     if (shown) fill(body, ...content(context, id, waterfall(shown.spans), shown, lines));
@@ -81,14 +82,20 @@ export function tracePage(context: Context, id: string): Page {
   };
 }
 
-async function linesOf(id: string, spans: Span[], signal: AbortSignal): Promise<LogLine[]> {
+/** Its lines, or why they cannot be read: the spans are shown all the same. */
+async function linesOf(id: string, spans: Span[], signal: AbortSignal): Promise<LogLine[] | ApiError> {
   const beganMs = Math.min(...spans.map((span) => span.began_us)) / 1000;
   const iso = (ms: number): string => new Date(ms).toISOString();
-  const page = await logs({ trace: id, from: iso(beganMs - LOGS_AROUND_MS), to: iso(beganMs + LOGS_AROUND_MS), limit: LOG_LINES }, signal);
-  return page.lines;
+  try {
+    const page = await logs({ trace: id, from: iso(beganMs - LOGS_AROUND_MS), to: iso(beganMs + LOGS_AROUND_MS), limit: LOG_LINES }, signal);
+    return page.lines;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    return new ApiError(error.status, error.code, `the lines cannot be read: ${error.message}`);
+  }
 }
 
-function content(context: Context, id: string, fall: Waterfall, { looks, has_more: hasMore }: TraceSpans, lines: LogLine[]): (HTMLElement | null)[] {
+function content(context: Context, id: string, fall: Waterfall, { looks, has_more: hasMore }: TraceSpans, lines: LogLine[] | ApiError): (HTMLElement | null)[] {
   const zone = currentZone();
   const began = fall.beganUs / 1000;
   const iso = (ms: number): string => new Date(ms).toISOString();
@@ -113,7 +120,7 @@ function content(context: Context, id: string, fall: Waterfall, { looks, has_mor
       h('ol', { class: 'span-list', 'data-testid': 'spans' }, ...fall.rows.map((row) => spanElement(row, look(row.span.service), fall.beganUs)))),
     h('section', { class: 'trace-logs', 'aria-label': 'Lines logged on the way' },
       h('h2', {}, 'Logged on the way'),
-      lines.length > 0
+      lines instanceof ApiError ? failureNotice(lines) : lines.length > 0
         ? h('ol', { class: 'log-lines panel', 'data-testid': 'trace-logs' }, ...lines.map((line) => lineElement(line, zone, false, {
           around: () => context.go({ route: { page: 'logs' }, filters: { line: line.cursor, of: line.instance } }),
           only: (name, value) => context.go({ route: { page: 'logs' }, filters: { trace: id, [name]: value }, range: around }),

@@ -17,3 +17,8 @@ it('writes CSV that a spreadsheet reads as text', () => {
   const csv = toCsv({ columns: [{ name: 'a', type: 'text' }, { name: 'b', type: 'number' }], rows: [['x,"y"', -1], ['=1+1', null]] });
   expect(csv).toBe('a,b\r\n"x,""y""",-1\r\n\'=1+1,\r\n');
 });
+
+it('writes numbers that came as text as they are', () => {
+  const rows = [['-9223372036854775808'], ['18446744073709551615'], ['-1.50'], ['-1+1']];
+  expect(toCsv({ columns: [{ name: 'n', type: 'int' }], rows })).toBe("n\r\n-9223372036854775808\r\n18446744073709551615\r\n-1.50\r\n'-1+1\r\n");
+});

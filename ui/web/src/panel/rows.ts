@@ -44,12 +44,15 @@ export function rowsOf(content: PanelContent, unit?: string): Rows {
   }
 }
 
+// A number that came as text, to keep its digits, may begin with a sign and is no formula.
+const NUMBER = /^-?\d+(\.\d+)?$/;
+
 /** RFC 4180, with a quote before what a spreadsheet would take for a formula. */
 export function toCsv({ columns, rows }: Rows): string {
   const field = (cell: Cell): string => {
     if (cell === null || cell === undefined) return '';
     let text = typeof cell === 'object' ? JSON.stringify(cell) : String(cell);
-    if (typeof cell === 'string' && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+    if (typeof cell === 'string' && /^[=+\-@\t\r]/.test(text) && !NUMBER.test(text)) text = `'${text}`;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const lines = [columns.map(({ name }) => field(name)), ...rows.map((row) => row.map(field))];
