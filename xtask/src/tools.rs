@@ -99,7 +99,10 @@ impl Python {
     /// Lets a command use this Python.
     pub(crate) fn give_to(&self, command: &mut Command) {
         command.env("SERIN_PYTHON", &self.program);
-        if let Ok(path) = std::env::join_paths(&self.paths)
+        // What was found may lie where the caller's own says.
+        let own = std::env::var_os("PYTHONPATH").unwrap_or_default();
+        let own = std::env::split_paths(&own).filter(|path| !path.as_os_str().is_empty());
+        if let Ok(path) = std::env::join_paths(self.paths.iter().cloned().chain(own))
             && !path.is_empty()
         {
             command.env("PYTHONPATH", path);
